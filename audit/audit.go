@@ -1,0 +1,130 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package audit is the record of decisions.
+//
+// Kubernetes deletes decided requests after an hour, so the record is the only history
+// there is. A decision is recorded before it is written to the API server, and again, by
+// [Outcome], with what became of the write. One record is one line of JSON.
+package audit
+
+import (
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/zapr"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Decision is what was decided of a request, by what, and why.
+type Decision struct {
+	// ID of the decision; it stands in the condition of the request too.
+	ID string `json:"id"`
+	// Verdict is Approved, Denied or Held.
+	Verdict string `json:"verdict"`
+	// Reason is the reason of the condition.
+	Reason string `json:"reason"`
+	// Message is the message of the condition, whole.
+	Message string `json:"message"`
+	// Request that was decided.
+	Request Request `json:"request"`
+	// Requester that made it.
+	Requester Requester `json:"requester"`
+	// Policies that were evaluated, with their revisions and every violation.
+	Policies []Policy `json:"policies"`
+	// FactsSHA256 is the SHA-256, in lower-case hex, of the JSON of the facts; empty if the
+	// request was refused before facts were gathered.
+	FactsSHA256 string `json:"factsSHA256"`
+}
+
+// Request identifies a CertificateSigningRequest and the key it asks a certificate for.
+type Request struct {
+	Name       string    `json:"name"`
+	UID        types.UID `json:"uid"`
+	SignerName string    `json:"signerName"`
+	KeySHA256  string    `json:"keySHA256,omitempty"`
+	DNSNames   []string  `json:"dnsNames,omitempty"`
+	IPs        []string  `json:"ipAddresses,omitempty"`
+}
+
+// Requester is who made a request.
+type Requester struct {
+	Username string   `json:"username"`
+	UID      string   `json:"uid,omitempty"`
+	Groups   []string `json:"groups"`
+	// Extra holds the single-valued and multi-valued extras alike.
+	Extra map[string][]string `json:"extra,omitempty"`
+}
+
+// Policy is what one policy said.
+type Policy struct {
+	Name     string `json:"name"`
+	Revision string `json:"revision"`
+	Allowed  bool   `json:"allowed"`
+	Abstains bool   `json:"abstains,omitempty"`
+	// Violations as the policy gave them.
+	Violations any `json:"violations"`
+}
+
+// Outcome says what became of writing a decision.
+type Outcome struct {
+	// DecisionID is the [Decision]'s ID.
+	DecisionID string `json:"decisionID"`
+	// Written is true if the API server took it.
+	Written bool `json:"written"`
+	// Error is what the API server said instead.
+	Error string `json:"error,omitempty"`
+}
+
+// Log appends records to a writer. It is safe for concurrent use.
+type Log struct {
+	mu     sync.Mutex
+	out    *errorKeeper
+	logger logr.Logger
+}
+
+// NewLog makes a Log that writes to w, one line a record.
+func NewLog(w io.Writer) *Log {
+	out := &errorKeeper{w: w}
+	encoding := zap.NewProductionEncoderConfig()
+	encoding.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	core := zapcore.NewCore(zapcore.NewJSONEncoder(encoding), out, zapcore.InfoLevel)
+	return &Log{out: out, logger: zapr.NewLogger(zap.New(core)).WithName("audit")}
+}
+
+// AppendDecision records a decision. If it fails, the decision must not be carried out.
+func (l *Log) AppendDecision(d Decision) error { return l.append("decision", "decision", d) }
+
+// AppendOutcome records what became of a decision.
+func (l *Log) AppendOutcome(o Outcome) error { return l.append("outcome", "outcome", o) }
+
+func (l *Log) append(message, key string, record any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.out.err = nil
+	l.logger.Info(message, key, record)
+	if l.out.err != nil {
+		return fmt.Errorf("appending to the audit log: %w", l.out.err)
+	}
+	return nil
+}
+
+// errorKeeper keeps the error of a write, which a logger swallows.
+type errorKeeper struct {
+	w   io.Writer
+	err error
+}
+
+func (k *errorKeeper) Write(p []byte) (int, error) {
+	n, err := k.w.Write(p)
+	if err != nil {
+		k.err = err
+	}
+	return n, err
+}
+
+func (k *errorKeeper) Sync() error { return nil }
