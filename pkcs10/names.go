@@ -1,0 +1,127 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package pkcs10
+
+import (
+	"net/netip"
+	"net/url"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// Tags of the GeneralNames that can be issued (RFC 5280, section 4.2.1.6), all primitive. With
+// the bit for "constructed" set they are not these names, and crypto/x509 drops them.
+var (
+	tagEmail = asn1.Tag(1).ContextSpecific()
+	tagDNS   = asn1.Tag(2).ContextSpecific()
+	tagURI   = asn1.Tag(6).ContextSpecific()
+	tagIP    = asn1.Tag(7).ContextSpecific()
+)
+
+// droppedNames are the GeneralNames that crypto/x509 drops without a word. A certificate made
+// from a copy of the extension would have them all the same.
+var droppedNames = map[asn1.Tag]string{
+	asn1.Tag(0).ContextSpecific().Constructed(): "otherName",
+	asn1.Tag(3).ContextSpecific().Constructed(): "x400Address",
+	asn1.Tag(4).ContextSpecific().Constructed(): "directoryName",
+	asn1.Tag(5).ContextSpecific().Constructed(): "ediPartyName",
+	asn1.Tag(8).ContextSpecific():               "registeredID",
+}
+
+// subjectAltName reads a SEQUENCE of GeneralNames.
+func (p *parser) subjectAltName(value cryptobyte.String) error {
+	var names cryptobyte.String
+	if !value.ReadASN1(&names, asn1.SEQUENCE) || !value.Empty() {
+		return malformedDER(describe(oidSubjectAltName))
+	}
+	if names.Empty() {
+		p.refusals.add(ReasonUnsupportedName, "the subject alternative name extension is empty: name something or leave it out")
+	}
+	for !names.Empty() {
+		var content cryptobyte.String
+		var tag asn1.Tag
+		if !names.ReadAnyASN1(&content, &tag) {
+			return malformedDER(describe(oidSubjectAltName))
+		}
+		p.generalName(tag, content)
+	}
+	return nil
+}
+
+func (p *parser) generalName(tag asn1.Tag, content []byte) {
+	r := &p.request
+	switch tag {
+	case tagDNS:
+		if p.visibleASCII("DNS", content) {
+			r.DNSNames = append(r.DNSNames, string(content))
+		}
+	case tagEmail:
+		if p.visibleASCII("email", content) {
+			r.EmailAddresses = append(r.EmailAddresses, string(content))
+		}
+	case tagURI:
+		if p.visibleASCII("URI", content) && p.plainURI(string(content)) {
+			r.URIs = append(r.URIs, string(content))
+		}
+	case tagIP:
+		if addr, ok := p.address(content); ok {
+			r.IPAddresses = append(r.IPAddresses, addr)
+		}
+	default:
+		const advice = "use only DNS, IP, URI and email names"
+		if kind, ok := droppedNames[tag]; ok {
+			p.refusals.add(ReasonUnsupportedName, "subject alternative name of type %s: %s", kind, advice)
+		} else {
+			p.refusals.add(ReasonUnsupportedName, "subject alternative name with unknown tag 0x%02x: %s", uint8(tag), advice)
+		}
+	}
+}
+
+// visibleASCII refuses a name that is empty or has bytes other than 0x21 to 0x7e. NUL has
+// passed one name off as another, and a non-ASCII name is written in its ASCII form (punycode).
+func (p *parser) visibleASCII(kind string, content []byte) bool {
+	if len(content) == 0 {
+		p.refusals.add(ReasonUnsupportedName, "subject alternative name of type %s is empty: leave it out", kind)
+		return false
+	}
+	for _, b := range content {
+		if b <= ' ' || b > '~' {
+			p.refusals.add(ReasonUnsupportedName, "subject alternative name of type %s has bytes that are not visible ASCII: %s", kind, quote(content))
+			return false
+		}
+	}
+	return true
+}
+
+// plainURI refuses a URI that net/url would not write as it stands, because that is what
+// crypto/x509 puts in the certificate: what policies saw must be what is issued.
+func (p *parser) plainURI(text string) bool {
+	uri, err := url.Parse(text)
+	switch {
+	case err != nil:
+		p.refusals.add(ReasonUnsupportedName, "URI %s cannot be parsed: correct it", quote(text))
+	case !uri.IsAbs():
+		p.refusals.add(ReasonUnsupportedName, "URI %s is relative: begin with the scheme", quote(text))
+	case uri.String() != text:
+		p.refusals.add(ReasonUnsupportedName, "URI %s is not in normal form: write %s", quote(text), quote(uri.String()))
+	default:
+		return true
+	}
+	return false
+}
+
+// address reads the octets of an IP address. An IPv4 address in the 16 octets of IPv6 would
+// be one address to some readers and another to others.
+func (p *parser) address(octets []byte) (netip.Addr, bool) {
+	addr, ok := netip.AddrFromSlice(octets)
+	switch {
+	case !ok:
+		p.refusals.add(ReasonUnsupportedName, "subject alternative name of type IP has %d bytes: it must have 4 or 16", len(octets))
+	case addr.Is4In6():
+		p.refusals.add(ReasonUnsupportedName, "IP address %s is an IPv4 address in an IPv6 one: write %s", addr, addr.Unmap())
+		ok = false
+	}
+	return addr, ok
+}

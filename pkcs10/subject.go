@@ -1,0 +1,179 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package pkcs10
+
+import (
+	"bytes"
+	encodingasn1 "encoding/asn1"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// Attribute types of a subject (RFC 5280, appendix A.1).
+const (
+	oidCommonName         = "2.5.4.3"
+	oidOrganization       = "2.5.4.10"
+	oidOrganizationalUnit = "2.5.4.11"
+)
+
+// name reads the content of a Name (RFC 5280, section 4.1.2.4): RDNs, each a SET of attributes.
+//
+// Only O and OU may be there more than once, each in an RDN of its own, as openssl and keytool
+// write them, or several in one RDN, as Go does. Of other types readers keep the last
+// value, or the first, or all: pkix.Name does one thing for CN and another for L. And an RDN of
+// several types is to some readers one attribute with a plus sign in its value.
+func (p *parser) name(rdns cryptobyte.String) error {
+	seen := make(map[string]bool)
+	for !rdns.Empty() {
+		var rdn cryptobyte.String
+		if !rdns.ReadASN1(&rdn, asn1.SET) || rdn.Empty() {
+			return malformedDER("subject")
+		}
+		attributes, err := p.relativeDistinguishedName(rdn)
+		if err != nil {
+			return err
+		}
+		if first := attributes[0].OID; len(attributes) > 1 &&
+			(!multiValued(first) || slices.ContainsFunc(attributes, func(a Attribute) bool { return a.OID != first })) {
+			p.refusals.add(ReasonRepeatedAttribute, "the subject has an RDN of more than one attribute: give each attribute an RDN of its own")
+		}
+		for _, attribute := range attributes {
+			if seen[attribute.OID] && !multiValued(attribute.OID) {
+				p.refusals.add(ReasonRepeatedAttribute, "subject attribute %s is there more than once: keep one", describe(attribute.OID))
+			}
+			seen[attribute.OID] = true
+			p.addSubject(attribute)
+		}
+	}
+	return nil
+}
+
+func multiValued(oid string) bool { return oid == oidOrganization || oid == oidOrganizationalUnit }
+
+// relativeDistinguishedName reads the content of a SET OF AttributeTypeAndValue, which DER sorts
+// (X.690, section 11.6).
+func (p *parser) relativeDistinguishedName(rdn cryptobyte.String) ([]Attribute, error) {
+	var attributes []Attribute
+	var previous cryptobyte.String
+	for !rdn.Empty() {
+		var element cryptobyte.String
+		if !rdn.ReadASN1Element(&element, asn1.SEQUENCE) || bytes.Compare(previous, element) > 0 {
+			return nil, malformedDER("subject")
+		}
+		attribute, err := p.attributeTypeAndValue(element)
+		if err != nil {
+			return nil, err
+		}
+		attributes = append(attributes, attribute)
+		previous = element
+	}
+	return attributes, nil
+}
+
+func (p *parser) addSubject(attribute Attribute) {
+	p.subject = append(p.subject, attribute)
+	subject := &p.request.Subject
+	switch attribute.OID {
+	case oidCommonName:
+		subject.CommonName = attribute.Value
+	case oidOrganization:
+		subject.Organizations = append(subject.Organizations, attribute.Value)
+	case oidOrganizationalUnit:
+		subject.OrganizationalUnits = append(subject.OrganizationalUnits, attribute.Value)
+	default:
+		subject.Other = append(subject.Other, attribute)
+	}
+}
+
+// attributeTypeAndValue reads SEQUENCE { type OBJECT IDENTIFIER, value ANY }.
+func (p *parser) attributeTypeAndValue(element cryptobyte.String) (Attribute, error) {
+	var sequence, value cryptobyte.String
+	var oid encodingasn1.ObjectIdentifier
+	var tag asn1.Tag
+	if !element.ReadASN1(&sequence, asn1.SEQUENCE) ||
+		!sequence.ReadASN1ObjectIdentifier(&oid) ||
+		!sequence.ReadAnyASN1(&value, &tag) ||
+		!sequence.Empty() {
+		return Attribute{}, malformedDER("subject")
+	}
+	attribute := Attribute{OID: oid.String(), Value: string(value)}
+	p.subjectString(attribute, tag)
+	return attribute, nil
+}
+
+// subjectString refuses a subject's value that is empty, of a string type other than the three
+// that are in use (T61String, BMPString and UniversalString need guesses or tables to read), has
+// bytes its type does not allow, or characters that cannot be seen.
+func (p *parser) subjectString(attribute Attribute, tag asn1.Tag) {
+	refuse := func(format string, args ...any) {
+		args = append([]any{describe(attribute.OID)}, args...)
+		p.refusals.add(ReasonUnsupportedName, "subject attribute %s "+format, args...)
+	}
+	var valid bool
+	switch tag {
+	case asn1.PrintableString:
+		valid = !strings.ContainsFunc(attribute.Value, notPrintableString)
+	case asn1.UTF8String:
+		valid = utf8.ValidString(attribute.Value)
+	case asn1.IA5String:
+		valid = !strings.ContainsFunc(attribute.Value, func(r rune) bool { return r > unicode.MaxASCII })
+	default:
+		refuse("has a value of ASN.1 type 0x%02x: use a UTF8String, PrintableString or IA5String", uint8(tag))
+		return
+	}
+	switch {
+	case attribute.Value == "":
+		refuse("is empty: give it a value or leave it out")
+	case !valid:
+		refuse("has bytes that its ASN.1 type 0x%02x does not allow: %s", uint8(tag), quote(attribute.Value))
+	case strings.ContainsFunc(attribute.Value, func(r rune) bool { return !unicode.IsPrint(r) }):
+		refuse("has characters that cannot be seen: %s; leave them out", quote(attribute.Value))
+	}
+}
+
+// notPrintableString reports whether r is outside PrintableString (X.680, table 10). Unlike
+// encoding/asn1 it counts '*' and '&' as outside: they belong in a UTF8String.
+func notPrintableString(r rune) bool {
+	switch {
+	case 'A' <= r && r <= 'Z', 'a' <= r && r <= 'z', '0' <= r && r <= '9':
+		return false
+	default:
+		return !strings.ContainsRune(" '()+,-./:=?", r)
+	}
+}
+
+// describe names an OID in a message, in words where the requester may not know the number.
+func describe(oid string) string {
+	if words, ok := oidWords[oid]; ok {
+		return oid + " (" + words + ")"
+	}
+	return short(oid)
+}
+
+var oidWords = map[string]string{
+	oidCommonName:         "common name",
+	oidOrganization:       "organization",
+	oidOrganizationalUnit: "organizational unit",
+	"2.5.4.5":             "serial number",
+	"2.5.4.6":             "country",
+	"2.5.4.7":             "locality",
+	"2.5.4.8":             "state or province",
+
+	oidExtensionRequest:      "extension request",
+	"1.2.840.113549.1.9.7":   "challenge password",
+	"1.3.6.1.4.1.311.13.2.3": "Windows version",
+
+	oidSubjectAltName:       "subject alternative name",
+	oidKeyUsage:             "key usage",
+	oidExtendedKeyUsage:     "extended key usage",
+	oidBasicConstraints:     "basic constraints",
+	oidSubjectKeyIdentifier: "subject key identifier",
+	"2.5.29.30":             "name constraints",
+	"2.5.29.35":             "authority key identifier",
+}
