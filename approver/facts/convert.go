@@ -1,0 +1,144 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package facts
+
+import (
+	"slices"
+	"strings"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"countersign.dev/countersign/pkcs10"
+)
+
+// Keys of spec.extra that the API server fills in from a bound token (KEP-1205, KEP-4193).
+const (
+	podNameExtra      = "authentication.kubernetes.io/pod-name"
+	podUIDExtra       = "authentication.kubernetes.io/pod-uid"
+	nodeNameExtra     = "authentication.kubernetes.io/node-name"
+	nodeUIDExtra      = "authentication.kubernetes.io/node-uid"
+	credentialIDExtra = "authentication.kubernetes.io/credential-id" //nolint:gosec // a key, not a credential
+)
+
+func requestOf(csr *certificatesv1.CertificateSigningRequest) Request {
+	return Request{
+		Kind: "CertificateSigningRequest", Name: csr.Name, UID: csr.UID,
+		SignerName: csr.Spec.SignerName, Usages: list(csr.Spec.Usages),
+		ExpirationSeconds: csr.Spec.ExpirationSeconds, CreatedAt: csr.CreationTimestamp.UTC(),
+	}
+}
+
+// requesterOf reads who made a request. Only the token of a ServiceAccount can be bound to
+// a Pod, so the extras of anybody else are not believed; nor is one with several values.
+func requesterOf(spec *certificatesv1.CertificateSigningRequestSpec) Requester {
+	r := Requester{Username: spec.Username, UID: spec.UID, Groups: list(spec.Groups)}
+	rest, ok := strings.CutPrefix(spec.Username, "system:serviceaccount:")
+	if !ok {
+		return r
+	}
+	namespace, name, ok := strings.Cut(rest, ":")
+	if !ok || namespace == "" || name == "" || strings.Contains(name, ":") {
+		return r
+	}
+	r.ServiceAccount = &ServiceAccountRef{Namespace: namespace, Name: name}
+	r.Pod = boundTo(spec, podNameExtra, podUIDExtra)
+	r.Node = boundTo(spec, nodeNameExtra, nodeUIDExtra)
+	r.CredentialID = single(spec, credentialIDExtra)
+	return r
+}
+
+func boundTo(spec *certificatesv1.CertificateSigningRequestSpec, nameKey, uidKey string) *ObjectRef {
+	name, uid := single(spec, nameKey), single(spec, uidKey)
+	if name == "" || uid == "" {
+		return nil
+	}
+	return &ObjectRef{Name: name, UID: types.UID(uid)}
+}
+
+func single(spec *certificatesv1.CertificateSigningRequestSpec, key string) string {
+	if values := spec.Extra[key]; len(values) == 1 {
+		return values[0]
+	}
+	return ""
+}
+
+// sameRequester says whether two requests come from one identity: the same user and, where
+// tokens are bound to Pods, the same Pod.
+func sameRequester(a, b *certificatesv1.CertificateSigningRequestSpec) bool {
+	return a.Username == b.Username && slices.Equal(a.Extra[podUIDExtra], b.Extra[podUIDExtra])
+}
+
+func pkcs10Of(r *pkcs10.Request) PKCS10 {
+	p := PKCS10{
+		Subject: Subject{
+			CommonName:          r.Subject.CommonName,
+			Organizations:       list(r.Subject.Organizations),
+			OrganizationalUnits: list(r.Subject.OrganizationalUnits),
+			Other:               []Attribute{},
+		},
+		DNSNames: list(r.DNSNames), IPAddresses: []string{}, URIs: list(r.URIs),
+		EmailAddresses: list(r.EmailAddresses), Usages: list(r.Usages),
+		Key: Key{Algorithm: r.Key.Algorithm, Bits: r.Key.Bits, SHA256: r.Key.SHA256},
+	}
+	for _, a := range r.Subject.Other {
+		p.Subject.Other = append(p.Subject.Other, Attribute{OID: a.OID, Value: a.Value})
+	}
+	for _, ip := range r.IPAddresses {
+		p.IPAddresses = append(p.IPAddresses, ip.String())
+	}
+	return p
+}
+
+func podOf(pod *corev1.Pod) *Pod {
+	p := &Pod{
+		Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, Labels: labelsOf(pod.Labels),
+		PodIPs: podIPs(pod), Phase: pod.Status.Phase, Deleting: pod.DeletionTimestamp != nil,
+		HostNetwork: pod.Spec.HostNetwork, Hostname: pod.Spec.Hostname, Subdomain: pod.Spec.Subdomain,
+		ServiceAccountName: pod.Spec.ServiceAccountName, NodeName: pod.Spec.NodeName,
+		Owners: []Owner{},
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			p.Ready = c.Status == corev1.ConditionTrue
+		}
+	}
+	for _, o := range pod.OwnerReferences {
+		p.Owners = append(p.Owners, Owner{Kind: o.Kind, Name: o.Name, UID: o.UID, Controller: o.Controller != nil && *o.Controller})
+	}
+	return p
+}
+
+func namespaceOf(n *corev1.Namespace) *Namespace {
+	return &Namespace{Name: n.Name, UID: n.UID, Labels: labelsOf(n.Labels), Deleting: n.DeletionTimestamp != nil}
+}
+
+func serviceOf(s *corev1.Service) Service {
+	out := Service{
+		Name: s.Name, Namespace: s.Namespace, UID: s.UID, Labels: labelsOf(s.Labels),
+		Type: s.Spec.Type, Selector: labelsOf(s.Spec.Selector),
+		ClusterIPs: clusterIPs(s), ExternalIPs: list(s.Spec.ExternalIPs),
+		Ports: []int32{}, Deleting: s.DeletionTimestamp != nil,
+	}
+	for _, port := range s.Spec.Ports {
+		out.Ports = append(out.Ports, port.Port)
+	}
+	return out
+}
+
+// list and labelsOf make the empty value of what is nil: JSON null is for the unknown only.
+func list[S ~[]E, E any](s S) S {
+	if s == nil {
+		return S{}
+	}
+	return s
+}
+
+func labelsOf(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}

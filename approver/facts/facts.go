@@ -1,0 +1,233 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package facts gathers what policies decide by.
+//
+// [Facts] is the document that Rego sees as `input`, and this package is the only
+// place that fills it in. Every key is always present: what is unknown is null or
+// empty, so that a policy never meets an undefined reference by accident. The JSON
+// Schema of the document is generated from these types (policies/schema/input.json).
+//
+// Nothing in it comes from the name, labels or annotations of a request, which the
+// requester chooses and may change, except request.name, which is there for messages.
+package facts
+
+import (
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Facts is the input document of a policy.
+type Facts struct {
+	// Request is the certificate request as the API server stores it.
+	Request Request `json:"request"`
+	// Requester is who made the request, from spec.username, uid, groups and extra only: the API server fills them in.
+	Requester Requester `json:"requester"`
+	// PKCS10 is what the PKCS#10 request in it asks for. Its self-signature has been verified.
+	PKCS10 PKCS10 `json:"pkcs10"`
+	// Cluster is what the live cluster says of the requester and of every name asked for.
+	Cluster Cluster `json:"cluster"`
+	// Parameters are those of the ApprovalPolicy; their shape is the policy's own.
+	Parameters map[string]any `json:"parameters"`
+	// Now is the time of the evaluation, RFC 3339 in UTC.
+	Now time.Time `json:"now"`
+}
+
+// Request is the certificate request as the API server stores it.
+type Request struct {
+	// Kind is "CertificateSigningRequest".
+	Kind string `json:"kind"`
+	// Name of the object: chosen by the requester, for messages only.
+	Name string `json:"name"`
+	// Namespace of the object; empty for a CertificateSigningRequest.
+	Namespace string `json:"namespace"`
+	// UID of the object.
+	UID types.UID `json:"uid"`
+	// SignerName is the signer asked for.
+	SignerName string `json:"signerName"`
+	// Usages asked for, by their Kubernetes names, such as "server auth".
+	Usages []certificatesv1.KeyUsage `json:"usages"`
+	// ExpirationSeconds is the lifetime asked for; null leaves it to the signer.
+	ExpirationSeconds *int32 `json:"expirationSeconds"`
+	// CreatedAt is the creation time of the object, RFC 3339, to the second.
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+// Requester is who made the request.
+type Requester struct {
+	// Username as authenticated.
+	Username string `json:"username"`
+	// UID as authenticated; may be empty.
+	UID string `json:"uid"`
+	// Groups as authenticated.
+	Groups []string `json:"groups"`
+	// ServiceAccount that the username stands for, or null.
+	ServiceAccount *ServiceAccountRef `json:"serviceAccount"`
+	// Pod that the requester's token is bound to, or null. It held when the request was made: compare cluster.subject.pod.
+	Pod *ObjectRef `json:"pod"`
+	// Node that the requester's token is bound to, or null.
+	Node *ObjectRef `json:"node"`
+	// CredentialID of the token, or empty.
+	CredentialID string `json:"credentialID"`
+}
+
+// ServiceAccountRef names a ServiceAccount.
+type ServiceAccountRef struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// ObjectRef names an object and its one life.
+type ObjectRef struct {
+	Name string    `json:"name"`
+	UID  types.UID `json:"uid"`
+}
+
+// PKCS10 is what a PKCS#10 request (RFC 2986) asks for.
+type PKCS10 struct {
+	Subject Subject `json:"subject"`
+	// DNSNames of the subject alternative name extension, as written.
+	DNSNames []string `json:"dnsNames"`
+	// IPAddresses of the subject alternative name extension, in their canonical text form.
+	IPAddresses []string `json:"ipAddresses"`
+	// URIs of the subject alternative name extension.
+	URIs []string `json:"uris"`
+	// EmailAddresses of the subject alternative name extension.
+	EmailAddresses []string `json:"emailAddresses"`
+	// Usages that extensions of the PKCS#10 request itself ask for; often none.
+	Usages []certificatesv1.KeyUsage `json:"usages"`
+	Key    Key                       `json:"key"`
+}
+
+// Subject is the distinguished name asked for.
+type Subject struct {
+	CommonName          string      `json:"commonName"`
+	Organizations       []string    `json:"organizations"`
+	OrganizationalUnits []string    `json:"organizationalUnits"`
+	Other               []Attribute `json:"other"`
+}
+
+// Attribute is an attribute of a distinguished name that has no field of its own.
+type Attribute struct {
+	// OID is the attribute's type, dotted.
+	OID   string `json:"oid"`
+	Value string `json:"value"`
+}
+
+// Key describes the public key of the request.
+type Key struct {
+	// Algorithm is RSA, ECDSA or Ed25519.
+	Algorithm string `json:"algorithm"`
+	// Bits is the length of the modulus or of the curve's field.
+	Bits int `json:"bits"`
+	// SHA256 of the DER SubjectPublicKeyInfo, in lower-case hex.
+	SHA256 string `json:"sha256"`
+}
+
+// Cluster is what the live cluster says.
+type Cluster struct {
+	// Domain is the cluster's DNS domain, such as "cluster.local".
+	Domain string `json:"domain"`
+	// Subject is what the request speaks for.
+	Subject ClusterSubject `json:"subject"`
+	// Resolved says, for each DNS name and address asked for, what has it in the cluster now, the subject's or not.
+	Resolved map[string][]Resolved `json:"resolved"`
+	// Delegation says whether a requester that is not the subject may act for it.
+	Delegation Delegation `json:"delegation"`
+	// SameKey are other requests with this public key by other requesters.
+	SameKey []SameKey `json:"sameKey"`
+}
+
+// ClusterSubject is what the request speaks for: the requester's own Pod or, for a delegate, the one Pod that the names resolve to.
+type ClusterSubject struct {
+	// Pod by the name the requester's token is bound to, as it is now; its UID may differ from requester.pod.uid. Null if there is none.
+	Pod *Pod `json:"pod"`
+	// ServiceAccount of the Pod, or null.
+	ServiceAccount *ServiceAccountRef `json:"serviceAccount"`
+	// Namespace of the Pod, or null.
+	Namespace *Namespace `json:"namespace"`
+	// Services of that namespace whose selector selects the Pod.
+	Services []Service `json:"services"`
+	// Candidates is how many Pods the names of a delegate's request resolve to; 0 for a Pod's own request.
+	Candidates int `json:"candidates"`
+}
+
+// Pod is what facts hold of a Pod.
+type Pod struct {
+	Name               string            `json:"name"`
+	Namespace          string            `json:"namespace"`
+	UID                types.UID         `json:"uid"`
+	Labels             map[string]string `json:"labels"`
+	PodIPs             []string          `json:"podIPs"`
+	Phase              corev1.PodPhase   `json:"phase"`
+	Deleting           bool              `json:"deleting"`
+	HostNetwork        bool              `json:"hostNetwork"`
+	Hostname           string            `json:"hostname"`
+	Subdomain          string            `json:"subdomain"`
+	ServiceAccountName string            `json:"serviceAccountName"`
+	NodeName           string            `json:"nodeName"`
+	Ready              bool              `json:"ready"`
+	Owners             []Owner           `json:"owners"`
+}
+
+// Owner is an owner reference.
+type Owner struct {
+	Kind       string    `json:"kind"`
+	Name       string    `json:"name"`
+	UID        types.UID `json:"uid"`
+	Controller bool      `json:"controller"`
+}
+
+// Namespace is what facts hold of a Namespace.
+type Namespace struct {
+	Name     string            `json:"name"`
+	UID      types.UID         `json:"uid"`
+	Labels   map[string]string `json:"labels"`
+	Deleting bool              `json:"deleting"`
+}
+
+// Service is what facts hold of a Service.
+type Service struct {
+	Name        string             `json:"name"`
+	Namespace   string             `json:"namespace"`
+	UID         types.UID          `json:"uid"`
+	Labels      map[string]string  `json:"labels"`
+	Type        corev1.ServiceType `json:"type"`
+	Selector    map[string]string  `json:"selector"`
+	ClusterIPs  []string           `json:"clusterIPs"`
+	ExternalIPs []string           `json:"externalIPs"`
+	Ports       []int32            `json:"ports"`
+	Deleting    bool               `json:"deleting"`
+}
+
+// Resolved is one thing in the cluster that has a requested name or address.
+type Resolved struct {
+	// Kind is Pod, Service or Node.
+	Kind      string    `json:"kind"`
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	UID       types.UID `json:"uid"`
+	// SelectsSubject is true if it is a Service that selects the subject's Pod, or that Pod itself.
+	SelectsSubject bool `json:"selectsSubject"`
+	// Detail is a clause for messages, such as "selects app=web; my-pod has app=api".
+	Detail string `json:"detail"`
+}
+
+// Delegation is the answer to a SubjectAccessReview: may the requester `create`
+// certificatesigningrequests/delegated in the namespace of the subject?
+type Delegation struct {
+	Allowed bool `json:"allowed"`
+	// Reason of the answer, or why it was not asked.
+	Reason string `json:"reason"`
+}
+
+// SameKey is another request with the same public key by another requester.
+type SameKey struct {
+	Name     string `json:"name"`
+	Username string `json:"username"`
+	// CreatedAt is the creation time of that request, RFC 3339, to the second.
+	CreatedAt time.Time `json:"createdAt"`
+}

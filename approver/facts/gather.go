@@ -1,0 +1,248 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package facts
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"countersign.dev/countersign/pkcs10"
+)
+
+// Freshness says how fresh facts must be.
+type Freshness bool
+
+const (
+	// Recent is enough to approve, to hold, and to look whether to deny. The subject's Pod is
+	// read live. The Services of its namespace are at most [MaxServiceAge] old. Requests with
+	// the same key come from the cache that the request itself came from, which is therefore at
+	// least as new as the request: whoever showed the key before is in it.
+	Recent Freshness = false
+	// Live is needed to deny: everything is read from the API server. The caches only say
+	// where to look; what they miss makes a name unknown, which is held and not denied.
+	Live Freshness = true
+)
+
+// MaxServiceAge bounds the age of the Services an approval rests on, counted from the
+// moment the API server was asked for them.
+const MaxServiceAge = time.Second
+
+// A Gatherer gathers facts. Make one with [NewGatherer].
+type Gatherer struct {
+	cache  client.Reader
+	live   client.Reader
+	review func(context.Context, *authorizationv1.SubjectAccessReview) error
+	domain string
+
+	mu       sync.Mutex
+	services map[string]servicesAt
+}
+
+type servicesAt struct {
+	items []corev1.Service
+	asked time.Time
+}
+
+// NewGatherer makes a Gatherer that finds things in cached, which must be kept as
+// [CacheByObject] and [AddIndexes] say, reads them from live, and asks for
+// SubjectAccessReviews by c. domain is the cluster's DNS domain.
+func NewGatherer(cached, live client.Reader, c client.Writer, domain string) *Gatherer {
+	return &Gatherer{
+		cache: cached, live: live, domain: domain, services: map[string]servicesAt{},
+		review: func(ctx context.Context, r *authorizationv1.SubjectAccessReview) error { return c.Create(ctx, r) },
+	}
+}
+
+// Gather gathers the facts of one request, whose PKCS#10 has been parsed, as of now.
+// Parameters stay nil. An error is a fault of the API server or the way to it, and no
+// finding: what does not exist is not an error.
+func (g *Gatherer) Gather(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, fresh Freshness, now time.Time) (Facts, error) {
+	f := Facts{
+		Request:   requestOf(csr),
+		Requester: requesterOf(&csr.Spec),
+		PKCS10:    pkcs10Of(request),
+		Cluster:   Cluster{Domain: g.domain},
+		Now:       now.UTC().Truncate(time.Second),
+	}
+	names := append(append([]string{}, f.PKCS10.DNSNames...), f.PKCS10.IPAddresses...)
+	r := resolver{Gatherer: g, fresh: fresh}
+	if err := g.subject(ctx, &f, r, names); err != nil {
+		return Facts{}, fmt.Errorf("finding the subject: %w", err)
+	}
+	f.Cluster.Resolved = make(map[string][]Resolved, len(names))
+	for _, name := range names {
+		found, err := r.resolve(ctx, name, f.Cluster.Subject.Pod)
+		if err != nil {
+			return Facts{}, fmt.Errorf("resolving %q: %w", name, err)
+		}
+		f.Cluster.Resolved[name] = found
+	}
+	var err error
+	if f.Cluster.Delegation, err = g.delegation(ctx, csr, &f); err != nil {
+		return Facts{}, fmt.Errorf("reviewing delegation: %w", err)
+	}
+	if f.Cluster.SameKey, err = g.sameKey(ctx, csr, request.Key.SHA256, fresh); err != nil {
+		return Facts{}, fmt.Errorf("looking for requests with the same key: %w", err)
+	}
+	return f, nil
+}
+
+// subject finds the Pod that the request speaks for and what surrounds it.
+func (g *Gatherer) subject(ctx context.Context, f *Facts, r resolver, names []string) error {
+	s := &f.Cluster.Subject
+	s.Services = []Service{}
+	key := types.NamespacedName{}
+	if f.Requester.Pod != nil {
+		key = types.NamespacedName{Namespace: f.Requester.ServiceAccount.Namespace, Name: f.Requester.Pod.Name}
+	} else {
+		candidates, err := r.pods(ctx, names)
+		if err != nil {
+			return err
+		}
+		if s.Candidates = len(candidates); s.Candidates != 1 {
+			return nil
+		}
+		for key = range candidates { //nolint:revive // the one key
+		}
+	}
+	var pod corev1.Pod
+	if ok, err := found(g.live.Get(ctx, key, &pod)); !ok {
+		return err
+	}
+	s.Pod = podOf(&pod)
+	s.ServiceAccount = &ServiceAccountRef{Namespace: pod.Namespace, Name: pod.Spec.ServiceAccountName}
+
+	var namespace corev1.Namespace
+	if ok, err := found(r.reader().Get(ctx, types.NamespacedName{Name: pod.Namespace}, &namespace)); err != nil {
+		return err
+	} else if ok {
+		s.Namespace = namespaceOf(&namespace)
+	}
+	services, err := g.servicesIn(ctx, pod.Namespace, r.fresh)
+	if err != nil {
+		return err
+	}
+	for i := range services {
+		if selects(&services[i], s.Pod) {
+			s.Services = append(s.Services, serviceOf(&services[i]))
+		}
+	}
+	return nil
+}
+
+// servicesIn lists the Services of a namespace from the API server, for all requests that
+// come within [MaxServiceAge] at once.
+func (g *Gatherer) servicesIn(ctx context.Context, namespace string, fresh Freshness) ([]corev1.Service, error) {
+	asked := time.Now()
+	if fresh == Recent {
+		g.mu.Lock()
+		known, ok := g.services[namespace]
+		g.mu.Unlock()
+		if ok && asked.Sub(known.asked) < MaxServiceAge {
+			return known.items, nil
+		}
+	}
+	var list corev1.ServiceList
+	if err := g.live.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for ns, known := range g.services { // forget what no one may use any more
+		if asked.Sub(known.asked) >= MaxServiceAge {
+			delete(g.services, ns)
+		}
+	}
+	g.services[namespace] = servicesAt{items: list.Items, asked: asked}
+	return list.Items, nil
+}
+
+// delegation asks whether a requester without a Pod of its own may act for the subject.
+func (g *Gatherer) delegation(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, f *Facts) (Delegation, error) {
+	switch {
+	case f.Requester.Pod != nil:
+		return Delegation{Reason: "not asked: the requester is a Pod and speaks for itself"}, nil
+	case f.Cluster.Subject.Pod == nil:
+		return Delegation{Reason: "not asked: there is no one Pod that the request speaks for"}, nil
+	}
+	extra := make(map[string]authorizationv1.ExtraValue, len(csr.Spec.Extra))
+	for key, values := range csr.Spec.Extra {
+		extra[key] = authorizationv1.ExtraValue(values)
+	}
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User: csr.Spec.Username, UID: csr.Spec.UID, Groups: csr.Spec.Groups, Extra: extra,
+		ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Verb: "create", Group: certificatesv1.GroupName, Version: "*",
+			Resource: "certificatesigningrequests", Subresource: "delegated",
+			Namespace: f.Cluster.Subject.Pod.Namespace,
+		},
+	}}
+	if err := g.review(ctx, review); err != nil {
+		return Delegation{}, err
+	}
+	if review.Status.EvaluationError != "" && !review.Status.Allowed {
+		return Delegation{}, fmt.Errorf("the authorizer could not tell: %s", review.Status.EvaluationError)
+	}
+	return Delegation{Allowed: review.Status.Allowed && !review.Status.Denied, Reason: review.Status.Reason}, nil
+}
+
+// maxSameKey bounds how many requests with one key are named.
+const maxSameKey = 16
+
+func (g *Gatherer) sameKey(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, digest string, fresh Freshness) ([]SameKey, error) {
+	var list certificatesv1.CertificateSigningRequestList
+	if err := g.cache.List(ctx, &list, client.MatchingFields{requestsByKey: digest}); err != nil {
+		return nil, err
+	}
+	same := []SameKey{}
+	for i := range list.Items {
+		other := &list.Items[i]
+		if other.UID == csr.UID || sameRequester(&other.Spec, &csr.Spec) || len(same) == maxSameKey {
+			continue
+		}
+		if fresh == Live {
+			var live certificatesv1.CertificateSigningRequest
+			ok, err := found(g.live.Get(ctx, types.NamespacedName{Name: other.Name}, &live))
+			if err != nil {
+				return nil, err
+			}
+			if !ok || live.UID != other.UID { // spec is immutable: the same object has the same key
+				continue
+			}
+		}
+		same = append(same, SameKey{Name: other.Name, Username: other.Spec.Username, CreatedAt: other.CreationTimestamp.UTC()})
+	}
+	return same, nil
+}
+
+func selects(service *corev1.Service, pod *Pod) bool {
+	return pod != nil && service.Namespace == pod.Namespace && len(service.Spec.Selector) > 0 &&
+		labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(pod.Labels))
+}
+
+// found turns "not found" into false.
+func found(err error) (bool, error) {
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func labelText(set map[string]string) string {
+	if len(set) == 0 {
+		return "no labels"
+	}
+	return strings.ReplaceAll(labels.Set(set).String(), ",", ", ")
+}

@@ -1,0 +1,206 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package facts
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// A resolver finds what in the cluster has a name or an address. In Live mode every hit of
+// a cache is read again.
+type resolver struct {
+	*Gatherer
+	fresh Freshness
+}
+
+// reader is what single objects are read from.
+func (r resolver) reader() client.Reader {
+	if r.fresh == Live {
+		return r.live
+	}
+	return r.cache
+}
+
+// resolve lists what has a DNS name or an IP address: Services, Pods and Nodes.
+func (r resolver) resolve(ctx context.Context, name string, subject *Pod) ([]Resolved, error) {
+	services, err := r.servicesOf(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	pods, err := r.podsOf(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := r.nodesOf(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	out := []Resolved{}
+	for i := range services {
+		out = append(out, resolvedService(&services[i], name, subject))
+	}
+	for i := range pods {
+		pod := &pods[i]
+		own := subject != nil && pod.UID == subject.UID
+		detail := fmt.Sprintf("Pod %s/%s has it", pod.Namespace, pod.Name)
+		out = append(out, Resolved{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, SelectsSubject: own, Detail: detail})
+	}
+	for i := range nodes {
+		out = append(out, Resolved{Kind: "Node", Name: nodes[i].Name, UID: nodes[i].UID, Detail: fmt.Sprintf("Node %s has it", nodes[i].Name)})
+	}
+	return out, nil
+}
+
+func resolvedService(service *corev1.Service, name string, subject *Pod) Resolved {
+	id := "Service " + service.Namespace + "/" + service.Name
+	out := Resolved{Kind: "Service", Namespace: service.Namespace, Name: service.Name, UID: service.UID, SelectsSubject: selects(service, subject)}
+	switch {
+	case service.Spec.Type == corev1.ServiceTypeExternalName:
+		out.Detail = id + " is of type ExternalName"
+	case slices.Contains(canonical(service.Spec.ExternalIPs), name) && !slices.Contains(clusterIPs(service), name):
+		out.Detail = id + " only has it among its externalIPs"
+	case len(service.Spec.Selector) == 0:
+		out.Detail = id + " has no selector"
+	case subject == nil:
+		out.Detail = id + " has it"
+	case service.Namespace != subject.Namespace:
+		out.Detail = fmt.Sprintf("%s is in another namespace than Pod %s/%s", id, subject.Namespace, subject.Name)
+	case !out.SelectsSubject:
+		out.Detail = fmt.Sprintf("%s selects %s; Pod %s has %s", id, labelText(service.Spec.Selector), subject.Name, labelText(subject.Labels))
+	default:
+		out.Detail = fmt.Sprintf("%s selects Pod %s", id, subject.Name)
+	}
+	return out
+}
+
+// pods are the Pods that some names resolve to, Services apart.
+func (r resolver) pods(ctx context.Context, names []string) (map[types.NamespacedName]bool, error) {
+	out := map[types.NamespacedName]bool{}
+	for _, name := range names {
+		pods, err := r.podsOf(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		for i := range pods {
+			out[client.ObjectKeyFromObject(&pods[i])] = true
+		}
+	}
+	return out, nil
+}
+
+func (r resolver) servicesOf(ctx context.Context, name string) ([]corev1.Service, error) {
+	if _, err := netip.ParseAddr(name); err == nil {
+		var list corev1.ServiceList
+		if err := r.cache.List(ctx, &list, client.MatchingFields{servicesByIP: name}); err != nil {
+			return nil, err
+		}
+		return again(ctx, r, list.Items, func(s *corev1.Service) bool {
+			return slices.Contains(clusterIPs(s), name) || slices.Contains(canonical(s.Spec.ExternalIPs), name)
+		})
+	}
+	parts, ok := r.cut(name, "svc")
+	if !ok || len(parts) < 2 || len(parts) > 3 {
+		return nil, nil
+	}
+	// <service>.<namespace> or <hostname>.<subdomain>.<namespace>, where the subdomain is a Service too.
+	service := corev1.Service{}
+	key := types.NamespacedName{Namespace: parts[len(parts)-1], Name: parts[len(parts)-2]}
+	if ok, err := found(r.reader().Get(ctx, key, &service)); !ok {
+		return nil, err
+	}
+	return []corev1.Service{service}, nil
+}
+
+func (r resolver) podsOf(ctx context.Context, name string) ([]corev1.Pod, error) {
+	if _, err := netip.ParseAddr(name); err == nil {
+		return r.podsWith(ctx, podsByIP, name, "")
+	}
+	if parts, ok := r.cut(name, "svc"); ok && len(parts) == 3 {
+		return r.podsWith(ctx, podsByHostname, parts[0]+"."+parts[1], parts[2])
+	}
+	parts, ok := r.cut(name, "pod")
+	if !ok || len(parts) != 2 {
+		return nil, nil
+	}
+	if ip, ok := undash(parts[0]); ok { // DNS answers with this address, whatever a Pod is called
+		return r.podsWith(ctx, podsByIP, ip, parts[1])
+	}
+	pod := corev1.Pod{}
+	if ok, err := found(r.reader().Get(ctx, types.NamespacedName{Namespace: parts[1], Name: parts[0]}, &pod)); !ok {
+		return nil, err
+	}
+	return []corev1.Pod{pod}, nil
+}
+
+func (r resolver) podsWith(ctx context.Context, index, value, namespace string) ([]corev1.Pod, error) {
+	var list corev1.PodList
+	if err := r.cache.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{index: value}); err != nil {
+		return nil, err
+	}
+	return again(ctx, r, list.Items, func(pod *corev1.Pod) bool {
+		if index == podsByIP {
+			return !finished(pod) && slices.Contains(podIPs(pod), value)
+		}
+		return pod.Spec.Hostname+"."+pod.Spec.Subdomain == value
+	})
+}
+
+func (r resolver) nodesOf(ctx context.Context, name string) ([]corev1.Node, error) {
+	var list corev1.NodeList
+	if err := r.cache.List(ctx, &list, client.MatchingFields{nodesByAddress: name}); err != nil {
+		return nil, err
+	}
+	return again(ctx, r, list.Items, func(node *corev1.Node) bool { return slices.Contains(nodeAddresses(node), name) })
+}
+
+// again reads, in Live mode, each item of a cache again and keeps those that still fit.
+func again[T any, P interface {
+	*T
+	client.Object
+}](ctx context.Context, r resolver, items []T, fits func(P) bool) ([]T, error) {
+	if r.fresh == Recent {
+		return items, nil
+	}
+	var out []T
+	for i := range items {
+		live := new(T)
+		ok, err := found(r.live.Get(ctx, client.ObjectKeyFromObject(P(&items[i])), P(live)))
+		if err != nil {
+			return nil, err
+		}
+		if ok && fits(live) {
+			out = append(out, *live)
+		}
+	}
+	return out, nil
+}
+
+// cut takes ".<kind>" or ".<kind>.<domain>" off a name and returns the labels before it.
+func (r resolver) cut(name, kind string) ([]string, bool) {
+	name = strings.ToLower(name)
+	for _, suffix := range []string{"." + kind + "." + r.domain, "." + kind} {
+		if rest, ok := strings.CutSuffix(name, suffix); ok {
+			return strings.Split(rest, "."), true
+		}
+	}
+	return nil, false
+}
+
+// undash reads an address written with dashes, as in the DNS names of Pods: 10-0-34-2.
+func undash(label string) (string, bool) {
+	for _, separator := range []string{".", ":"} {
+		if ip, err := netip.ParseAddr(strings.ReplaceAll(label, "-", separator)); err == nil {
+			return ip.String(), true
+		}
+	}
+	return "", false
+}
