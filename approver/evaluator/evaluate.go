@@ -1,0 +1,122 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package evaluator
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+
+	"countersign.dev/countersign/approver/facts"
+)
+
+// Timeout bounds one evaluation. A policy takes a fraction of a millisecond; one that
+// runs into this is broken, or the machine is, and the request is tried again.
+const Timeout = time.Second
+
+// Result is what one policy says of one request.
+type Result struct {
+	// Abstains is true if the policy says by its rule `applies` that the request is none of its business.
+	Abstains bool
+	// Allowed is true only if both requirements are stated to hold and there is no violation.
+	Allowed bool
+	// Violations in the order of requirement, id and value. Not empty if the policy neither allows nor abstains.
+	Violations []Violation
+}
+
+// Violation is one reason against a request.
+type Violation struct {
+	// Requirement is 1 (the subject controls the key) or 2 (the subject is authorized).
+	Requirement int `json:"requirement"`
+	// ID names the rule that is broken, such as "dns-name-not-owned".
+	ID string `json:"id"`
+	// Message says to the requester what is wrong.
+	Message string `json:"message"`
+	// Value is what is wrong: a name, an address, a usage; may be empty.
+	Value string `json:"value,omitempty"`
+	// Retryable is true if time may mend it.
+	Retryable bool `json:"retryable,omitempty"`
+}
+
+// Evaluate evaluates the policy over facts, whose Parameters it replaces by its own.
+//
+// An error means that the policy gave no answer that could be relied on: it failed, ran
+// out of time, had an undefined or ill-formed result, or neither allowed the request nor
+// said why not. An error is no verdict: retry.
+func (p *Policy) Evaluate(ctx context.Context, f facts.Facts) (Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+
+	f.Parameters = p.parameters
+	if f.Parameters == nil {
+		f.Parameters = map[string]any{}
+	}
+	raw, err := json.Marshal(f)
+	if err != nil {
+		return Result{}, fmt.Errorf("encoding the input: %w", err)
+	}
+	input, err := ast.ValueFromReader(bytes.NewReader(raw))
+	if err != nil {
+		return Result{}, fmt.Errorf("parsing the input: %w", err)
+	}
+	results, err := p.query.Eval(ctx, rego.EvalParsedInput(input))
+	if err != nil {
+		return Result{}, fmt.Errorf("evaluating: %w", err)
+	}
+	if len(results) != 1 {
+		return Result{}, fmt.Errorf("the result is undefined: %d results", len(results))
+	}
+	return read(results[0].Bindings)
+}
+
+func read(b rego.Vars) (Result, error) {
+	var answer struct {
+		Violations                    []Violation
+		Controls, Authorized, Applies []any
+	}
+	raw, err := json.Marshal(b)
+	if err != nil {
+		return Result{}, fmt.Errorf("encoding the result: %w", err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&answer); err != nil {
+		return Result{}, fmt.Errorf("a violation must be an object of requirement, id, message, value and retryable: %w", err)
+	}
+	if !isTrue(answer.Applies) {
+		return Result{Abstains: true}, nil
+	}
+	for _, v := range answer.Violations {
+		if (v.Requirement != 1 && v.Requirement != 2) || v.ID == "" || v.Message == "" {
+			return Result{}, fmt.Errorf("violation %+v: requirement must be 1 or 2, id and message must not be empty", v)
+		}
+	}
+	allowed := isTrue(answer.Controls) && isTrue(answer.Authorized)
+	switch {
+	case len(answer.Violations) == 0 && !allowed:
+		return Result{}, errors.New("the policy neither allows the request nor gives a violation: it must say why not")
+	case len(answer.Violations) == 0:
+		return Result{Allowed: true}, nil
+	}
+	slices.SortFunc(answer.Violations, func(a, b Violation) int {
+		return strings.Compare(fmt.Sprint(a.Requirement, a.ID, "\x00", a.Value, "\x00", a.Message), fmt.Sprint(b.Requirement, b.ID, "\x00", b.Value, "\x00", b.Message))
+	})
+	return Result{Violations: answer.Violations}, nil
+}
+
+func isTrue(values []any) bool {
+	if len(values) != 1 {
+		return false
+	}
+	b, ok := values[0].(bool)
+	return ok && b
+}

@@ -1,0 +1,203 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package evaluator_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"countersign.dev/countersign/approver/evaluator"
+	"countersign.dev/countersign/approver/facts"
+	"countersign.dev/countersign/policies"
+)
+
+const header = "package countersign.mine\n\nimport rego.v2\n\n"
+
+// allow is a policy that allows everything.
+const allow = header + `subject_controls_key := true
+
+subject_is_authorized := true
+
+violations contains v if some v in []
+`
+
+func source(text string) evaluator.Source {
+	return evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"mine.rego": text}}
+}
+
+func compile(t *testing.T, s evaluator.Source) *evaluator.Policy {
+	t.Helper()
+	p, err := evaluator.Compile(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestCompileRefuses(t *testing.T) {
+	for name, tc := range map[string]struct {
+		source evaluator.Source
+		want   string
+	}{
+		"a syntax error": {source(header + "subject_controls_key if {\n"), "mine.rego:6:0: rego_parse_error: unexpected eof token"},
+		"a misspelt field of input": {
+			source(strings.Replace(allow, "subject_controls_key := true", `subject_controls_key if input.requester.usrname == "x"`, 1)),
+			"mine.rego:5:25: rego_type_error: undefined ref: input.requester.usrname",
+		},
+		"no import rego.v2": {
+			source(strings.Replace(allow, "import rego.v2", "import rego.v1", 1)),
+			"mine.rego:1:1: add `import rego.v2` below the package",
+		},
+		"with": {
+			source(allow + "\nhelper if data.countersign.mine.subject_controls_key with input as {}\n"),
+			"mine.rego:11:54: `with` replaces the facts a policy judges: it is allowed in _test.rego files only",
+		},
+		"a rule that is missing": {
+			source(header + "subject_controls_key := true\n\nviolations contains v if some v in []\n"),
+			"package countersign.mine has no rule subject_is_authorized: every policy needs subject_controls_key, subject_is_authorized, violations",
+		},
+		"the network": {
+			source(allow + "\nhelper if http.send({\"method\": \"get\", \"url\": \"http://127.0.0.1/\"}).status_code == 200\n"),
+			"mine.rego:11:11: rego_type_error: undefined function http.send",
+		},
+		"another package": {
+			evaluator.Source{Package: "countersign.other", Modules: map[string]string{"mine.rego": allow}},
+			"package countersign.other has no rule subject_controls_key",
+		},
+		"a file name of the library": {
+			evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"lib/names.rego": allow}},
+			"lib/names.rego:1:1: this file name belongs to the library: choose another",
+		},
+		"no modules": {evaluator.Source{Package: "countersign.mine"}, "package countersign.mine has no rule subject_controls_key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := evaluator.Compile(t.Context(), tc.source)
+			var faults evaluator.Errors
+			if p != nil || !errors.As(err, &faults) {
+				t.Fatalf("got %v, %v; want evaluator.Errors", p, err)
+			}
+			if !strings.HasPrefix(err.Error(), tc.want) {
+				t.Errorf("got  %s\nwant %s…", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestMisspeltFieldIsAnsweredWithSuggestions(t *testing.T) {
+	_, err := evaluator.Compile(t.Context(), source(strings.Replace(allow, "subject_controls_key := true", `subject_controls_key if input.requester.usrname == "x"`, 1)))
+	if err == nil || !strings.Contains(err.Error(), `want (one of): ["credentialID" "groups" "node" "pod" "serviceAccount" "uid" "username"]`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEvaluate(t *testing.T) {
+	violation := `violations contains {"requirement": 2, "id": "no", "message": "not today", "value": "x", "retryable": true} if true`
+	for name, tc := range map[string]struct {
+		text    string
+		want    evaluator.Result
+		wantErr string
+	}{
+		"both requirements and no violation allow": {allow, evaluator.Result{Allowed: true}, ""},
+		"a violation forbids, whatever else holds": {
+			strings.Replace(allow, "violations contains v if some v in []", violation, 1),
+			evaluator.Result{Violations: []evaluator.Violation{{Requirement: 2, ID: "no", Message: "not today", Value: "x", Retryable: true}}}, "",
+		},
+		"no violation is not enough": {
+			strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized if input.request.name == "nobody"`, 1),
+			evaluator.Result{}, "the policy neither allows the request nor gives a violation: it must say why not",
+		},
+		"a requirement that is not exactly true does not hold": {
+			strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized := "true"`, 1),
+			evaluator.Result{}, "the policy neither allows the request nor gives a violation: it must say why not",
+		},
+		"applies that is not true abstains": {
+			allow + "\napplies if input.request.name == \"nobody\"\n\napplies := false if input.request.name == \"\"\n",
+			evaluator.Result{Abstains: true}, "",
+		},
+		"applies that is undefined abstains": {
+			allow + "\napplies if input.request.name == \"nobody\"\n",
+			evaluator.Result{Abstains: true}, "",
+		},
+		"a violation without a message": {
+			strings.Replace(allow, "violations contains v if some v in []", `violations contains {"requirement": 2, "id": "no"} if true`, 1),
+			evaluator.Result{}, "violation {Requirement:2 ID:no Message: Value: Retryable:false}: requirement must be 1 or 2, id and message must not be empty",
+		},
+		"a violation of another shape": {
+			strings.Replace(allow, "violations contains v if some v in []", `violations contains "no" if true`, 1),
+			evaluator.Result{}, "a violation must be an object of requirement, id, message, value and retryable: ",
+		},
+		"a conflict": {
+			strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized := x if some x in [true, false]", 1),
+			evaluator.Result{}, "evaluating: mine.rego:7: eval_conflict_error: rule data.countersign.mine.subject_is_authorized produced conflicting values",
+		},
+		"a failing built-in": {
+			strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized if time.parse_rfc3339_ns(input.request.name) > 0`, 1),
+			evaluator.Result{}, "evaluating: mine.rego:7: eval_builtin_error: time.parse_rfc3339_ns: ",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := compile(t, source(tc.text)).Evaluate(t.Context(), facts.Facts{})
+			if tc.wantErr != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), tc.wantErr) {
+					t.Errorf("got %v\nwant %s", err, tc.wantErr)
+				}
+			} else if err != nil {
+				t.Error(err)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestEvaluateEndsAtTheDeadline(t *testing.T) {
+	endless := strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == -1\n}", 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	got, err := compile(t, source(endless)).Evaluate(ctx, facts.Facts{})
+	if err == nil || !strings.Contains(err.Error(), "eval_cancel_error") {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestParametersAreThePolicysOwn(t *testing.T) {
+	s := source(strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized if input.parameters.open == true", 1))
+	s.Parameters = map[string]any{"open": true}
+	got, err := compile(t, s).Evaluate(t.Context(), facts.Facts{Parameters: map[string]any{"open": false}})
+	if err != nil || !got.Allowed {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestRevisionCoversWhatDecides(t *testing.T) {
+	base := source(allow)
+	changed := source(allow + "# another\n")
+	parameters := source(allow)
+	parameters.Parameters = map[string]any{"x": 1}
+	tests := source(allow)
+	tests.Modules["mine_test.rego"] = "package countersign.mine_test"
+	if base.Revision() == changed.Revision() || base.Revision() == parameters.Revision() {
+		t.Error("a change of modules or parameters must change the revision")
+	}
+	if base.Revision() != tests.Revision() {
+		t.Error("tests decide nothing and must not change the revision")
+	}
+	if len(base.Revision()) != 64 {
+		t.Errorf("got %q", base.Revision())
+	}
+}
+
+func TestBuiltinsCompile(t *testing.T) {
+	pkg, modules, ok := policies.Builtin("pod-serving")
+	if !ok {
+		t.Fatal("no builtin pod-serving")
+	}
+	compile(t, evaluator.Source{Package: pkg, Modules: modules})
+}
