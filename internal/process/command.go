@@ -1,0 +1,131 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package process
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+)
+
+// Exit statuses of [Command.Main].
+const (
+	exitOK    = 0
+	exitFault = 1 // Run failed
+	exitUsage = 2 // the command line is wrong; nothing was run
+)
+
+// Command is one binary.
+type Command struct {
+	// Name of the binary, such as "countersign-signer". It becomes [Config.Name].
+	Name string
+	// Summary says in a few lines what the binary does. It opens the help text.
+	Summary string
+	// Examples are command lines for the help text, one a line.
+	Examples []string
+	// AddFlags adds the flags that only this binary has. May be nil.
+	AddFlags func(*flag.FlagSet)
+	// Run does the work until ctx ends. Flags are parsed and valid, and the logger is set.
+	Run func(ctx context.Context, cfg Config) error
+}
+
+// Main parses args, which do not include the name of the program, and runs the command. It
+// returns the exit status: 0 if Run returned nil, or if help or the version was asked for;
+// 1 if Run failed; 2 if args are wrong.
+//
+// Help and version go to stdout; logs, one JSON object a line, and faults to stderr.
+// Main sets the loggers of controller-runtime and klog, so call it once in a process.
+func (c Command) Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cfg := Config{Name: c.Name}
+	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // the flag package prints faults and help in its own way otherwise
+	fs.Usage = func() {}
+	cfg.AddFlags(fs)
+	if c.AddFlags != nil {
+		c.AddFlags(fs)
+	}
+	version := fs.Bool("version", false, "Print the version and exit.")
+
+	err := fs.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, c.help(fs))
+		return exitOK
+	case err == nil && *version:
+		fmt.Fprintln(stdout, c.Name, Version())
+		return exitOK
+	case err == nil && fs.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q: everything is set by flags", fs.Arg(0))
+	case err == nil:
+		err = cfg.Validate()
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\nTry '%s --help'.\n", c.Name, err, c.Name)
+		return exitUsage
+	}
+
+	log := NewLogger(stderr, cfg.LogLevel)
+	ctrl.SetLogger(log)
+	klog.SetLogger(log.WithName("client-go"))
+	log.Info("starting", "command", c.Name, "version", Version(), "namespace", cfg.Namespace)
+	if err := c.Run(ctrl.LoggerInto(ctx, log), cfg); err != nil {
+		log.Error(err, "stopped by a fault")
+		return exitFault
+	}
+	log.Info("stopped")
+	return exitOK
+}
+
+// help is the text for --help.
+func (c Command) help(fs *flag.FlagSet) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\nUsage:\n  %s [flags]\n", strings.TrimSpace(c.Summary), c.Name)
+	if len(c.Examples) > 0 {
+		b.WriteString("\nExamples:\n")
+		for _, example := range c.Examples {
+			fmt.Fprintf(&b, "  %s\n", example)
+		}
+	}
+	b.WriteString("\nFlags:\n")
+	fs.VisitAll(func(f *flag.Flag) {
+		placeholder, usage := flag.UnquoteUsage(f)
+		fmt.Fprintf(&b, "  --%s", f.Name)
+		switch {
+		case isBool(f):
+			if f.DefValue == "true" {
+				b.WriteString("[=false]")
+			}
+		case placeholder != "":
+			b.WriteString("=" + placeholder)
+		}
+		fmt.Fprintf(&b, "\n        %s", usage)
+		if f.DefValue != "" && !isBool(f) {
+			fmt.Fprintf(&b, " Default %q.", f.DefValue)
+		}
+		b.WriteByte('\n')
+	})
+	b.WriteString("  --help\n        Print this and exit.\n")
+	return b.String()
+}
+
+func isBool(f *flag.Flag) bool {
+	v, ok := f.Value.(interface{ IsBoolFlag() bool })
+	return ok && v.IsBoolFlag()
+}
+
+// Version is the version of the module this binary was built from, as Go stamped it: a tag, a
+// pseudo-version, or "(devel)".
+func Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
