@@ -1,0 +1,448 @@
+# SPDX-FileCopyrightText: The Countersign Authors
+# SPDX-License-Identifier: Apache-2.0
+
+package countersign.pod_serving_test
+
+import rego.v2
+
+import data.countersign.pod_serving
+
+# A request that is allowed, with every key of the input. Every case is a patch of it.
+base := {
+	"request": {
+		"kind": "CertificateSigningRequest",
+		"name": "my-request",
+		"namespace": "",
+		"uid": "11111111-1111-4111-8111-111111111111",
+		"signerName": "example.com/serving",
+		"usages": ["digital signature", "key encipherment", "server auth"],
+		"expirationSeconds": 3600,
+		"createdAt": "2026-01-02T03:04:05Z",
+	},
+	"requester": {
+		"username": "system:serviceaccount:my-namespace:my-sa",
+		"uid": "22222222-2222-4222-8222-222222222222",
+		"groups": ["system:serviceaccounts", "system:authenticated"],
+		"serviceAccount": {"namespace": "my-namespace", "name": "my-sa"},
+		"pod": {"name": "my-pod", "uid": "33333333-3333-4333-8333-333333333333"},
+		"node": {"name": "my-node", "uid": "44444444-4444-4444-8444-444444444444"},
+		"credentialID": "JTI=55555555-5555-4555-8555-555555555555",
+	},
+	"pkcs10": {
+		"subject": {"commonName": "", "organizations": [], "organizationalUnits": [], "other": []},
+		"dnsNames": ["my-svc.my-namespace.svc.cluster.local", "my-pod.my-namespace.pod.cluster.local"],
+		"ipAddresses": ["10.0.34.2", "10.96.0.7"],
+		"uris": [],
+		"emailAddresses": [],
+		"usages": [],
+		"key": {"algorithm": "ECDSA", "bits": 256, "sha256": "00"},
+	},
+	"cluster": {
+		"domain": "cluster.local",
+		"subject": {
+			"pod": {
+				"name": "my-pod",
+				"namespace": "my-namespace",
+				"uid": "33333333-3333-4333-8333-333333333333",
+				"labels": {"app": "api"},
+				"podIPs": ["10.0.34.2"],
+				"phase": "Running",
+				"deleting": false,
+				"hostNetwork": false,
+				"hostname": "",
+				"subdomain": "",
+				"serviceAccountName": "my-sa",
+				"nodeName": "my-node",
+				"ready": true,
+				"owners": [{"kind": "ReplicaSet", "name": "my-rs", "uid": "66666666-6666-4666-8666-666666666666", "controller": true}],
+			},
+			"serviceAccount": {"namespace": "my-namespace", "name": "my-sa"},
+			"namespace": {"name": "my-namespace", "uid": "77777777-7777-4777-8777-777777777777", "labels": {}, "deleting": false},
+			"services": [{
+				"name": "my-svc",
+				"namespace": "my-namespace",
+				"uid": "88888888-8888-4888-8888-888888888888",
+				"labels": {},
+				"type": "ClusterIP",
+				"selector": {"app": "api"},
+				"clusterIPs": ["10.96.0.7"],
+				"externalIPs": ["192.0.2.1"],
+				"ports": [443],
+				"deleting": false,
+			}],
+			"candidates": 0,
+		},
+		"resolved": {"my-svc.my-namespace.svc.cluster.local": [{
+			"kind": "Service",
+			"namespace": "my-namespace",
+			"name": "my-svc",
+			"uid": "88888888-8888-4888-8888-888888888888",
+			"selectsSubject": true,
+			"detail": "Service my-namespace/my-svc selects Pod my-pod",
+		}]},
+		"delegation": {"allowed": false, "reason": "not asked"},
+		"sameKey": [],
+	},
+	"parameters": {"maxExpirationSeconds": 86400},
+	"now": "2026-01-02T03:04:06Z",
+}
+
+# Short forms of the patches that many cases share.
+set_to(path, value) := [{"op": "replace", "path": path, "value": value}]
+
+dns(name) := set_to("/pkcs10/dnsNames", [name])
+
+ip(address) := array.concat(set_to("/pkcs10/dnsNames", []), set_to("/pkcs10/ipAddresses", [address]))
+
+has(name, entry) := [{"op": "add", "path": ["cluster", "resolved", name], "value": [object.union({"kind": "Service", "namespace": "my-namespace", "name": "web", "uid": "99", "selectsSubject": false, "detail": "Service my-namespace/web selects app=web; Pod my-pod has app=api"}, entry)]}]
+
+param(name, value) := [{"op": "add", "path": ["parameters", name], "value": value}]
+
+delegate := array.concat(
+	set_to("/requester/pod", null),
+	array.concat(set_to("/requester/username", "jane"), set_to("/requester/serviceAccount", null)),
+)
+
+other_request(created) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "mallory", "createdAt": created}])
+
+pending := set_to("/cluster/subject/pod/podIPs", [])
+
+host := set_to("/cluster/subject/pod/hostNetwork", true)
+
+joined(patches) := [op | some patch in patches; some op in patch]
+
+# What the policy makes of a patched request, each rule on its own.
+judged(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
+	request := json.patch(base, patch)
+	controls := {x | x := pod_serving.subject_controls_key} with input as request
+	authorized := {x | x := pod_serving.subject_is_authorized} with input as request
+	violations := {[v.requirement, v.id, v.value, v.retryable, v.message] | some v in pod_serving.violations} with input as request
+}
+
+test_allowed[note] if {
+	some note, patch in {
+		"names of the Pod and its Service": [],
+		"every DNS name it owns": set_to("/pkcs10/dnsNames", [
+			"my-svc.my-namespace.svc",
+			"my-svc.my-namespace.svc.cluster.local",
+			"10-0-34-2.my-namespace.pod.cluster.local",
+			"my-pod.my-namespace.pod.cluster.local",
+		]),
+		"upper case": dns("My-SVC.my-namespace.svc.Cluster.Local"),
+		"only an address": ip("10.0.34.2"),
+		"short name by parameter": joined([dns("my-svc.my-namespace"), param("allowShortNames", true)]),
+		"hostname and subdomain": joined([
+			dns("web-0.my-svc.my-namespace.svc.cluster.local"),
+			set_to("/cluster/subject/pod/hostname", "web-0"),
+			set_to("/cluster/subject/pod/subdomain", "my-svc"),
+		]),
+		"common name is a DNS name in another case": set_to("/pkcs10/subject/commonName", "MY-SVC.my-namespace.svc.cluster.local"),
+		"common name is an address": set_to("/pkcs10/subject/commonName", "10.0.34.2"),
+		"client auth by parameter": joined([set_to("/request/usages", ["server auth", "client auth"]), param("allowClientAuth", true)]),
+		"usages of the PKCS#10 request": set_to("/pkcs10/usages", ["server auth", "digital signature"]),
+		"no lifetime asked for": set_to("/request/expirationSeconds", null),
+		"longest lifetime": set_to("/request/expirationSeconds", 86400),
+		"no limit": joined([set_to("/request/expirationSeconds", 2000000000), set_to("/parameters", {})]),
+		"Pod is pending": set_to("/cluster/subject/pod/phase", "Pending"),
+		"host network, cluster IP of its Service": joined([host, ip("10.96.0.7")]),
+		"delegate": joined([delegate, set_to("/cluster/delegation/allowed", true), set_to("/cluster/subject/candidates", 1)]),
+		"key copied by another a second later": other_request("2026-01-02T03:04:06Z"),
+		"key copied by another, other time zone": other_request("2026-01-02T03:04:05-01:00"),
+	}
+	judged(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
+}
+
+cases := {
+	"Pod gone": {
+		"patch": set_to("/cluster/subject/pod", null),
+		"want": {[1, "pod-gone", "my-pod", false, "Pod my-pod, which made the request, does not exist any more: make a new request from the Pod that runs now"]},
+	},
+	"Pod replaced": {
+		"patch": set_to("/cluster/subject/pod/uid", "new"),
+		"want": {[1, "pod-replaced", "my-pod", false, "Pod my-namespace/my-pod was replaced since it made the request (its UID was 33333333-3333-4333-8333-333333333333 and is new now): make a new request from the Pod that runs now"]},
+	},
+	"Pod replaced, and names of no one: said once": {
+		"patch": joined([
+			set_to("/cluster/subject/pod/uid", "new"),
+			set_to("/cluster/subject/pod/phase", "Failed"),
+			set_to("/cluster/subject/pod/deleting", true),
+			set_to("/cluster/subject/namespace/deleting", true),
+			set_to("/pkcs10/dnsNames", ["evil.example.com"]),
+			set_to("/pkcs10/ipAddresses", ["192.0.2.9"]),
+		]),
+		"want": {[1, "pod-replaced", "my-pod", false, "Pod my-namespace/my-pod was replaced since it made the request (its UID was 33333333-3333-4333-8333-333333333333 and is new now): make a new request from the Pod that runs now"]},
+	},
+	"other ServiceAccount": {
+		"patch": set_to("/cluster/subject/pod/serviceAccountName", "root"),
+		"want": {[1, "service-account-mismatch", "system:serviceaccount:my-namespace:my-sa", false, "Pod my-namespace/my-pod runs as ServiceAccount root, but the requester is system:serviceaccount:my-namespace:my-sa: use the token of the Pod's own ServiceAccount"]},
+	},
+	"ServiceAccount of another namespace": {
+		"patch": set_to("/requester/serviceAccount/namespace", "other"),
+		"want": {[1, "service-account-mismatch", "system:serviceaccount:my-namespace:my-sa", false, "Pod my-namespace/my-pod runs as ServiceAccount my-sa, but the requester is system:serviceaccount:my-namespace:my-sa: use the token of the Pod's own ServiceAccount"]},
+	},
+	"Pod claimed without a ServiceAccount": {
+		"patch": joined([set_to("/requester/serviceAccount", null), set_to("/requester/username", "jane")]),
+		"want": {[1, "service-account-mismatch", "jane", false, "Pod my-namespace/my-pod runs as ServiceAccount my-sa, but the requester is jane: use the token of the Pod's own ServiceAccount"]},
+	},
+	"no delegation, and nothing told of the names": {
+		"patch": joined([delegate, dns("web.my-namespace.svc"), has("web.my-namespace.svc", {})]),
+		"want": {[1, "not-delegated", "jane", false, "requester jane is not bound to a Pod: use a token that is, or grant it the verb create on certificatesigningrequests/delegated (API group certificates.k8s.io) in namespace my-namespace"]},
+	},
+	"delegation is no use to a Pod": {
+		"patch": joined([set_to("/cluster/delegation/allowed", true), set_to("/cluster/subject/pod", null)]),
+		"want": {[1, "pod-gone", "my-pod", false, "Pod my-pod, which made the request, does not exist any more: make a new request from the Pod that runs now"]},
+	},
+	"key in an older request": {
+		"patch": other_request("2026-01-02T03:04:04Z"),
+		"want": {[1, "key-used-by-another", "theirs", false, "request theirs of mallory has the same public key and is not younger: make a new key"]},
+	},
+	"key in a request of the same second": {
+		"patch": other_request("2026-01-02T03:04:05Z"),
+		"want": {[1, "key-used-by-another", "theirs", false, "request theirs of mallory has the same public key and is not younger: make a new key"]},
+	},
+	"key in a request of unknown age": {
+		"patch": other_request(""),
+		"want": {[1, "key-used-by-another", "theirs", false, "request theirs of mallory has the same public key and is not younger: make a new key"]},
+	},
+	"delegate, no Pod": {
+		"patch": joined([delegate, set_to("/cluster/subject/pod", null)]),
+		"want": {[2, "subject-not-found", "", true, "no Pod has any of the names asked for, and requester jane is not bound to one: ask for the address of the Pod or for <pod>.<namespace>.pod.cluster.local"]},
+	},
+	"delegate, two Pods": {
+		"patch": joined([delegate, set_to("/cluster/subject/pod", null), set_to("/cluster/subject/candidates", 2)]),
+		"want": {[2, "subject-ambiguous", "", false, "the names asked for belong to 2 Pods, and requester jane is not bound to one: make a request for each Pod"]},
+	},
+	"delegate, no names": {
+		"patch": joined([delegate, set_to("/cluster/subject/pod", null), set_to("/pkcs10/dnsNames", []), set_to("/pkcs10/ipAddresses", [])]),
+		"want": {[2, "names-missing", "", false, "the request has no subject alternative name: add the DNS names or addresses to serve on"]},
+	},
+	"Pod finished": {
+		"patch": set_to("/cluster/subject/pod/phase", "Succeeded"),
+		"want": {[2, "pod-finished", "my-namespace/my-pod", false, "Pod my-namespace/my-pod is finished (phase Succeeded): make the request from a running Pod"]},
+	},
+	"Pod failed and being deleted": {
+		"patch": joined([set_to("/cluster/subject/pod/phase", "Failed"), set_to("/cluster/subject/pod/deleting", true)]),
+		"want": {
+			[2, "pod-finished", "my-namespace/my-pod", false, "Pod my-namespace/my-pod is finished (phase Failed): make the request from a running Pod"],
+			[2, "pod-deleting", "my-namespace/my-pod", false, "Pod my-namespace/my-pod is being deleted: make the request from the Pod that takes its place"],
+		},
+	},
+	"namespace being deleted": {
+		"patch": set_to("/cluster/subject/namespace/deleting", true),
+		"want": {[2, "namespace-deleting", "my-namespace", false, "namespace my-namespace is being deleted: make the request from another one"]},
+	},
+	"namespace gone": {
+		"patch": set_to("/cluster/subject/namespace", null),
+		"want": {[2, "namespace-deleting", "my-namespace", false, "namespace my-namespace is being deleted: make the request from another one"]},
+	},
+	"wildcard": {
+		"patch": dns("*.my-namespace.svc.cluster.local"),
+		"want": {[2, "wildcard-not-allowed", "*.my-namespace.svc.cluster.local", false, "DNS name \"*.my-namespace.svc.cluster.local\" is a wildcard: ask for each name"]},
+	},
+	"Service of other Pods": {
+		"patch": joined([dns("web.my-namespace.svc"), has("web.my-namespace.svc", {})]),
+		"want": {[2, "dns-name-not-owned", "web.my-namespace.svc", false, "DNS name \"web.my-namespace.svc\" does not belong to Pod my-namespace/my-pod (Service my-namespace/web selects app=web; Pod my-pod has app=api): ask for names of the Pod, or of Services that select it"]},
+	},
+	"Service to come": {
+		"patch": dns("web.my-namespace.svc.cluster.local"),
+		"want": {[2, "dns-name-unknown", "web.my-namespace.svc.cluster.local", true, "nothing has DNS name \"web.my-namespace.svc.cluster.local\" yet: it belongs to Pod my-namespace/my-pod once Service my-namespace/web exists and selects it"]},
+	},
+	"Service to come, without the domain": {
+		"patch": dns("Web.my-namespace.svc"),
+		"want": {[2, "dns-name-unknown", "Web.my-namespace.svc", true, "nothing has DNS name \"Web.my-namespace.svc\" yet: it belongs to Pod my-namespace/my-pod once Service my-namespace/web exists and selects it"]},
+	},
+	"Service to come, short name by parameter": {
+		"patch": joined([dns("web.my-namespace"), param("allowShortNames", true)]),
+		"want": {[2, "dns-name-unknown", "web.my-namespace", true, "nothing has DNS name \"web.my-namespace\" yet: it belongs to Pod my-namespace/my-pod once Service my-namespace/web exists and selects it"]},
+	},
+	"Service of the subdomain to come": {
+		"patch": joined([dns("web-0.web.my-namespace.svc.cluster.local"), set_to("/cluster/subject/pod/hostname", "web-0"), set_to("/cluster/subject/pod/subdomain", "web")]),
+		"want": {[2, "dns-name-unknown", "web-0.web.my-namespace.svc.cluster.local", true, "nothing has DNS name \"web-0.web.my-namespace.svc.cluster.local\" yet: it belongs to Pod my-namespace/my-pod once Service my-namespace/web exists and selects it"]},
+	},
+	"Pod address to come": {
+		"patch": joined([pending, set_to("/pkcs10/ipAddresses", []), dns("10-0-34-2.my-namespace.pod.cluster.local")]),
+		"want": {[2, "dns-name-unknown", "10-0-34-2.my-namespace.pod.cluster.local", true, "nothing has DNS name \"10-0-34-2.my-namespace.pod.cluster.local\" yet: it belongs to Pod my-namespace/my-pod once it has that address"]},
+	},
+	"address of another": {
+		"patch": joined([ip("10.0.34.3"), has("10.0.34.3", {"kind": "Pod", "detail": "Pod my-namespace/other has it"})]),
+		"want": {[2, "ip-address-not-owned", "10.0.34.3", false, "address 10.0.34.3 does not belong to Pod my-namespace/my-pod (Pod my-namespace/other has it): ask for addresses of the Pod, or for cluster IPs of Services that select it"]},
+	},
+	"address of a Node, Pod has none yet": {
+		"patch": joined([pending, ip("192.168.0.1"), has("192.168.0.1", {"kind": "Node", "namespace": "", "name": "my-node", "detail": "Node my-node has it"})]),
+		"want": {[2, "ip-address-not-owned", "192.168.0.1", false, "address 192.168.0.1 does not belong to Pod my-namespace/my-pod (Node my-node has it): ask for addresses of the Pod, or for cluster IPs of Services that select it"]},
+	},
+	"address among the externalIPs of its Service": {
+		"patch": joined([ip("192.0.2.1"), has("192.0.2.1", {"selectsSubject": true, "detail": "Service my-namespace/my-svc only has it among its externalIPs"})]),
+		"want": {[2, "ip-address-not-owned", "192.0.2.1", false, "address 192.0.2.1 does not belong to Pod my-namespace/my-pod: ask for addresses of the Pod, or for cluster IPs of Services that select it"]},
+	},
+	"address that nothing has": {
+		"patch": ip("10.0.34.9"),
+		"want": {[2, "ip-address-not-owned", "10.0.34.9", false, "address 10.0.34.9 does not belong to Pod my-namespace/my-pod: ask for addresses of the Pod, or for cluster IPs of Services that select it"]},
+	},
+	"address that nothing has, Pod has none yet": {
+		"patch": joined([pending, ip("10.0.34.2")]),
+		"want": {[2, "ip-address-unknown", "10.0.34.2", true, "nothing has address 10.0.34.2 yet: Pod my-namespace/my-pod has no address so far"]},
+	},
+	"address of the Node of a host network Pod": {
+		"patch": joined([host, ip("10.0.34.2")]),
+		"want": {[2, "host-network-address", "10.0.34.2", false, "address 10.0.34.2 does not belong to Pod my-namespace/my-pod, which is in the host network and has the addresses of its Node: ask for DNS names, or for cluster IPs of Services that select it"]},
+	},
+	"no names": {
+		"patch": joined([set_to("/pkcs10/dnsNames", []), set_to("/pkcs10/ipAddresses", [])]),
+		"want": {[2, "names-missing", "", false, "the request has no subject alternative name: add the DNS names or addresses to serve on"]},
+	},
+	"URI": {
+		"patch": set_to("/pkcs10/uris", ["spiffe://example.com/x"]),
+		"want": {[2, "uri-not-allowed", "spiffe://example.com/x", false, "URI \"spiffe://example.com/x\" is not allowed in a serving certificate: remove it"]},
+	},
+	"e-mail address": {
+		"patch": set_to("/pkcs10/emailAddresses", ["root@example.com"]),
+		"want": {[2, "email-not-allowed", "root@example.com", false, "e-mail address \"root@example.com\" is not allowed in a serving certificate: remove it"]},
+	},
+	"common name of another": {
+		"patch": set_to("/pkcs10/subject/commonName", "system:node:my-node"),
+		"want": {[2, "common-name-not-requested", "system:node:my-node", false, "common name \"system:node:my-node\" is none of the subject alternative names: leave it empty, or make it one of them"]},
+	},
+	"organization": {
+		"patch": set_to("/pkcs10/subject/organizations", ["system:masters"]),
+		"want": {[2, "organization-not-allowed", "system:masters", false, "organization \"system:masters\" is not allowed: remove it from the subject"]},
+	},
+	"other attributes": {
+		"patch": joined([set_to("/pkcs10/subject/organizationalUnits", ["ops"]), set_to("/pkcs10/subject/other", [{"oid": "2.5.4.6", "value": "XX"}])]),
+		"want": {
+			[2, "subject-attribute-not-allowed", "ops", false, "organizational unit \"ops\" is not allowed: remove it from the subject"],
+			[2, "subject-attribute-not-allowed", "2.5.4.6", false, "subject attribute 2.5.4.6 (\"XX\") is not allowed: remove it from the subject"],
+		},
+	},
+	"client auth": {
+		"patch": set_to("/request/usages", ["server auth", "client auth"]),
+		"want": {[2, "usage-not-allowed", "client auth", false, "usage \"client auth\" is not allowed: ask only for digital signature, key encipherment, server auth"]},
+	},
+	"client auth, parameter is not a boolean": {
+		"patch": joined([set_to("/request/usages", ["server auth", "client auth"]), param("allowClientAuth", "true")]),
+		"want": {[2, "usage-not-allowed", "client auth", false, "usage \"client auth\" is not allowed: ask only for digital signature, key encipherment, server auth"]},
+	},
+	"usage only in the PKCS#10 request": {
+		"patch": set_to("/pkcs10/usages", ["cert sign"]),
+		"want": {[2, "usage-not-allowed", "cert sign", false, "usage \"cert sign\" is not allowed: ask only for digital signature, key encipherment, server auth"]},
+	},
+	"no server auth": {
+		"patch": set_to("/request/usages", ["digital signature"]),
+		"want": {[2, "usage-missing", "server auth", false, "usage \"server auth\" is missing: add it to spec.usages"]},
+	},
+	"lifetime too long": {
+		"patch": set_to("/request/expirationSeconds", 86401),
+		"want": {[2, "expiration-too-long", "86401", false, "a lifetime of 86401 seconds is not allowed: set spec.expirationSeconds to at most 86400"]},
+	},
+	# Every string is greater than every number in Rego.
+	"limit is not a number": {
+		"patch": param("maxExpirationSeconds", "1h"),
+		"want": {[2, "expiration-too-long", "3600", false, "a lifetime of 3600 seconds is not allowed: set spec.expirationSeconds to at most 1h"]},
+	},
+	"every reason, not only the first": {
+		"patch": joined([dns("my-svc.my-namespace.svc"), other_request("2026-01-02T03:04:05Z"), set_to("/pkcs10/subject/organizations", ["a", "b"])]),
+		"want": {
+			[1, "key-used-by-another", "theirs", false, "request theirs of mallory has the same public key and is not younger: make a new key"],
+			[2, "organization-not-allowed", "a", false, "organization \"a\" is not allowed: remove it from the subject"],
+			[2, "organization-not-allowed", "b", false, "organization \"b\" is not allowed: remove it from the subject"],
+		},
+	},
+}
+
+# Exactly these violations, and no positive rule that holds in spite of one. The rules do
+# not read violations, so this would fail if either side forgot something.
+test_refused[note] if {
+	some note, tc in cases
+	got := judged(tc.patch)
+	got.violations == tc.want
+	requirements := {v[0] | some v in tc.want}
+	every requirement in requirements {
+		[got.controls, got.authorized][requirement - 1] == set()
+	}
+}
+
+# Delegation is for who is no Pod, and for a Pod that exists.
+test_delegation_does_not_replace_the_subject[note] if {
+	some note, patch in {
+		"requester is a Pod that was replaced": set_to("/cluster/subject/pod/uid", "new"),
+		"requester is a Pod of another ServiceAccount": set_to("/cluster/subject/pod/serviceAccountName", "root"),
+		"no Pod": joined([delegate, set_to("/cluster/subject/pod", null)]),
+	}
+	got := judged(joined([set_to("/cluster/delegation/allowed", true), patch]))
+	got.controls == set()
+	count(got.violations) == 1
+}
+
+# Names that no Service or address to come can make the Pod's: denied at once.
+test_never_owned[name] if {
+	some name in {
+		"example.com",
+		"my-svc.other.svc.cluster.local",
+		"other.my-namespace.pod.cluster.local",
+		"10-0-34-3.my-namespace.pod.cluster.local",
+		"my-svc.my-namespace.svc.cluster.local.",
+		"my-svc.my-namespace.svc.cluster.local.example.com",
+		"my-svc.my-namespace",
+		"my-svc",
+		"x.my-svc.my-namespace.svc.cluster.local",
+		".my-namespace.svc.cluster.local",
+		"-.my-namespace.svc",
+		"my-namespace.svc.cluster.local",
+		"cluster.local",
+		"wor\u212Aer.my-namespace.svc",
+		"my-svc.my-namespace.svc.cluster.loca\u217C",
+		"my-svc.my-namespace.svc\u0000.example.com",
+		"localhost",
+		"",
+	}
+	got := judged(dns(name))
+	got.authorized == set()
+	got.violations == {[2, "dns-name-not-owned", name, false, sprintf("DNS name %q does not belong to Pod my-namespace/my-pod: ask for names of the Pod, or of Services that select it", [name])]}
+}
+
+# A Pod called like the address of another is not believed, and neither is its hostname.
+test_named_like_an_address[note] if {
+	some note, tc in {
+		"Pod": {"patch": set_to("/cluster/subject/pod/name", "10-0-34-3"), "name": "10-0-34-3.my-namespace.pod.cluster.local"},
+		"hostname": {
+			"patch": joined([set_to("/cluster/subject/pod/hostname", "10-0-34-3"), set_to("/cluster/subject/pod/subdomain", "my-svc")]),
+			"name": "10-0-34-3.my-svc.my-namespace.svc.cluster.local",
+		},
+		"hostname, Service to come": {
+			"patch": joined([set_to("/cluster/subject/pod/hostname", "10-0-34-3"), set_to("/cluster/subject/pod/subdomain", "web")]),
+			"name": "10-0-34-3.web.my-namespace.svc.cluster.local",
+		},
+		"host network Pod without address": {"patch": joined([host, pending, set_to("/pkcs10/ipAddresses", [])]), "name": "10-0-34-3.my-namespace.pod.cluster.local"},
+	}
+	got := judged(joined([tc.patch, set_to("/pkcs10/ipAddresses", []), dns(tc.name)]))
+	got.authorized == set()
+	{[v[1], v[2], v[3]] | some v in got.violations} == {["dns-name-not-owned", tc.name, false]}
+}
+
+# A field that is missing, though the approver always fills in all of them, never allows.
+test_missing_field_never_allows[path] if {
+	some path in [
+		"/request/usages", "/request/expirationSeconds", "/request",
+		"/requester/pod", "/requester/pod/uid", "/requester/serviceAccount", "/requester",
+		"/pkcs10/dnsNames", "/pkcs10/ipAddresses", "/pkcs10/uris", "/pkcs10/emailAddresses", "/pkcs10/usages",
+		"/pkcs10/subject", "/pkcs10/subject/commonName", "/pkcs10/subject/organizations",
+		"/pkcs10/subject/organizationalUnits", "/pkcs10/subject/other", "/pkcs10",
+		"/cluster/domain", "/cluster/subject", "/cluster/subject/pod", "/cluster/subject/pod/uid",
+		"/cluster/subject/pod/phase", "/cluster/subject/pod/deleting", "/cluster/subject/pod/hostNetwork",
+		"/cluster/subject/pod/podIPs", "/cluster/subject/pod/serviceAccountName", "/cluster/subject/namespace",
+		"/cluster/subject/services", "/cluster/sameKey", "/cluster",
+	]
+	request := json.patch(base, [{"op": "remove", "path": path}])
+	both := {[x, y] |
+		x := pod_serving.subject_controls_key
+		y := pod_serving.subject_is_authorized
+	} with input as request
+	both == set()
+}
+
+# A name that is asked for twice is reported once.
+test_each_name_once if {
+	got := judged(set_to("/pkcs10/dnsNames", ["example.com", "example.com", "example.org"]))
+	{[v[1], v[2]] | some v in got.violations} == {["dns-name-not-owned", "example.com"], ["dns-name-not-owned", "example.org"]}
+	count(got.violations) == 2
+}
