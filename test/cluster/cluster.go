@@ -1,0 +1,223 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// ServiceCIDR is the range of cluster IPs: the documentation range that the Kubernetes page uses.
+const ServiceCIDR = "192.0.2.0/24"
+
+// controllers that kube-controller-manager runs. Its CSR controllers stay off.
+const controllers = "serviceaccount-controller,namespace-controller,garbage-collector-controller,root-ca-certificate-publisher-controller"
+
+// Options of a Cluster.
+type Options struct {
+	// Progress is told of what takes long; nil means nobody is.
+	Progress io.Writer
+	// ControllerManager also starts kube-controller-manager, with its controllers of
+	// ServiceAccounts, Namespaces and garbage, and the publisher of kube-root-ca.crt.
+	ControllerManager bool
+}
+
+// Cluster is a running control plane.
+type Cluster struct {
+	bin, dir  string
+	authority *authority
+	address   string // of the API server
+	etcdURL   string
+	admin     *rest.Config
+	clientset kubernetes.Interface
+
+	etcd, apiServer, controllerManager *process
+}
+
+// Start starts a control plane on free loopback ports, with a data directory of its own that
+// Stop removes, and waits until it is ready. The error shows the log of what did not start.
+func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	bin, err := Binaries(ctx, o.Progress)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "controlplane-")
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{bin: bin, dir: dir}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Stop())
+		}
+	}()
+	if c.authority, err = newAuthority(); err != nil {
+		return nil, err
+	}
+	if err := writePKI(dir, c.authority); err != nil {
+		return nil, err
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	c.etcdURL, c.address = "http://127.0.0.1:"+ports[0], "127.0.0.1:"+ports[2]
+	if c.admin, err = c.ConfigFor("admin", "system:masters"); err != nil {
+		return nil, err
+	}
+	if c.clientset, err = kubernetes.NewForConfig(c.admin); err != nil {
+		return nil, err
+	}
+	peer := "http://127.0.0.1:" + ports[1]
+	c.etcd, err = c.start(ctx, "etcd", []string{
+		"--data-dir=" + filepath.Join(dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
+		"--listen-client-urls=" + c.etcdURL, "--advertise-client-urls=" + c.etcdURL,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer,
+	}, func(ctx context.Context) error {
+		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(c.etcdURL, "http://"))
+		if err != nil {
+			return err
+		}
+		return connection.Close()
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.StartAPIServer(ctx); err != nil {
+		return nil, err
+	}
+	if o.ControllerManager {
+		err = c.startControllerManager(ctx)
+	}
+	return c, err
+}
+
+// StartAPIServer starts the API server, on the same port and with the same certificates and
+// data as before if it ran before, and waits until it is ready.
+func (c *Cluster) StartAPIServer(ctx context.Context) error {
+	_, port, err := net.SplitHostPort(c.address)
+	if err != nil {
+		return err
+	}
+	file := func(name string) string { return filepath.Join(c.dir, name) }
+	c.apiServer, err = c.start(ctx, "kube-apiserver", []string{
+		"--etcd-servers=" + c.etcdURL, "--bind-address=127.0.0.1", "--secure-port=" + port,
+		"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
+		"--tls-cert-file=" + file("apiserver.crt"), "--tls-private-key-file=" + file("apiserver.key"),
+		"--client-ca-file=" + file("ca.crt"),
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + file("tokens.key"),
+		"--service-account-signing-key-file=" + file("tokens.key"),
+		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+		"--service-cluster-ip-range=" + ServiceCIDR,
+	}, func(ctx context.Context) error {
+		return c.clientset.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+	})
+	return err
+}
+
+// StopAPIServer stops the API server. etcd keeps its data.
+func (c *Cluster) StopAPIServer() error {
+	err := c.apiServer.stop()
+	c.apiServer = nil
+	return err
+}
+
+func (c *Cluster) startControllerManager(ctx context.Context) error {
+	cfg, err := c.ConfigFor("system:kube-controller-manager")
+	if err != nil {
+		return err
+	}
+	kubeconfig := filepath.Join(c.dir, "controller-manager.kubeconfig")
+	if err := c.WriteKubeconfig(kubeconfig, cfg); err != nil {
+		return err
+	}
+	c.controllerManager, err = c.start(ctx, "kube-controller-manager", []string{
+		"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
+		"--controllers=" + controllers, "--use-service-account-credentials=true", "--secure-port=0", "--leader-elect=false",
+		"--service-account-private-key-file=" + filepath.Join(c.dir, "tokens.key"), "--root-ca-file=" + filepath.Join(c.dir, "ca.crt"),
+	}, func(ctx context.Context) error {
+		return c.exists(ctx, "default", "default") // it makes the ServiceAccounts called default
+	})
+	return err
+}
+
+// Stop ends every process and removes the data.
+func (c *Cluster) Stop() error {
+	return errors.Join(c.controllerManager.stop(), c.apiServer.stop(), c.etcd.stop(), os.RemoveAll(c.dir))
+}
+
+// BinDir is the directory of the binaries, kubectl among them.
+func (c *Cluster) BinDir() string { return c.bin }
+
+// Config is that of a cluster admin, without limits on the client's side.
+func (c *Cluster) Config() *rest.Config { return rest.CopyConfig(c.admin) }
+
+// Clientset is a cluster admin's.
+func (c *Cluster) Clientset() kubernetes.Interface { return c.clientset }
+
+// ConfigFor is the configuration of a user with a client certificate: a human, or a node.
+func (c *Cluster) ConfigFor(username string, groups ...string) (*rest.Config, error) {
+	certificate, key, err := c.authority.issue(pkix.Name{CommonName: username, Organization: groups}, x509.ExtKeyUsageClientAuth)
+	if err != nil {
+		return nil, err
+	}
+	cfg := c.TokenConfig("")
+	cfg.CertData, cfg.KeyData = certificate, key
+	return cfg, nil
+}
+
+// TokenConfig is the configuration of the bearer of a token.
+func (c *Cluster) TokenConfig(token string) *rest.Config {
+	return &rest.Config{
+		Host: "https://" + c.address, BearerToken: token, QPS: -1, Timeout: time.Minute,
+		TLSClientConfig: rest.TLSClientConfig{CAData: c.authority.pem},
+	}
+}
+
+// WriteKubeconfig writes a configuration as a kubeconfig file that needs no other file.
+func (c *Cluster) WriteKubeconfig(path string, cfg *rest.Config) error {
+	const name = "countersign"
+	return clientcmd.WriteToFile(clientcmdapi.Config{
+		Clusters: map[string]*clientcmdapi.Cluster{name: {Server: cfg.Host, CertificateAuthorityData: cfg.CAData}},
+		AuthInfos: map[string]*clientcmdapi.AuthInfo{name: {
+			Token: cfg.BearerToken, ClientCertificateData: cfg.CertData, ClientKeyData: cfg.KeyData,
+		}},
+		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: name}},
+		CurrentContext: name,
+	}, path)
+}
+
+// Kubectl runs kubectl as a cluster admin and returns its output. The error shows what it complained of.
+func (c *Cluster) Kubectl(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
+	kubeconfig := filepath.Join(c.dir, "admin.kubeconfig")
+	if err := c.WriteKubeconfig(kubeconfig, c.admin); err != nil {
+		return nil, err
+	}
+	command := exec.CommandContext(ctx, filepath.Join(c.bin, "kubectl"), append([]string{"--kubeconfig=" + kubeconfig}, args...)...) //nolint:gosec // a component we built
+	var stdout, stderr bytes.Buffer
+	command.Stdin, command.Stdout, command.Stderr = stdin, &stdout, &stderr
+	if err := command.Run(); err != nil {
+		return nil, fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, tail(stderr.Bytes()))
+	}
+	return stdout.Bytes(), nil
+}
