@@ -1,0 +1,197 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"countersign.dev/countersign/api/v1alpha1"
+)
+
+// MinRemaining is how long a CA must still be valid to sign: 10 minutes, which is the shortest
+// lifetime a CertificateSigningRequest can ask for.
+const MinRemaining = 10 * time.Minute
+
+// CA is a certificate authority: a certificate that may sign, its private key, and its issuers.
+// It is immutable and safe for concurrent use; callers must not change what accessors return.
+type CA struct {
+	certificate *x509.Certificate
+	issuers     []*x509.Certificate // from the issuer of certificate upwards; may end in a root
+	key         crypto.Signer
+}
+
+// Load reads a CA. certPEM holds its certificate, followed by those that issued it, each
+// issued by the next; keyPEM its private key in PKCS#8, PKCS#1 or SEC 1. The error is a [*Fault].
+func Load(certPEM, keyPEM []byte, now time.Time) (*CA, error) {
+	certificates, fault := parseCertificates(certPEM)
+	if fault != nil {
+		return nil, fault
+	}
+	c := &CA{certificate: certificates[0], issuers: certificates[1:]}
+	if fault := checkCertificates(certificates); fault != nil {
+		return nil, fault
+	}
+	c.key, fault = parseKey(keyPEM)
+	if fault != nil {
+		return nil, fault
+	}
+	public, ok := c.key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !public.Equal(c.certificate.PublicKey) {
+		return nil, faultf(v1alpha1.ReasonCAKeyMismatch,
+			"the private key in tls.key is not that of the first certificate in tls.crt, %s: put the pair that belongs together, the CA certificate before its issuers",
+			describe(c.certificate))
+	}
+	if err := c.ValidAt(now); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// ValidAt returns nil if the CA may sign at now, or else a [*Fault].
+func (c *CA) ValidAt(now time.Time) error {
+	for _, certificate := range c.all() {
+		remaining := certificate.NotAfter.Sub(now)
+		switch {
+		case now.Before(certificate.NotBefore):
+			return faultf(v1alpha1.ReasonCANotYetValid,
+				"the certificate %s is not valid before %s: wait until then, or set the clock right",
+				describe(certificate), stamp(certificate.NotBefore))
+		case remaining < 0:
+			return faultf(v1alpha1.ReasonCAExpired, "the certificate %s expired at %s: put a renewed CA in the Secret",
+				describe(certificate), stamp(certificate.NotAfter))
+		case remaining < MinRemaining:
+			return faultf(v1alpha1.ReasonCAExpired,
+				"the certificate %s expires at %s, too soon to issue the shortest of certificates (%d minutes): put a renewed CA in the Secret",
+				describe(certificate), stamp(certificate.NotAfter), int(MinRemaining.Minutes()))
+		}
+	}
+	return nil
+}
+
+// Certificate is the one that signs.
+func (c *CA) Certificate() *x509.Certificate { return c.certificate }
+
+// Chain is what a TLS server sends after a certificate that this CA issued: every certificate
+// given but a root, since whoever trusts a root has it (RFC 8446, section 4.4.2).
+func (c *CA) Chain() []*x509.Certificate {
+	return slices.DeleteFunc(c.all(), isRoot)
+}
+
+// TrustPEM is what relying parties trust: the root if one was given, or else the certificate
+// furthest up.
+func (c *CA) TrustPEM() []byte {
+	top := c.all()[len(c.issuers)]
+	return pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: top.Raw})
+}
+
+// Fingerprint is the SHA-256 of the certificate's DER in lower-case hex.
+func (c *CA) Fingerprint() string {
+	digest := sha256.Sum256(c.certificate.Raw)
+	return hex.EncodeToString(digest[:])
+}
+
+// Permits reports whether relying parties accept a certificate of this CA for an extended key
+// usage: one that lists some limits all below it to them (RFC 5280 leaves that open; TLS clients do it).
+func (c *CA) Permits(usage x509.ExtKeyUsage) bool {
+	for _, certificate := range c.all() {
+		limited := len(certificate.ExtKeyUsage)+len(certificate.UnknownExtKeyUsage) > 0
+		if limited && !slices.Contains(certificate.ExtKeyUsage, usage) &&
+			!slices.Contains(certificate.ExtKeyUsage, x509.ExtKeyUsageAny) {
+			return false
+		}
+	}
+	return true
+}
+
+// NotBefore is the latest of the certificate's and its issuers': nothing verifies before.
+func (c *CA) NotBefore() time.Time {
+	latest := slices.MaxFunc(c.all(), func(a, b *x509.Certificate) int { return a.NotBefore.Compare(b.NotBefore) })
+	return latest.NotBefore
+}
+
+// NotAfter is the earliest of the certificate's and its issuers': nothing verifies after.
+func (c *CA) NotAfter() time.Time {
+	earliest := slices.MinFunc(c.all(), func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+	return earliest.NotAfter
+}
+
+// Status describes the CA for the status of a Signer.
+func (c *CA) Status() v1alpha1.CAStatus {
+	return v1alpha1.CAStatus{
+		Subject:     c.certificate.Subject.String(),
+		Fingerprint: c.Fingerprint(),
+		NotAfter:    metav1.NewTime(c.NotAfter()),
+	}
+}
+
+// Sign issues a certificate for a public key and returns its DER. It checks nothing of the
+// template: see the package's rule on who may call it.
+func (c *CA) Sign(template *x509.Certificate, public crypto.PublicKey) ([]byte, error) {
+	der, err := x509.CreateCertificate(rand.Reader, template, c.certificate, public, c.key)
+	if err != nil {
+		return nil, fmt.Errorf("signing with CA %s: %w", describe(c.certificate), err)
+	}
+	return der, nil
+}
+
+// all returns a new slice of every certificate, the CA's own first.
+func (c *CA) all() []*x509.Certificate {
+	return append([]*x509.Certificate{c.certificate}, c.issuers...)
+}
+
+// checkCertificates checks what does not depend on the time.
+func checkCertificates(certificates []*x509.Certificate) *Fault {
+	for i, c := range certificates {
+		switch {
+		case !c.BasicConstraintsValid || !c.IsCA:
+			return invalid("the certificate %s is not that of a CA: its basic constraints must be CA:TRUE", describe(c))
+		case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0:
+			return invalid("the certificate %s may not sign certificates: its key usage must include certificate sign (keyCertSign)", describe(c))
+		case len(c.RawSubject) == 0 || bytes.Equal(c.RawSubject, emptySequence):
+			return invalid("the certificate %s has no subject: issuers need one (RFC 5280, section 4.1.2.6)", describe(c))
+		case len(c.UnhandledCriticalExtensions) > 0:
+			return invalid("the certificate %s has a critical extension %s that TLS clients reject: make the CA without it",
+				describe(c), c.UnhandledCriticalExtensions[0])
+		}
+		if problem := weakKey(c.PublicKey); problem != "" {
+			return invalid("the certificate %s has %s", describe(c), problem)
+		}
+		if i == 0 {
+			continue
+		}
+		if err := certificates[i-1].CheckSignatureFrom(c); err != nil {
+			var insecure x509.InsecureAlgorithmError
+			if errors.As(err, &insecure) {
+				return invalid("the certificate %s is signed with %s, which TLS clients reject: have it issued again with SHA-256 or better",
+					describe(certificates[i-1]), x509.SignatureAlgorithm(insecure))
+			}
+			return invalid("the certificate %s is not issued by the one after it, %s: put the CA certificate first, then its issuer, and so on up",
+				describe(certificates[i-1]), describe(c))
+		}
+		if !bytes.Equal(certificates[i-1].RawIssuer, c.RawSubject) {
+			return invalid("the certificate %s names another issuer than the subject of the one after it, %s", describe(certificates[i-1]), describe(c))
+		}
+	}
+	return nil
+}
+
+var emptySequence = []byte{0x30, 0x00}
+
+// isRoot reports whether a certificate is signed with its own key.
+func isRoot(c *x509.Certificate) bool {
+	return bytes.Equal(c.RawSubject, c.RawIssuer) &&
+		c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+}

@@ -1,0 +1,36 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"crypto/x509"
+	"fmt"
+	"time"
+)
+
+// Fault says why a CA cannot sign now. A cluster admin can mend it, so nothing that was
+// asked of the CA may be refused for good because of it.
+type Fault struct {
+	// Reason is one of v1alpha1's condition reasons of a Signer.
+	Reason string
+	// Message says what is wrong and what to do. It holds nothing of the private key.
+	Message string
+}
+
+// Error is the message.
+func (f *Fault) Error() string { return f.Message }
+
+func faultf(reason, format string, args ...any) *Fault {
+	return &Fault{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// describe names a certificate in a message.
+func describe(c *x509.Certificate) string {
+	if name := c.Subject.String(); name != "" {
+		return fmt.Sprintf("%q", name)
+	}
+	return fmt.Sprintf("with serial number %x", c.SerialNumber)
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -1,0 +1,140 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package signer
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Reasons of the condition Failed on a CertificateSigningRequest. Failed cannot be taken back,
+// so each is about the request and the profile alone; a fault of the CA is never among them.
+const (
+	// ReasonRequestRefused: spec.request is not a request that may be issued by anyone; every fault
+	// is named with the reason package pkcs10 has for it.
+	// Example: "WeakKey: the RSA key has 1024 bits: use 2048 to 8192".
+	ReasonRequestRefused = "RequestRefused"
+	// ReasonUsageNotAllowed: the usages are beyond the Signer's, or beyond spec.usages, or not
+	// enough to make a certificate that is limited to anything.
+	// Example: `usage "code signing" is not among those of Signer serving: "digital signature", "server auth"`.
+	ReasonUsageNotAllowed = "UsageNotAllowed"
+	// ReasonSubjectNotAllowed: the subject has attributes that are not issued, or the request names nobody.
+	// Example: "the subject has the attribute 2.5.4.6: leave out all but common name, organization and organizational unit".
+	ReasonSubjectNotAllowed = "SubjectNotAllowed"
+	// ReasonNameNotPermitted: the CA's name constraints do not let it issue for a name.
+	// Example: `the CA "CN=Example" may not issue for these names: ...`.
+	ReasonNameNotPermitted = "NameNotPermitted"
+	// ReasonLintFailed: the certificate made from the request is not what was asked for. Nothing was
+	// signed. If you meet it, please report it.
+	// Example: "DNS names differ from those of the request".
+	ReasonLintFailed = "LintFailed"
+)
+
+// Reasons of the condition Ready on a Signer, beside those of package v1alpha1.
+const (
+	// ReasonInvalidProfile: spec.certificate cannot be used, which the API server's own validation
+	// lets happen only if the custom resource definition is an old one.
+	// Example: "maxDuration is 5m0s: it must be at least 10m0s".
+	ReasonInvalidProfile = "InvalidProfile"
+	// ReasonSigningForbidden is the reason of an Event on a Signer: the API server does not let this
+	// process write certificates of its signerName.
+	// Example: `grant the verb "sign" on signers.certificates.k8s.io with resourceNames ["example.com/serving"]: ...`.
+	ReasonSigningForbidden = "SigningForbidden"
+)
+
+// Refusal is why a request can never be issued.
+type Refusal struct {
+	// Reason is one of the reasons of the condition Failed.
+	Reason string
+	// Message says what was seen and what to do about it.
+	Message string
+}
+
+// Error joins reason and message.
+func (r *Refusal) Error() string { return r.Reason + ": " + r.Message }
+
+func refusef(reason, format string, args ...any) *Refusal {
+	return &Refusal{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// NotDue is why there is nothing to do for a request: it is not ours, or not approved, or done.
+// It is no fault.
+type NotDue string
+
+// Error is the reason why.
+func (n NotDue) Error() string { return string(n) }
+
+// The values of NotDue.
+const (
+	NotOurs       NotDue = "the request is for another signerName"
+	NotApproved   NotDue = "the request is not approved"
+	Denied        NotDue = "the request is denied"
+	Failed        NotDue = "the request failed"
+	AlreadyIssued NotDue = "the request has a certificate"
+)
+
+// due returns a NotDue if a request is not, or no longer, to be signed.
+func due(csr *certificatesv1.CertificateSigningRequest) error {
+	approved := false
+	for _, c := range csr.Status.Conditions {
+		if c.Status == corev1.ConditionFalse {
+			continue // the API server refuses such of the three types
+		}
+		switch c.Type {
+		case certificatesv1.CertificateApproved:
+			approved = true
+		case certificatesv1.CertificateDenied:
+			return Denied
+		case certificatesv1.CertificateFailed:
+			return Failed
+		}
+	}
+	switch {
+	case len(csr.Status.Certificate) > 0:
+		return AlreadyIssued
+	case !approved:
+		return NotApproved
+	default:
+		return nil
+	}
+}
+
+// failedCondition is the condition for a refusal.
+func failedCondition(r *Refusal, now metav1.Time) certificatesv1.CertificateSigningRequestCondition {
+	return certificatesv1.CertificateSigningRequestCondition{
+		Type:               certificatesv1.CertificateFailed,
+		Status:             corev1.ConditionTrue,
+		Reason:             r.Reason,
+		Message:            shorten(r.Message, 8<<10),
+		LastUpdateTime:     now,
+		LastTransitionTime: now,
+	}
+}
+
+// shorten cuts a message to so many bytes, at the end of a character.
+func shorten(message string, size int) string {
+	const mark = "..."
+	if len(message) <= size {
+		return message
+	}
+	cut := size - len(mark)
+	for cut > 0 && !utf8.RuneStart(message[cut]) {
+		cut--
+	}
+	return message[:cut] + mark
+}
+
+// quoteAll joins usages for a message.
+func quoteAll[S ~string](list []S) string {
+	quoted := make([]string, len(list))
+	for i, s := range list {
+		quoted[i] = fmt.Sprintf("%q", string(s))
+	}
+	return strings.Join(quoted, ", ")
+}

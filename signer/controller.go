@@ -1,0 +1,173 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package signer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"countersign.dev/countersign/signer/ca"
+)
+
+const (
+	// action of Events: what was attempted.
+	actionSign = "Sign"
+
+	// caFaultRetry is how soon a request is looked at again whose CA turned out to be unfit at the
+	// last moment. The Signer's own reconcile says why, and brings the request back when it is mended.
+	caFaultRetry = 30 * time.Second
+	// conflictRetry is how soon after someone else changed the request; the change itself usually
+	// brings it back before.
+	conflictRetry = time.Second
+
+	maxNote = 1024 // bytes of an Event's note, which the API server limits
+)
+
+// requestReconciler issues what is approved.
+type requestReconciler struct {
+	cached  client.Reader
+	live    client.Reader
+	status  client.SubResourceWriter
+	signers *registry
+	recheck func(ctx context.Context, signer string) // has a Signer reconciled
+	events  events.EventRecorder
+	metrics *metrics
+	now     func() time.Time
+}
+
+// Reconcile reads a request, prepares its certificate, and writes one of certificate, Failed, or nothing.
+func (r *requestReconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	started := time.Now()
+	csr, err := r.read(ctx, request.Name)
+	if err != nil || csr == nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	signer := r.signers.get(csr.Spec.SignerName)
+	if signer == nil {
+		return reconcile.Result{}, nil // a Signer that becomes ready brings its requests back
+	}
+	ctx = log.IntoContext(ctx, log.FromContext(ctx).WithValues("requestUID", csr.UID,
+		"signerName", csr.Spec.SignerName, "signer", signer.signer.Name))
+
+	issuance, err := Prepare(r.now(), csr, signer.profile, signer.ca)
+	var notDue NotDue
+	var refusal *Refusal
+	var fault *ca.Fault
+	switch {
+	case errors.As(err, &notDue):
+		return reconcile.Result{}, nil
+	case errors.As(err, &refusal):
+		return r.fail(ctx, csr, signer, refusal)
+	case errors.As(err, &fault):
+		r.retried(fault.Reason)
+		log.FromContext(ctx).Info("CA cannot issue now", "reason", fault.Reason, "message", fault.Message)
+		r.recheck(ctx, signer.signer.Name)
+		return reconcile.Result{RequeueAfter: caFaultRetry}, nil
+	case err != nil:
+		r.retried(retriedSign)
+		return reconcile.Result{}, fmt.Errorf("preparing the certificate: %w", err)
+	}
+	return r.issue(ctx, csr, signer, issuance, started)
+}
+
+// read returns the request, whole, or nil if it is known not to be due.
+func (r *requestReconciler) read(ctx context.Context, name string) (*certificatesv1.CertificateSigningRequest, error) {
+	var csr certificatesv1.CertificateSigningRequest
+	if err := r.cached.Get(ctx, client.ObjectKey{Name: name}, &csr); err != nil {
+		return nil, fmt.Errorf("reading the request from the cache: %w", err)
+	}
+	switch { // see registry.strip
+	case csr.Spec.SignerName == "" || r.signers.get(csr.Spec.SignerName) == nil:
+		return nil, nil
+	case len(csr.Spec.Request) > 0:
+		return &csr, nil
+	}
+	if err := r.live.Get(ctx, client.ObjectKey{Name: name}, &csr); err != nil {
+		return nil, fmt.Errorf("reading the request: %w", err)
+	}
+	return &csr, nil
+}
+
+// issue records, signs and writes.
+func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, issuance *Issuance, started time.Time) (reconcile.Result, error) {
+	logger := log.FromContext(ctx)
+	record := issuance.Record()
+	logger.Info("issuing certificate", "certificate", record)
+	chain, _, err := issuance.Issue()
+	if err != nil {
+		r.retried(retriedSign)
+		logger.Info("certificate not issued", "serial", record.Serial, "reason", retriedSign)
+		return reconcile.Result{}, err
+	}
+	updated := csr.DeepCopy()
+	updated.Status.Certificate = chain
+	if err := r.status.Update(ctx, updated); err != nil {
+		logger.Info("certificate not issued", "serial", record.Serial, "reason", writeFault(err), "message", err.Error())
+		return r.afterWriteFault(signer, err)
+	}
+	r.metrics.certificates.WithLabelValues(outcomeIssued, "").Inc()
+	r.metrics.duration.Observe(time.Since(started).Seconds())
+	logger.Info("issued certificate", "serial", record.Serial)
+	return reconcile.Result{}, nil
+}
+
+// fail records and writes that a request can never be issued, and tells of it.
+func (r *requestReconciler) fail(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, refusal *Refusal) (reconcile.Result, error) {
+	logger := log.FromContext(ctx)
+	logger.Info("failing request", "reason", refusal.Reason, "message", refusal.Message)
+	updated := csr.DeepCopy()
+	updated.Status.Conditions = append(updated.Status.Conditions, failedCondition(refusal, metav1.NewTime(r.now())))
+	if err := r.status.Update(ctx, updated); err != nil {
+		logger.Info("request not failed", "reason", writeFault(err), "message", err.Error())
+		return r.afterWriteFault(signer, err)
+	}
+	r.metrics.certificates.WithLabelValues(outcomeFailed, refusal.Reason).Inc()
+	r.events.Eventf(updated, nil, corev1.EventTypeWarning, refusal.Reason, actionSign, "%s", shorten(refusal.Message, maxNote))
+	logger.Info("failed request", "reason", refusal.Reason)
+	return reconcile.Result{}, nil
+}
+
+// afterWriteFault retries whatever the API server did not take, but for a request that is gone.
+func (r *requestReconciler) afterWriteFault(signer *readySigner, err error) (reconcile.Result, error) {
+	if apierrors.IsNotFound(err) {
+		return reconcile.Result{}, nil
+	}
+	fault := writeFault(err)
+	r.retried(fault)
+	switch fault {
+	case retriedConflict:
+		return reconcile.Result{RequeueAfter: conflictRetry}, nil
+	case retriedForbidden:
+		note := fmt.Sprintf("grant the verb \"sign\" on signers.certificates.k8s.io with resourceNames [%q], and \"update\" on certificatesigningrequests/status: %v",
+			signer.signer.Spec.SignerName, err)
+		r.events.Eventf(signer.signer, nil, corev1.EventTypeWarning, ReasonSigningForbidden, actionSign, "%s", shorten(note, maxNote))
+	}
+	return reconcile.Result{}, fmt.Errorf("writing the request's status: %w", err)
+}
+
+func writeFault(err error) string {
+	switch {
+	case apierrors.IsConflict(err):
+		return retriedConflict
+	case apierrors.IsForbidden(err):
+		return retriedForbidden
+	default:
+		return retriedWrite
+	}
+}
+
+func (r *requestReconciler) retried(reason string) {
+	r.metrics.certificates.WithLabelValues(outcomeRetried, reason).Inc()
+}

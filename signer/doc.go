@@ -1,0 +1,22 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package signer issues the certificates of approved CertificateSigningRequests.
+//
+// It trusts nobody's reading of a request but its own: whoever approved it, the request is
+// parsed again, the certificate is built from the fields so verified and never by copying
+// from the request, and what is issued is a subset of what was asked and of what the
+// [Profile] of the Signer allows.
+//
+// [Prepare] and [Issuance.Issue] are the core, and pure but for random numbers: a template is
+// made and linted, and only an Issuance, which nothing else can make, reaches the key of the CA.
+// Around them are two reconcilers. One keeps the Signers: their CA, what their status says, and
+// the ConfigMaps their CA is published in. The other issues.
+//
+// A request that can never be issued is marked Failed, for good. Whatever a cluster admin can
+// mend (a CA that is missing, expired or does not fit) leaves the request as it is, until it
+// is mended; the status of the Signer says what to do.
+//
+// The package must import neither OPA nor the approver: the process that holds the CA's key
+// runs no policy.
+package signer

@@ -1,0 +1,170 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package signer
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+
+	"countersign.dev/countersign/pkcs10"
+	"countersign.dev/countersign/signer/ca"
+)
+
+// Issuance is a certificate that is linted and ready to be signed, once. Only [Prepare] makes one.
+type Issuance struct {
+	template *x509.Certificate
+	expected expectation
+	ca       *ca.CA
+	used     atomic.Bool
+}
+
+// Prepare makes an Issuance for an approved request. The error is
+//   - a [NotDue] if the request is not to be signed, which is no fault;
+//   - a [*Refusal] if it can never be issued;
+//   - a [*ca.Fault] if the CA cannot issue it now;
+//   - any other error if something went wrong that may pass.
+func Prepare(now time.Time, csr *certificatesv1.CertificateSigningRequest, profile Profile, authority *ca.CA) (*Issuance, error) {
+	if profile.signerName == "" || csr.Spec.SignerName != profile.signerName {
+		return nil, NotOurs
+	}
+	if err := due(csr); err != nil {
+		return nil, err
+	}
+	request, err := pkcs10.Parse(csr.Spec.Request)
+	if err != nil {
+		var refused *pkcs10.Error
+		if errors.As(err, &refused) {
+			return nil, refusef(ReasonRequestRefused, "%v", refused)
+		}
+		return nil, fmt.Errorf("parsing request: %w", err)
+	}
+	if err := checkSubject(request); err != nil {
+		return nil, err
+	}
+	usages, err := grantUsages(csr.Spec.Usages, request, profile)
+	if err != nil {
+		return nil, err
+	}
+	// The request is judged first, so that a CA that is down does not keep its verdict back.
+	if err := authority.ValidAt(now); err != nil {
+		return nil, err
+	}
+	lifetime := profile.maxDuration
+	if seconds := csr.Spec.ExpirationSeconds; seconds != nil {
+		lifetime = min(lifetime, time.Duration(*seconds)*time.Second)
+	}
+	earliest := later(now.Add(-profile.backdate), authority.NotBefore())
+	latest := earlier(now.Add(lifetime), authority.NotAfter())
+	template, err := newTemplate(request, usages, earliest, latest)
+	if err != nil {
+		return nil, err
+	}
+	issuance := &Issuance{
+		template: template,
+		ca:       authority,
+		expected: expectation{
+			request:  request,
+			usages:   csr.Spec.Usages,
+			profile:  profile,
+			issuer:   authority.Certificate(),
+			serial:   template.SerialNumber,
+			earliest: earliest,
+			latest:   latest,
+		},
+	}
+	if err := lint(now, issuance.template, issuance.expected); err != nil {
+		return nil, err
+	}
+	return issuance, nil
+}
+
+// Issue signs, and returns the certificate: in PEM, followed by the CA's chain without the root,
+// as status.certificate has it, and parsed. It works once.
+func (i *Issuance) Issue() ([]byte, *x509.Certificate, error) {
+	if i == nil || i.template == nil {
+		return nil, nil, errors.New("issuing: not prepared")
+	}
+	if i.used.Swap(true) {
+		return nil, nil, errors.New("issuing: used before")
+	}
+	der, err := i.ca.Sign(i.template, i.expected.request.PublicKey)
+	if err != nil {
+		return nil, nil, fmt.Errorf("issuing: %w", err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading back what was issued: %w", err)
+	}
+	// Nothing leaves that is not what was linted, or not under the key of the CA: a fault in a
+	// key store or in memory shows here.
+	if err := certificate.CheckSignatureFrom(i.ca.Certificate()); err != nil {
+		return nil, nil, fmt.Errorf("verifying what was issued: %w", err)
+	}
+	if err := i.expected.check(certificate); err != nil {
+		return nil, nil, fmt.Errorf("verifying what was issued: %w", err)
+	}
+
+	var chain bytes.Buffer
+	for _, c := range append([]*x509.Certificate{certificate}, i.ca.Chain()...) {
+		if err := pem.Encode(&chain, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}); err != nil {
+			return nil, nil, fmt.Errorf("encoding what was issued: %w", err)
+		}
+	}
+	return chain.Bytes(), certificate, nil
+}
+
+// Record is what is written down of a certificate before it is signed.
+type Record struct {
+	Serial         string    `json:"serial"` // lower-case hex
+	Subject        string    `json:"subject"`
+	DNSNames       []string  `json:"dnsNames,omitempty"`
+	IPAddresses    []string  `json:"ipAddresses,omitempty"`
+	URIs           []string  `json:"uris,omitempty"`
+	EmailAddresses []string  `json:"emailAddresses,omitempty"`
+	KeySHA256      string    `json:"keySHA256"`     // of the DER SubjectPublicKeyInfo
+	CAFingerprint  string    `json:"caFingerprint"` // SHA-256 of the CA certificate's DER
+	NotBefore      time.Time `json:"notBefore"`
+	NotAfter       time.Time `json:"notAfter"`
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// Record describes the certificate that Issue will make.
+func (i *Issuance) Record() Record {
+	request := i.expected.request
+	r := Record{
+		Serial:         fmt.Sprintf("%032x", i.template.SerialNumber),
+		Subject:        i.template.Subject.String(),
+		DNSNames:       request.DNSNames,
+		URIs:           request.URIs,
+		EmailAddresses: request.EmailAddresses,
+		KeySHA256:      request.Key.SHA256,
+		CAFingerprint:  i.ca.Fingerprint(),
+		NotBefore:      i.template.NotBefore,
+		NotAfter:       i.template.NotAfter,
+	}
+	for _, ip := range request.IPAddresses {
+		r.IPAddresses = append(r.IPAddresses, ip.String())
+	}
+	return r
+}

@@ -1,0 +1,225 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package signer
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/pkcs10"
+	"countersign.dev/countersign/signer/ca"
+)
+
+// expectation is what a certificate must be, told from the request and the limits. It is
+// computed apart from the template, so that a slip in making that is seen.
+type expectation struct {
+	request          *pkcs10.Request
+	usages           []certificatesv1.KeyUsage // spec.usages
+	profile          Profile
+	issuer           *x509.Certificate
+	serial           *big.Int
+	earliest, latest time.Time // bounds of notBefore and notAfter
+}
+
+// throwawayKey signs certificates to be linted. Nothing trusts it.
+var throwawayKey = sync.OnceValues(func() (*ecdsa.PrivateKey, error) {
+	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+})
+
+// lint signs the template with a throwaway key in the name of the CA, and checks the result as a
+// relying party would read it. So the CA's key never signs anything that has not passed.
+// The error is a [*Refusal], or a [*ca.Fault] if the CA's own extensions stand in the way.
+func lint(now time.Time, template *x509.Certificate, expected expectation) error {
+	key, err := throwawayKey()
+	if err != nil {
+		return fmt.Errorf("generating the throwaway key: %w", err)
+	}
+	// The CA with another key: name, constraints and identifiers are its own.
+	stand := *expected.issuer
+	stand.PublicKey, stand.PublicKeyAlgorithm = key.Public(), x509.ECDSA
+
+	der, err := x509.CreateCertificate(rand.Reader, template, &stand, expected.request.PublicKey, key)
+	if err != nil {
+		return refusef(ReasonLintFailed, "a certificate cannot be made of the request: %v", err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return refusef(ReasonLintFailed, "the certificate could not be read: %v", err)
+	}
+	if err := expected.check(certificate); err != nil {
+		return refusef(ReasonLintFailed, "%v", err)
+	}
+	return verify(now, certificate, &stand)
+}
+
+// verify checks the certificate against what the CA's extensions let it issue.
+func verify(now time.Time, certificate, issuer *x509.Certificate) error {
+	roots := x509.NewCertPool()
+	roots.AddCert(issuer)
+	for _, usage := range certificate.ExtKeyUsage {
+		_, err := certificate.Verify(x509.VerifyOptions{
+			Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage},
+		})
+		if err == nil {
+			continue
+		}
+		var invalid x509.CertificateInvalidError
+		if errors.As(err, &invalid) {
+			switch invalid.Reason {
+			case x509.CANotAuthorizedForThisName, x509.TooManyConstraints, x509.UnconstrainedName:
+				return refusef(ReasonNameNotPermitted, "the CA %q may not issue for these names: %v", issuer.Subject, err)
+			case x509.IncompatibleUsage, x509.CANotAuthorizedForExtKeyUsage:
+				return &ca.Fault{
+					Reason: v1alpha1.ReasonInvalidCA,
+					Message: fmt.Sprintf("the CA certificate %q limits its extended key usages to others than the Signer issues: %v; use a CA without, or fewer usages in spec.certificate",
+						issuer.Subject, err),
+				}
+			}
+		}
+		return refusef(ReasonLintFailed, "the certificate does not verify under its CA: %v", err)
+	}
+	return nil
+}
+
+// check compares a certificate with what it must be, and returns every difference.
+func (e *expectation) check(c *x509.Certificate) error {
+	var errs []error
+	require := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	r := e.request
+	require(c.Version == 3, "version is %d, not 3", c.Version)
+	require(bytes.Equal(c.RawSubjectPublicKeyInfo, r.RawSubjectPublicKeyInfo), "public key differs from that of the request")
+	require(bytes.Equal(c.RawIssuer, e.issuer.RawSubject), "issuer is not the CA")
+	require(bytes.Equal(c.AuthorityKeyId, e.issuer.SubjectKeyId), "authority key identifier is not that of the CA")
+	require(len(c.SubjectKeyId) > 0, "subject key identifier is missing")
+	require(!c.IsCA && c.BasicConstraintsValid, "basic constraints do not say that this is no CA")
+	require(c.SerialNumber.Cmp(e.serial) == 0 && c.SerialNumber.Sign() > 0 && c.SerialNumber.BitLen() <= 8*serialBytes, "serial number is not the one drawn")
+
+	// A second of slack below: X.509 has whole seconds.
+	require(!c.NotBefore.Before(e.earliest.Add(-time.Second)), "notBefore %v is before %v", c.NotBefore, e.earliest)
+	require(!c.NotAfter.After(e.latest), "notAfter %v is after %v", c.NotAfter, e.latest)
+	require(c.NotAfter.After(c.NotBefore), "notAfter %v is not after notBefore %v", c.NotAfter, c.NotBefore)
+
+	require(c.Subject.CommonName == r.Subject.CommonName, "common name differs from that of the request")
+	require(sameSet(c.Subject.Organization, r.Subject.Organizations), "organizations differ from those of the request")
+	require(sameSet(c.Subject.OrganizationalUnit, r.Subject.OrganizationalUnits), "organizational units differ from those of the request")
+	names := len(r.Subject.Organizations) + len(r.Subject.OrganizationalUnits)
+	if r.Subject.CommonName != "" {
+		names++
+	}
+	require(len(c.Subject.Names) == names, "subject has %d attributes, not the %d of the request", len(c.Subject.Names), names)
+
+	require(slices.Equal(c.DNSNames, r.DNSNames), "DNS names differ from those of the request")
+	require(slices.Equal(c.EmailAddresses, r.EmailAddresses), "email addresses differ from those of the request")
+	var ips []netip.Addr
+	for _, raw := range c.IPAddresses {
+		ip, _ := netip.AddrFromSlice(raw)
+		ips = append(ips, ip)
+	}
+	require(slices.Equal(ips, r.IPAddresses), "IP addresses differ from those of the request")
+	var uris []string
+	for _, uri := range c.URIs {
+		uris = append(uris, uri.String())
+	}
+	require(slices.Equal(uris, r.URIs), "URIs differ from those of the request")
+
+	errs = append(errs, e.checkUsages(c), e.checkExtensions(c))
+	return joinLine(errs)
+}
+
+// checkUsages requires usages, each of them asked for and allowed.
+func (e *expectation) checkUsages(c *x509.Certificate) error {
+	var unknown x509.KeyUsage = c.KeyUsage
+	var has []certificatesv1.KeyUsage
+	for name, bit := range keyUsages {
+		if c.KeyUsage&bit != 0 {
+			has = append(has, name)
+			unknown &^= bit
+		}
+	}
+	extended := 0
+	for name, id := range extKeyUsages {
+		if slices.Contains(c.ExtKeyUsage, id) {
+			has = append(has, name)
+			extended++
+		}
+	}
+	switch {
+	case c.KeyUsage == 0 || unknown != 0:
+		return fmt.Errorf("key usage is %#b", c.KeyUsage)
+	case len(c.ExtKeyUsage) == 0 || len(c.ExtKeyUsage) != extended || len(c.UnknownExtKeyUsage) > 0:
+		return errors.New("extended key usage is missing, repeated or unknown")
+	case e.request.Key.Algorithm != "RSA" && c.KeyUsage&x509.KeyUsageKeyEncipherment != 0:
+		return fmt.Errorf("key usage is key encipherment, for a key of type %s", e.request.Key.Algorithm)
+	}
+	for _, usage := range has {
+		if !slices.Contains(e.usages, usage) || !slices.Contains(e.profile.usages, usage) {
+			return fmt.Errorf("usage %q was not asked for, or is not allowed", usage)
+		}
+	}
+	return nil
+}
+
+// extensions are all that may be there, with whether they are critical; the subject alternative
+// name is so if the subject is empty (RFC 5280, section 4.2.1.6).
+var extensions = map[string]bool{
+	"2.5.29.14": false, // subject key identifier
+	"2.5.29.15": true,  // key usage
+	"2.5.29.17": false, // subject alternative name
+	"2.5.29.19": true,  // basic constraints
+	"2.5.29.35": false, // authority key identifier
+	"2.5.29.37": false, // extended key usage
+}
+
+// checkExtensions allows known extensions only, each once.
+func (e *expectation) checkExtensions(c *x509.Certificate) error {
+	seen := map[string]bool{}
+	for _, extension := range c.Extensions {
+		id := extension.Id.String()
+		critical, known := extensions[id]
+		if id == "2.5.29.17" {
+			critical = len(c.Subject.Names) == 0
+		}
+		if !known || seen[id] || extension.Critical != critical {
+			return fmt.Errorf("extension %s is unknown, repeated, or wrongly critical", id)
+		}
+		seen[id] = true
+	}
+	return nil
+}
+
+func sameSet(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
+// joinLine is errors.Join on one line.
+func joinLine(errs []error) error {
+	var parts []string
+	for _, err := range errs {
+		if err != nil {
+			parts = append(parts, err.Error())
+		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(parts, "; "))
+}

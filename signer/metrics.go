@@ -1,0 +1,55 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package signer
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Values of the label outcome.
+const (
+	outcomeIssued  = "issued"  // the API server has the certificate
+	outcomeFailed  = "failed"  // the request is marked Failed; reason is the condition's
+	outcomeRetried = "retried" // a fault that may pass; reason is the Signer's, or one of those below
+)
+
+// Values of the label reason, beside the reasons of conditions.
+const (
+	retriedConflict  = "Conflict"  // someone else changed the request
+	retriedForbidden = "Forbidden" // RBAC lacks update on the status, or sign on the signerName
+	retriedWrite     = "Write"     // any other fault of the API server
+	retriedSign      = "Sign"      // any other fault of our own
+)
+
+type metrics struct {
+	certificates *prometheus.CounterVec
+	duration     prometheus.Histogram
+	caNotAfter   *prometheus.GaugeVec
+}
+
+func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		certificates: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "countersign_signer_certificates_total",
+			Help: "Approved requests worked on, by outcome (issued, failed, retried) and reason (empty if issued). A request may be retried many times.",
+		}, []string{"outcome", "reason"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "countersign_signer_signing_duration_seconds",
+			Help:    "Time from taking up an approved request to the API server having its certificate.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s
+		}),
+		caNotAfter: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "countersign_signer_ca_not_after_timestamp_seconds",
+			Help: "When the CA of a Signer, or an issuer of it, expires, in seconds since 1970. Absent while no CA is loaded.",
+		}, []string{"signer"}),
+	}
+	for _, collector := range []prometheus.Collector{m.certificates, m.duration, m.caNotAfter} {
+		if err := registerer.Register(collector); err != nil {
+			return nil, fmt.Errorf("registering metrics: %w", err)
+		}
+	}
+	return m, nil
+}

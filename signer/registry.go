@@ -1,0 +1,118 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package signer
+
+import (
+	"sync"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/signer/ca"
+)
+
+// registry is what one reconciler tells the other: which signerNames are ours, and which of them
+// can issue now.
+type registry struct {
+	mu    sync.RWMutex
+	named map[string]string       // name of every Signer -> its signerName
+	ready map[string]*readySigner // by signerName
+}
+
+// readySigner is a Signer that can issue. It is immutable.
+type readySigner struct {
+	signer  *v1alpha1.Signer // to name it in logs and Events
+	profile Profile
+	ca      *ca.CA
+}
+
+func newRegistry() *registry {
+	return &registry{named: map[string]string{}, ready: map[string]*readySigner{}}
+}
+
+// set notes a Signer, with what it issues by, or nil if it does not issue.
+func (r *registry) set(name, signerName string, ready *readySigner) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.named[name] = signerName
+	if ready != nil {
+		r.ready[signerName] = ready
+	} else {
+		r.unready(name, signerName)
+	}
+}
+
+// remove forgets a Signer that was deleted.
+func (r *registry) remove(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unready(name, r.named[name])
+	delete(r.named, name)
+}
+
+// unready does not touch another Signer of the same signerName.
+func (r *registry) unready(name, signerName string) {
+	if ready := r.ready[signerName]; ready != nil && ready.signer.Name == name {
+		delete(r.ready, signerName)
+	}
+}
+
+// get returns what issues for a signerName now, or nil.
+func (r *registry) get(signerName string) *readySigner {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.ready[signerName]
+}
+
+func (r *registry) knows(signerName string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, name := range r.named {
+		if name == signerName {
+			return true
+		}
+	}
+	return false
+}
+
+// strip is the transform of the cache of CertificateSigningRequests: what is kept of them.
+//
+//   - One that is to be signed by a Signer is kept whole, so that signing needs no live read.
+//   - One that is to be signed, but by no Signer known now, keeps its spec.signerName too: it may
+//     become ours, and is then read live.
+//   - Of any other only its identity is kept: a cluster may have hundreds of thousands.
+//
+// So an object of the cache has a spec.signerName only if it is to be signed, and a
+// spec.request only if it may be written back.
+func (r *registry) strip(object any) (any, error) {
+	csr, ok := object.(*certificatesv1.CertificateSigningRequest)
+	if !ok {
+		return object, nil // a tombstone
+	}
+	isDue := due(csr) == nil
+	if isDue && r.knows(csr.Spec.SignerName) {
+		csr.ManagedFields = nil
+		return csr, nil
+	}
+	kept := &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{
+		Name:            csr.Name,
+		UID:             csr.UID,
+		ResourceVersion: csr.ResourceVersion,
+	}}
+	if isDue {
+		kept.Spec.SignerName = csr.Spec.SignerName
+	}
+	return kept, nil
+}
+
+// stripMetadata is the transform of caches of which names, labels and specs are all that is read.
+func stripMetadata(object any) (any, error) {
+	if o, err := meta.Accessor(object); err == nil {
+		o.SetManagedFields(nil)
+		o.SetAnnotations(nil)
+	}
+	return object, nil
+}

@@ -1,0 +1,294 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package signer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/signer/ca"
+	"countersign.dev/countersign/signer/trust"
+)
+
+const (
+	// eventSource is the reportingController of Events.
+	eventSource = "countersign-signer"
+
+	// dueIndex indexes cached requests that are to be signed by their signerName.
+	dueIndex = "due.signerName"
+
+	// A fault of the API server is retried soon, and for ever, at a pace that does not add to it.
+	minRetry = 50 * time.Millisecond
+	maxRetry = 30 * time.Second
+
+	signerWorkers = 4 // publishing trust for one Signer must not keep back the CA of another
+)
+
+// Options of the signer.
+type Options struct {
+	// Namespace that holds the Secrets Signers name. Required.
+	Namespace string
+	// Concurrency is how many requests are worked on at a time. Required.
+	Concurrency int
+	// Now is the clock certificates are issued by; nil means time.Now.
+	Now func() time.Time
+	// Registerer gets the metrics; nil means controller-runtime's registry, which takes them once.
+	Registerer prometheus.Registerer
+}
+
+// NewScheme returns a scheme with every type the signer handles.
+func NewScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("making the scheme: %w", err)
+	}
+	return scheme, nil
+}
+
+// Signer is the signer of one process, to be configured in two steps around the making of a manager.
+type Signer struct {
+	options Options
+	signers *registry
+}
+
+// New makes a Signer. Call ConfigureManager with the options of a manager, and then Setup with the manager.
+func New(o Options) *Signer {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Registerer == nil {
+		o.Registerer = ctrlmetrics.Registry
+	}
+	return &Signer{options: o, signers: newRegistry()}
+}
+
+// ConfigureManager sets what the manager's cache keeps.
+func (s *Signer) ConfigureManager(o *manager.Options) {
+	o.Cache.DefaultTransform = cache.TransformStripManagedFields()
+	o.Cache.ByObject = map[client.Object]cache.ByObject{
+		&certificatesv1.CertificateSigningRequest{}: {Transform: s.signers.strip},
+		&corev1.Namespace{}:                         {Transform: stripMetadata},
+	}
+	// A read of anything else from the cache is a slip, which would make it list and watch all of a
+	// kind; Secrets, for one.
+	o.Cache.ReaderFailOnMissingInformer = true
+}
+
+// Setup adds the controllers and the readyz check to the manager. All work is done by the leader; a
+// standby keeps its cache warm, and loads CAs when it takes over. Ready means that the
+// caches are synced: a CA that is broken shows in the status of its Signer, not here.
+func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
+	metrics, err := newMetrics(s.options.Registerer)
+	if err != nil {
+		return err
+	}
+	if err := s.setupCache(ctx, mgr); err != nil {
+		return err
+	}
+	// Watches Secrets, one by one, with a client of its own: the manager's cache would watch them all.
+	watching, err := client.NewWithWatch(mgr.GetConfig(), client.Options{
+		HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(),
+	})
+	if err != nil {
+		return fmt.Errorf("making the client for Secrets: %w", err)
+	}
+	secretChanged, signerDue, signerReady := newSignal(), newSignal(), newSignal()
+	secrets := ca.NewWatcher(watching, s.options.Namespace, secretChanged.send)
+	if err := mgr.Add(secrets); err != nil {
+		return fmt.Errorf("adding the watcher of Secrets: %w", err)
+	}
+	publisher := &trust.Publisher{Namespaces: mgr.GetClient(), Live: mgr.GetAPIReader(), Writer: mgr.GetClient()}
+	recorder := mgr.GetEventRecorder(eventSource)
+
+	if err := s.setupSigners(mgr, &signerReconciler{
+		cached:  mgr.GetClient(),
+		status:  mgr.GetClient().Status(),
+		signers: s.signers,
+		secrets: secrets,
+		publish: publisher.Publish,
+		pending: signerReady.send,
+		events:  recorder,
+		metrics: metrics,
+		now:     s.options.Now,
+	}, secretChanged, signerDue); err != nil {
+		return fmt.Errorf("setting up the controller of Signers: %w", err)
+	}
+	if err := s.setupRequests(mgr, &requestReconciler{
+		cached:  mgr.GetClient(),
+		live:    mgr.GetAPIReader(),
+		status:  mgr.GetClient().Status(),
+		signers: s.signers,
+		recheck: signerDue.send,
+		events:  recorder,
+		metrics: metrics,
+		now:     s.options.Now,
+	}, signerReady); err != nil {
+		return fmt.Errorf("setting up the controller of certificate requests: %w", err)
+	}
+	return nil
+}
+
+// setupCache starts the informers with the manager, not with the leader, and ties readyz to them.
+func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager) error {
+	err := mgr.GetFieldIndexer().IndexField(ctx, &certificatesv1.CertificateSigningRequest{}, dueIndex, func(o client.Object) []string {
+		csr, ok := o.(*certificatesv1.CertificateSigningRequest)
+		if !ok || csr.Spec.SignerName == "" { // see registry.strip
+			return nil
+		}
+		return []string{csr.Spec.SignerName}
+	})
+	if err != nil {
+		return fmt.Errorf("indexing certificate requests: %w", err)
+	}
+	namespaces := &metav1.PartialObjectMetadata{}
+	namespaces.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	var informers []cache.Informer
+	for _, kind := range []client.Object{&certificatesv1.CertificateSigningRequest{}, &v1alpha1.Signer{}, namespaces} {
+		informer, err := mgr.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+		if err != nil {
+			return fmt.Errorf("watching %T (is its custom resource definition installed?): %w", kind, err)
+		}
+		informers = append(informers, informer)
+	}
+	err = mgr.AddReadyzCheck("caches", func(*http.Request) error {
+		for _, informer := range informers {
+			if !informer.HasSynced() {
+				return errors.New("caches are not synced")
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("adding the readyz check: %w", err)
+	}
+	return nil
+}
+
+// setupSigners has a Signer reconciled when it, another of its signerName, its Secret or a
+// namespace it publishes in changes, and when a request found its CA unfit.
+func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretChanged, signerDue signal) error {
+	where := func(ctx context.Context, matches func(*v1alpha1.Signer) bool) []reconcile.Request {
+		var list v1alpha1.SignerList
+		if err := mgr.GetClient().List(ctx, &list); err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "listing Signers") // from a cache that is synced
+		}
+		var requests []reconcile.Request
+		for i := range list.Items {
+			if matches(&list.Items[i]) {
+				requests = append(requests, requestFor(list.Items[i].Name))
+			}
+		}
+		return requests
+	}
+	sameSignerName := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+		changed, ok := o.(*v1alpha1.Signer)
+		if !ok {
+			return nil
+		}
+		return append(where(ctx, func(s *v1alpha1.Signer) bool {
+			return s.Spec.SignerName == changed.Spec.SignerName
+		}), requestFor(changed.Name))
+	})
+	inNamespace := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+		return where(ctx, func(s *v1alpha1.Signer) bool { return trust.Selects(s.Spec.Trust.ConfigMap, o.GetLabels()) })
+	})
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("signer").
+		Watches(&v1alpha1.Signer{}, sameSignerName, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WatchesMetadata(&corev1.Namespace{}, inNamespace, builder.WithPredicates(predicate.Funcs{
+			UpdateFunc: func(e event.UpdateEvent) bool { return !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels()) },
+			DeleteFunc: func(event.DeleteEvent) bool { return false },
+		})).
+		WatchesRawSource(secretChanged.source(func(ctx context.Context, secret string) []reconcile.Request {
+			return where(ctx, func(s *v1alpha1.Signer) bool { return s.Spec.CA.SecretRef.Name == secret })
+		})).
+		WatchesRawSource(signerDue.source(func(_ context.Context, signer string) []reconcile.Request {
+			return []reconcile.Request{requestFor(signer)}
+		})).
+		WithOptions(controller.Options{MaxConcurrentReconciles: signerWorkers, RateLimiter: rateLimiter()}).
+		Complete(r)
+}
+
+// setupRequests has a request reconciled when it changes and is due by a Signer that is ready, and
+// when the Signer of a request that is due becomes ready.
+func (s *Signer) setupRequests(mgr manager.Manager, r *requestReconciler, signerReady signal) error {
+	due := predicate.NewPredicateFuncs(func(o client.Object) bool {
+		csr, ok := o.(*certificatesv1.CertificateSigningRequest)
+		return ok && csr.Spec.SignerName != "" && s.signers.get(csr.Spec.SignerName) != nil
+	})
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("certificatesigningrequest").
+		For(&certificatesv1.CertificateSigningRequest{}, builder.WithPredicates(due)).
+		WatchesRawSource(signerReady.source(func(ctx context.Context, signerName string) []reconcile.Request {
+			var list certificatesv1.CertificateSigningRequestList
+			if err := mgr.GetClient().List(ctx, &list, client.MatchingFields{dueIndex: signerName}); err != nil {
+				ctrl.LoggerFrom(ctx).Error(err, "listing certificate requests") // from a cache that is synced
+			}
+			var requests []reconcile.Request
+			for i := range list.Items {
+				requests = append(requests, requestFor(list.Items[i].Name))
+			}
+			return requests
+		})).
+		WithOptions(controller.Options{MaxConcurrentReconciles: s.options.Concurrency, RateLimiter: rateLimiter()}).
+		Complete(r)
+}
+
+func rateLimiter() workqueue.TypedRateLimiter[reconcile.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minRetry, maxRetry)
+}
+
+func requestFor(name string) reconcile.Request {
+	return reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}
+}
+
+// signal brings names from one part of the process to the queue of a controller.
+type signal chan event.TypedGenericEvent[string]
+
+func newSignal() signal { return make(signal) }
+
+// send waits until the controller has taken the name, or ctx ends.
+func (s signal) send(ctx context.Context, name string) {
+	select {
+	case s <- event.TypedGenericEvent[string]{Object: name}:
+	case <-ctx.Done():
+	}
+}
+
+// source is what the controller watches: each name stands for the requests that it maps to.
+func (s signal) source(requests func(ctx context.Context, name string) []reconcile.Request) source.Source {
+	return source.Channel(s, handler.TypedFuncs[string, reconcile.Request]{
+		GenericFunc: func(ctx context.Context, e event.TypedGenericEvent[string], queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			for _, request := range requests(ctx, e.Object) {
+				queue.Add(request)
+			}
+		},
+	})
+}
