@@ -65,8 +65,10 @@ func resolvedService(service *corev1.Service, name string, subject *Pod) Resolve
 	out := Resolved{Kind: "Service", Namespace: service.Namespace, Name: service.Name, UID: service.UID, SelectsSubject: selects(service, subject)}
 	switch {
 	case service.Spec.Type == corev1.ServiceTypeExternalName:
+		out.SelectsSubject = false // it may have a selector, which means nothing
 		out.Detail = id + " is of type ExternalName"
 	case slices.Contains(canonical(service.Spec.ExternalIPs), name) && !slices.Contains(clusterIPs(service), name):
+		out.SelectsSubject = false // anybody can write any address there
 		out.Detail = id + " only has it among its externalIPs"
 	case len(service.Spec.Selector) == 0:
 		out.Detail = id + " has no selector"

@@ -64,8 +64,8 @@ func (a *authority) issue(subject pkix.Name, usage x509.ExtKeyUsage) (certificat
 	if err != nil {
 		return nil, nil, err
 	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	return certificatePEM(der), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), err
+	keyDER, err := x509.MarshalECPrivateKey(private) // the form the API server takes for keys of tokens
+	return certificatePEM(der), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}), err
 }
 
 func certificatePEM(der []byte) []byte {

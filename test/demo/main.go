@@ -1,0 +1,162 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command demo walks the Kubernetes page "Manage TLS Certificates in a Cluster" on a real
+// API server, with Countersign deciding and signing. It exits with 1 if any request ends
+// otherwise than it should.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+
+	"countersign.dev/countersign/test/cluster"
+	"countersign.dev/countersign/test/tutorial"
+)
+
+func main() {
+	keep := flag.Bool("keep", false, "leave everything running until interrupted, and say how to point kubectl at it")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Stdout, *keep)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, out io.Writer, keep bool) (err error) {
+	say := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) } //nolint:errcheck // to the terminal
+	say("-- starting etcd, kube-apiserver and kube-controller-manager")
+	c, err := cluster.Start(ctx, cluster.Options{Progress: out, ControllerManager: true})
+	if err != nil {
+		return fmt.Errorf("starting the control plane: %w", err)
+	}
+	defer func() { err = errors.Join(err, c.Stop()) }()
+	installation, err := tutorial.Install(ctx, c, out)
+	if err != nil {
+		return fmt.Errorf("installing: %w", err)
+	}
+	defer func() { err = errors.Join(err, installation.Stop()) }()
+	for name, process := range map[string]*tutorial.Process{"approver": installation.Approver, "signer": installation.Signer} {
+		if err := process.Ready(ctx); err != nil {
+			return fmt.Errorf("waiting for the %s: %w", name, err)
+		}
+	}
+	world, err := tutorial.NewWorld(ctx, c, out)
+	if err != nil {
+		return fmt.Errorf("filling the cluster: %w", err)
+	}
+	wrong, err := walk(ctx, world, out)
+	if err != nil {
+		return err
+	}
+	if keep {
+		if err := hold(ctx, c, say); err != nil {
+			return err
+		}
+	}
+	if wrong > 0 {
+		return fmt.Errorf("%d requests ended otherwise than they should", wrong)
+	}
+	return nil
+}
+
+// walk makes every request, serves with the first certificate, and prints the table.
+func walk(ctx context.Context, world *tutorial.World, out io.Writer) (wrong int, err error) {
+	var table strings.Builder
+	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\tTRIED\tWHO ASKED\tDECISION\tREASON\tCERTIFICATE") //nolint:errcheck // to memory
+	for i, row := range tutorial.Rows() {
+		fmt.Fprintf(out, "-- %s asks for %s\n", row.Requester(), row.Tried) //nolint:errcheck // to the terminal
+		start := time.Now()
+		csr, err := world.Run(ctx, row)
+		if err != nil {
+			return 0, fmt.Errorf("request %s: %w", row.Name, err)
+		}
+		got := tutorial.OutcomeOf(csr)
+		fmt.Fprintf(out, "   %s after %s\n", describe(csr), time.Since(start).Round(time.Millisecond)) //nolint:errcheck // to the terminal
+		mark := "ok"
+		if !reflect.DeepEqual(got, row.Want) {
+			mark = "WRONG"
+			wrong++
+			fmt.Fprintf(out, "   WRONG: want %+v\n", row.Want) //nolint:errcheck // to the terminal
+		}
+		reason := got.Reason
+		if len(got.Violations) > 0 {
+			reason += ": " + strings.Join(got.Violations, ", ")
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", mark, row.Tried, row.Requester(), or(string(got.Condition), "none (pending)"), or(reason, "-"), yes(got.Certificate)) //nolint:errcheck // to memory
+		if i == 0 && got.Certificate {
+			if err := serve(ctx, world, csr, out); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return 0, err
+	}
+	fmt.Fprintf(out, "\n%s\n", table.String()) //nolint:errcheck // to the terminal
+	return wrong, nil
+}
+
+func serve(ctx context.Context, world *tutorial.World, csr *certificatesv1.CertificateSigningRequest, out io.Writer) error {
+	name := tutorial.ServiceName + "." + tutorial.Namespace + ".svc.cluster.local"
+	answer, err := world.Serve(ctx, csr.Status.Certificate, world.Key, name)
+	if err != nil {
+		return fmt.Errorf("serving with the certificate: %w", err)
+	}
+	fmt.Fprintf(out, "   a client that trusts only ConfigMap %s/example-serving-ca reads over TLS: %q\n", tutorial.Namespace, answer) //nolint:errcheck // to the terminal
+	return nil
+}
+
+func describe(csr *certificatesv1.CertificateSigningRequest) string {
+	c := tutorial.Condition(csr, certificatesv1.CertificateFailed, certificatesv1.CertificateDenied, certificatesv1.CertificateApproved)
+	if c == nil {
+		return "left pending, untouched"
+	}
+	return fmt.Sprintf("%s (%s): %s", c.Type, c.Reason, c.Message)
+}
+
+func hold(ctx context.Context, c *cluster.Cluster, say func(string, ...any)) error {
+	dir, err := os.MkdirTemp("", "countersign-demo-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // temporary
+	kubeconfig := filepath.Join(dir, "kubeconfig")
+	if err := c.WriteKubeconfig(kubeconfig, c.Config()); err != nil {
+		return err
+	}
+	say("It is left running. In another terminal:\n\n  export KUBECONFIG=%s PATH=%s:$PATH\n  kubectl get csr,approvalpolicies,signers\n\nInterrupt (Ctrl-C) to end it.", kubeconfig, c.BinDir())
+	<-ctx.Done()
+	return nil
+}
+
+func or(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
+
+func yes(b bool) string {
+	if b {
+		return "issued"
+	}
+	return "-"
+}

@@ -1,0 +1,155 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package integration tests the shipped binaries, manifests and policies against a real API
+// server, each process under the credentials and RBAC of its own ServiceAccount.
+package integration
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"countersign.dev/countersign/test/cluster"
+	"countersign.dev/countersign/test/tutorial"
+)
+
+var (
+	installation *tutorial.Installation
+	world        *tutorial.World
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
+	defer cancel()
+	c, err := cluster.Start(ctx, cluster.Options{Progress: os.Stderr, ControllerManager: true})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "starting the control plane:", err)
+		return 1
+	}
+	code := 1
+	if installation, err = tutorial.Install(ctx, c, os.Stderr); err == nil {
+		if world, err = tutorial.NewWorld(ctx, c, os.Stderr); err == nil {
+			err = errors.Join(installation.Approver.Ready(ctx), installation.Signer.Ready(ctx))
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "installing:", err)
+	} else {
+		code = m.Run()
+	}
+	if code != 0 && installation != nil {
+		fmt.Fprintf(os.Stderr, "approver:\n%s\nsigner:\n%s\n", installation.Approver.Tail(), installation.Signer.Tail())
+	}
+	if installation != nil {
+		err = errors.Join(err, installation.Stop())
+	}
+	if err = errors.Join(err, c.Stop()); err != nil {
+		fmt.Fprintln(os.Stderr, "stopping:", err)
+		return 1
+	}
+	return code
+}
+
+// TestTutorial makes every request of the walk and asserts the one outcome that is right.
+func TestTutorial(t *testing.T) {
+	for _, row := range tutorial.Rows() {
+		t.Run(row.Name, func(t *testing.T) {
+			csr, err := world.Run(t.Context(), row)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(row.Want, tutorial.OutcomeOf(csr)); diff != "" {
+				t.Errorf("(-want +got)\n%s%+v", diff, csr.Status.Conditions)
+			}
+			verdict := tutorial.Condition(csr, certificatesv1.CertificateApproved, certificatesv1.CertificateDenied)
+			if row.Want.Condition != "" && !strings.Contains(verdict.Message, "; decision ") {
+				t.Errorf("the message has no decision id: %s", verdict.Message)
+			}
+			events, err := world.Events(t.Context(), row.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if row.Want.Condition == "" && (len(csr.Status.Conditions) > 0 || len(events) > 0 || len(csr.Annotations) > 0) {
+				t.Errorf("a request that is not ours was touched: %+v, Events %v", csr.Status, events)
+			}
+			if row.Want.Certificate {
+				checkCertificate(t, csr, row)
+			}
+		})
+	}
+	if t.Failed() {
+		return
+	}
+	csr := first(t)
+	name := tutorial.ServiceName + "." + tutorial.Namespace + ".svc.cluster.local"
+	answer, err := world.Serve(t.Context(), csr.Status.Certificate, world.Key, name)
+	if err != nil || answer != "hello from "+name {
+		t.Errorf("a client that trusts the published ConfigMap got %q, %v", answer, err)
+	}
+	if _, err := world.Serve(t.Context(), csr.Status.Certificate, world.Key, "web."+tutorial.Namespace+".svc.cluster.local"); err == nil {
+		t.Error("the certificate is good for a name that was not asked for")
+	} else if cause := (x509.HostnameError{}); !errors.As(err, &cause) {
+		t.Errorf("got %v, want a x509.HostnameError", err)
+	}
+}
+
+// checkCertificate asserts that what was issued is for the key, and no more than what was asked.
+func checkCertificate(t *testing.T, csr *certificatesv1.CertificateSigningRequest, row tutorial.Row) {
+	t.Helper()
+	block, _ := pem.Decode(csr.Status.Certificate)
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ = pem.Decode(csr.Spec.Request)
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(certificate.RawSubjectPublicKeyInfo, request.RawSubjectPublicKeyInfo) {
+		t.Error("the certificate is for another key")
+	}
+	if diff := cmp.Diff(row.Ask.DNSNames, certificate.DNSNames); diff != "" {
+		t.Error(diff)
+	}
+	var ips []string
+	for _, ip := range certificate.IPAddresses {
+		ips = append(ips, ip.String())
+	}
+	if diff := cmp.Diff(row.Ask.IPs, ips); diff != "" {
+		t.Error(diff)
+	}
+	if certificate.IsCA || certificate.Subject.CommonName != row.Ask.CommonName {
+		t.Errorf("got CA %v, subject %s", certificate.IsCA, certificate.Subject)
+	}
+	if diff := cmp.Diff([]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, certificate.ExtKeyUsage); diff != "" {
+		t.Error(diff)
+	}
+	if lifetime := time.Until(certificate.NotAfter); lifetime > 24*time.Hour || lifetime < 23*time.Hour {
+		t.Errorf("valid for %s, want the Signer's 24h", lifetime)
+	}
+}
+
+// first is the honest request.
+func first(t *testing.T) *certificatesv1.CertificateSigningRequest {
+	t.Helper()
+	csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), tutorial.Rows()[0].Name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return csr
+}

@@ -1,0 +1,272 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tutorial
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"countersign.dev/countersign/test/cluster"
+)
+
+// SystemNamespace is where Countersign runs.
+const SystemNamespace = "countersign-system"
+
+// Installation is Countersign in a cluster.
+type Installation struct {
+	Cluster  *cluster.Cluster
+	Approver *Process
+	Signer   *Process
+	dir      string
+}
+
+// Install builds the binaries, applies deploy/ and policies/ with kubectl, makes the CA of
+// the signer "serving", and starts both processes. Each step is told to progress.
+func Install(ctx context.Context, c *cluster.Cluster, progress io.Writer) (*Installation, error) {
+	root, err := cluster.Root()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "countersign-")
+	if err != nil {
+		return nil, err
+	}
+	i := &Installation{Cluster: c, dir: dir}
+	step(progress, "building approver and signer")
+	build := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), "./cmd/approver", "./cmd/signer")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("building: %w\n%s", err, out)
+	}
+	step(progress, "kubectl apply --server-side -k deploy/overlays/default")
+	if _, err := c.Kubectl(ctx, nil, "apply", "--server-side", "-k", filepath.Join(root, "deploy/overlays/default")); err != nil {
+		return nil, err
+	}
+	if _, err := c.Kubectl(ctx, nil, "wait", "--for=condition=established", "--timeout=60s", "crd/approvalpolicies.countersign.dev", "crd/signers.countersign.dev"); err != nil {
+		return nil, err
+	}
+	step(progress, "making a CA and storing it as Secret "+SystemNamespace+"/serving-ca")
+	if err := i.StoreCA(ctx, "My Example Signer"); err != nil {
+		return nil, err
+	}
+	for _, kustomization := range []string{"deploy/signers/serving", "policies"} {
+		step(progress, "kubectl apply --server-side -k "+kustomization)
+		if _, err := c.Kubectl(ctx, nil, "apply", "--server-side", "-k", filepath.Join(root, kustomization)); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range []string{"approver", "signer"} {
+		step(progress, "starting the "+name+" as ServiceAccount "+SystemNamespace+"/countersign-"+name)
+		if _, err := i.Start(ctx, name); err != nil {
+			return nil, errors.Join(err, i.Stop())
+		}
+	}
+	return i, nil
+}
+
+// Stop ends the processes and removes what Install has built.
+func (i *Installation) Stop() error {
+	var errs []error
+	for _, p := range []*Process{i.Approver, i.Signer} {
+		if p != nil {
+			errs = append(errs, p.Stop())
+		}
+	}
+	return errors.Join(append(errs, os.RemoveAll(i.dir))...)
+}
+
+// StoreCA makes a new self-signed CA and stores it where the Signer "serving" looks for it.
+func (i *Installation) StoreCA(ctx context.Context, commonName string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: commonName},
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().AddDate(10, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "serving-ca", Namespace: SystemNamespace}, Type: corev1.SecretTypeTLS,
+		Data: map[string][]byte{
+			corev1.TLSCertKey:       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}),
+			corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+		},
+	}
+	secrets := i.Cluster.Clientset().CoreV1().Secrets(SystemNamespace)
+	if _, err = secrets.Create(ctx, secret, metav1.CreateOptions{}); err == nil {
+		return nil
+	}
+	_, err = secrets.Update(ctx, secret, metav1.UpdateOptions{})
+	return err
+}
+
+// Process is a running approver or signer.
+type Process struct {
+	// Log is the file that has its output: for the approver, the audit records among it.
+	Log    string
+	health string
+	cmd    *exec.Cmd
+	done   chan struct{}
+}
+
+// Start starts the approver or the signer, as its own ServiceAccount, and waits until it is
+// healthy; whether it is ready is for the caller to ask. flags are added to the usual ones.
+func (i *Installation) Start(ctx context.Context, name string, flags ...string) (*Process, error) {
+	token, err := i.Cluster.ServiceAccountToken(ctx, SystemNamespace, "countersign-"+name)
+	if err != nil {
+		return nil, err
+	}
+	kubeconfig := filepath.Join(i.dir, name+".kubeconfig")
+	if err := i.Cluster.WriteKubeconfig(kubeconfig, i.Cluster.TokenConfig(token)); err != nil {
+		return nil, err
+	}
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{Log: filepath.Join(i.dir, name+".log"), health: "http://" + address, done: make(chan struct{})}
+	output, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer output.Close() //nolint:errcheck // the process has its own descriptor
+	args := append([]string{
+		"--kubeconfig=" + kubeconfig, "--namespace=" + SystemNamespace,
+		"--metrics-bind-address=0", "--health-probe-bind-address=" + address,
+	}, flags...)
+	// Not CommandContext: a process lives until Stop, however short the caller's context.
+	p.cmd = exec.Command(filepath.Join(i.dir, name), args...) //nolint:gosec,noctx // our own binary
+	p.cmd.Stdout, p.cmd.Stderr = output, output
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait()
+	}()
+	if name == "approver" {
+		i.Approver = p
+	} else {
+		i.Signer = p
+	}
+	return p, p.wait(ctx, "/healthz")
+}
+
+// PID of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Ready waits until the process says that it is ready.
+func (p *Process) Ready(ctx context.Context) error { return p.wait(ctx, "/readyz") }
+
+func (p *Process) wait(ctx context.Context, path string) error {
+	return Eventually(ctx, 60*time.Second, func() error {
+		select {
+		case <-p.done:
+			return errors.New("the process has ended; its log: " + p.Tail())
+		default:
+		}
+		_, err := p.Probe(ctx, path)
+		return err
+	})
+}
+
+// Probe asks /healthz or /readyz once and returns the answer's body; an answer other than 200 is an error too.
+func (p *Process) Probe(ctx context.Context, path string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.health+path, nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close() //nolint:errcheck // read only
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answers %s: %s", path, response.Status, body)
+	}
+	return string(body), err
+}
+
+// Stop ends the process as a kubelet would, and waits for it.
+func (p *Process) Stop() error { return p.end(syscall.SIGTERM) }
+
+// Kill ends the process without warning, and waits for it.
+func (p *Process) Kill() error { return p.end(syscall.SIGKILL) }
+
+func (p *Process) end(signal syscall.Signal) error {
+	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(30 * time.Second):
+		return errors.Join(errors.New("the process did not end within 30 s"), p.cmd.Process.Kill())
+	}
+}
+
+// Tail is the end of the process's log.
+func (p *Process) Tail() string {
+	raw, err := os.ReadFile(p.Log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(raw[max(0, len(raw)-4096):])
+}
+
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // ends at once
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
+}
+
+func step(w io.Writer, text string) { fmt.Fprintln(w, "--", text) } //nolint:errcheck // progress
+
+// Eventually calls try until it succeeds, at most for a time, and returns its last error.
+func Eventually(ctx context.Context, limit time.Duration, try func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not within %s: %w", limit, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
