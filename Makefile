@@ -1,0 +1,34 @@
+# SPDX-FileCopyrightText: The Countersign Authors
+# SPDX-License-Identifier: Apache-2.0
+
+# Go, git and make are all that is needed: what else is used is built from Go modules.
+
+TOOL := go tool -modfile=tools/go.mod
+.DEFAULT_GOAL := help
+.PHONY: help build test verify demo generate fuzz controlplane
+
+help: ## Show this help.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+build: ## Build the binaries into bin/.
+	go build -trimpath -o bin/ ./cmd/...
+
+test: controlplane ## Run the unit, Rego and integration tests, the latter on a real API server.
+	go test -timeout 30m ./...
+
+demo: controlplane ## Walk the Kubernetes tutorial on a real API server; KEEP=1 leaves it running.
+	go run ./test/demo $(if $(KEEP),-keep)
+
+controlplane: ## Build etcd, kube-apiserver and kubectl from source, once per machine: some 10 minutes.
+	@go run ./test/cluster/build
+
+generate: ## Write what is generated: deepcopy functions, CRDs, the schema of the policy input.
+	$(TOOL) controller-gen object paths=./api/...
+	$(TOOL) controller-gen crd paths=./api/... output:crd:dir=deploy/base/crds
+	go test ./approver/facts -run TestInputSchemaIsCurrent -count=1 -update
+
+verify: controlplane ## Check generated files, modules, formatting, imports, manifests and lint.
+	sh hack/verify.sh
+
+fuzz: ## Fuzz the parser of requests for a minute.
+	go test ./pkcs10 -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s
