@@ -158,8 +158,7 @@ func (l *policyLoader) writeStatus(ctx context.Context, policy *v1alpha1.Approva
 	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonPolicyLoaded, Message: "requests are decided by the source that the spec names"}
 	if fault != nil {
 		compiled.Status, compiled.Reason, compiled.Message = metav1.ConditionFalse, v1alpha1.ReasonSourceNotFound, truncate(fault.Error(), 1024)
-		var rego evaluator.Errors
-		if errors.As(fault, &rego) {
+		if rego, ok := errors.AsType[evaluator.Errors](fault); ok {
 			compiled.Reason = v1alpha1.ReasonInvalidRego
 			for _, e := range rego[:min(len(rego), 16)] {
 				status.Errors = append(status.Errors, v1alpha1.RegoError{File: e.File, Row: int32(e.Row), Col: int32(e.Col), Message: truncate(e.Message, 1024)}) //nolint:gosec // rows and columns of a file below 3 MiB

@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/util/workqueue"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -109,7 +108,7 @@ func setupPolicies(mgr manager.Manager, policies *PolicySet, namespace string, c
 			queue.Add(all) // there may be no policy at all
 			return start(ctx, queue)
 		})).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 1, NeedLeaderElection: ptr.To(false), RateLimiter: rateLimiter()}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 1, NeedLeaderElection: new(false), RateLimiter: rateLimiter()}).
 		Complete(loader)
 	if err != nil {
 		return fmt.Errorf("adding the controller of policies: %w", err)

@@ -129,7 +129,7 @@ func (p *parser) ecPublicKey(parameters, key cryptobyte.String) error {
 	public, err := ecdsa.ParseUncompressedPublicKey(curve, key)
 	if err != nil {
 		p.refusals.add(ReasonWeakKey, "the ECDSA key is not an uncompressed point on %s: generate the key anew", curve.Params().Name)
-		return nil
+		return nil //nolint:nilerr // it is noted as a refusal
 	}
 	p.request.PublicKey = public
 	p.request.Key.Algorithm, p.request.Key.Bits = "ECDSA", curve.Params().BitSize

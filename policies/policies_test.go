@@ -102,7 +102,7 @@ func TestStock(t *testing.T) {
 	if err != nil {
 		t.Fatalf("loading: %v", err)
 	}
-	results, err := tester.NewRunner().SetStore(store).Run(context.Background(), modules)
+	results, err := tester.NewRunner().SetStore(store).Run(context.Background(), modules) //nolint:staticcheck // RunTests takes bundles or a compiler, not bare modules
 	if err != nil {
 		t.Fatalf("compiling: %v", err)
 	}

@@ -40,8 +40,7 @@ func Prepare(now time.Time, csr *certificatesv1.CertificateSigningRequest, profi
 	}
 	request, err := pkcs10.Parse(csr.Spec.Request)
 	if err != nil {
-		var refused *pkcs10.Error
-		if errors.As(err, &refused) {
+		if refused, ok := errors.AsType[*pkcs10.Error](err); ok {
 			return nil, refusef(ReasonRequestRefused, "%v", refused)
 		}
 		return nil, fmt.Errorf("parsing request: %w", err)

@@ -78,8 +78,7 @@ func verify(now time.Time, certificate, issuer *x509.Certificate) error {
 		if err == nil {
 			continue
 		}
-		var invalid x509.CertificateInvalidError
-		if errors.As(err, &invalid) {
+		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 			switch invalid.Reason {
 			case x509.CANotAuthorizedForThisName, x509.TooManyConstraints, x509.UnconstrainedName:
 				return refusef(ReasonNameNotPermitted, "the CA %q may not issue for these names: %v", issuer.Subject, err)
@@ -89,6 +88,7 @@ func verify(now time.Time, certificate, issuer *x509.Certificate) error {
 					Message: fmt.Sprintf("the CA certificate %q limits its extended key usages to others than the Signer issues: %v; use a CA without, or fewer usages in spec.certificate",
 						issuer.Subject, err),
 				}
+			default: // any other fault is the certificate's
 			}
 		}
 		return refusef(ReasonLintFailed, "the certificate does not verify under its CA: %v", err)
@@ -147,7 +147,7 @@ func (e *expectation) check(c *x509.Certificate) error {
 
 // checkUsages requires usages, each of them asked for and allowed.
 func (e *expectation) checkUsages(c *x509.Certificate) error {
-	var unknown x509.KeyUsage = c.KeyUsage
+	unknown := c.KeyUsage
 	var has []certificatesv1.KeyUsage
 	for name, bit := range keyUsages {
 		if c.KeyUsage&bit != 0 {

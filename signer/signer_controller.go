@@ -101,8 +101,10 @@ func (n *notReady) Error() string { return n.message }
 // load returns what the Signer issues by. The error is a [*notReady], a [*ca.Fault] or [ca.ErrPending].
 func (r *signerReconciler) load(signer *v1alpha1.Signer, all []v1alpha1.Signer) (*readySigner, error) {
 	if first := oldest(signer.Spec.SignerName, all); first.Name != signer.Name {
-		return nil, &notReady{v1alpha1.ReasonDuplicateSigner,
-			fmt.Sprintf("Signer %s has the signerName %s too and is older: this one issues nothing; delete one of them", first.Name, signer.Spec.SignerName)}
+		return nil, &notReady{
+			v1alpha1.ReasonDuplicateSigner,
+			fmt.Sprintf("Signer %s has the signerName %s too and is older: this one issues nothing; delete one of them", first.Name, signer.Spec.SignerName),
+		}
 	}
 	profile, err := NewProfile(signer.Spec)
 	if err != nil {

@@ -225,8 +225,7 @@ func lint(file string, module *ast.Module) Errors {
 }
 
 func fromError(file string, err error) Errors {
-	var opa ast.Errors
-	if errors.As(err, &opa) {
+	if opa, ok := errors.AsType[ast.Errors](err); ok {
 		return fromOPA(opa)
 	}
 	return Errors{{File: file, Row: 1, Col: 1, Message: err.Error()}}

@@ -106,39 +106,48 @@ func TestEvaluate(t *testing.T) {
 		"both requirements and no violation allow": {allow, evaluator.Result{Allowed: true}, ""},
 		"a violation forbids, whatever else holds": {
 			strings.Replace(allow, "violations contains v if some v in []", violation, 1),
-			evaluator.Result{Violations: []evaluator.Violation{{Requirement: 2, ID: "no", Message: "not today", Value: "x", Retryable: true}}}, "",
+			evaluator.Result{Violations: []evaluator.Violation{{Requirement: 2, ID: "no", Message: "not today", Value: "x", Retryable: true}}},
+			"",
 		},
 		"no violation is not enough": {
 			strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized if input.request.name == "nobody"`, 1),
-			evaluator.Result{}, "the policy neither allows the request nor gives a violation: it must say why not",
+			evaluator.Result{},
+			"the policy neither allows the request nor gives a violation: it must say why not",
 		},
 		"a requirement that is not exactly true does not hold": {
 			strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized := "true"`, 1),
-			evaluator.Result{}, "the policy neither allows the request nor gives a violation: it must say why not",
+			evaluator.Result{},
+			"the policy neither allows the request nor gives a violation: it must say why not",
 		},
 		"applies that is not true abstains": {
 			allow + "\napplies if input.request.name == \"nobody\"\n\napplies := false if input.request.name == \"\"\n",
-			evaluator.Result{Abstains: true}, "",
+			evaluator.Result{Abstains: true},
+			"",
 		},
 		"applies that is undefined abstains": {
 			allow + "\napplies if input.request.name == \"nobody\"\n",
-			evaluator.Result{Abstains: true}, "",
+			evaluator.Result{Abstains: true},
+			"",
 		},
 		"a violation without a message": {
 			strings.Replace(allow, "violations contains v if some v in []", `violations contains {"requirement": 2, "id": "no"} if true`, 1),
-			evaluator.Result{}, "violation {Requirement:2 ID:no Message: Value: Retryable:false}: requirement must be 1 or 2, id and message must not be empty",
+			evaluator.Result{},
+			"violation {Requirement:2 ID:no Message: Value: Retryable:false}: requirement must be 1 or 2, id and message must not be empty",
 		},
 		"a violation of another shape": {
 			strings.Replace(allow, "violations contains v if some v in []", `violations contains "no" if true`, 1),
-			evaluator.Result{}, "a violation must be an object of requirement, id, message, value and retryable: ",
+			evaluator.Result{},
+			"a violation must be an object of requirement, id, message, value and retryable: ",
 		},
 		"a conflict": {
 			strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized := x if some x in [true, false]", 1),
-			evaluator.Result{}, "evaluating: mine.rego:7: eval_conflict_error: rule data.countersign.mine.subject_is_authorized produced conflicting values",
+			evaluator.Result{},
+			"evaluating: mine.rego:7: eval_conflict_error: rule data.countersign.mine.subject_is_authorized produced conflicting values",
 		},
 		"a failing built-in": {
 			strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized if time.parse_rfc3339_ns(input.request.name) > 0`, 1),
-			evaluator.Result{}, "evaluating: mine.rego:7: eval_builtin_error: time.parse_rfc3339_ns: ",
+			evaluator.Result{},
+			"evaluating: mine.rego:7: eval_builtin_error: time.parse_rfc3339_ns: ",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,7 +20,7 @@ const (
 	podUIDExtra       = "authentication.kubernetes.io/pod-uid"
 	nodeNameExtra     = "authentication.kubernetes.io/node-name"
 	nodeUIDExtra      = "authentication.kubernetes.io/node-uid"
-	credentialIDExtra = "authentication.kubernetes.io/credential-id" //nolint:gosec // a key, not a credential
+	credentialIDExtra = "authentication.kubernetes.io/credential-id"
 )
 
 func requestOf(csr *certificatesv1.CertificateSigningRequest) Request {

@@ -114,7 +114,7 @@ func (g *Gatherer) subject(ctx context.Context, f *Facts, r resolver, names []st
 		if s.Candidates = len(candidates); s.Candidates != 1 {
 			return nil
 		}
-		for key = range candidates { //nolint:revive // the one key
+		for key = range candidates {
 		}
 	}
 	var pod corev1.Pod

@@ -25,7 +25,7 @@ const schemaFile = "../../policies/schema/input.json"
 func TestInputSchemaIsCurrent(t *testing.T) {
 	want := inputSchema(t)
 	if *update {
-		if err := os.WriteFile(schemaFile, want, 0o644); err != nil { //nolint:gosec // a file of the source tree
+		if err := os.WriteFile(schemaFile, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -75,8 +75,8 @@ func inputSchema(t *testing.T) []byte {
 // two types: OPA's type checker then still knows the fields of the object.
 func nullable(schema map[string]any, typ reflect.Type) {
 	properties, _ := schema["properties"].(map[string]any)
-	for i := range typ.NumField() {
-		field := typ.Field(i)
+	for field := range typ.Fields() {
+		field := field
 		property, _ := properties[field.Tag.Get("json")].(map[string]any)
 		if property == nil {
 			continue

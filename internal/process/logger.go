@@ -52,7 +52,7 @@ func NewLogger(w io.Writer, level Level) logr.Logger {
 	core := zapcore.NewCore(
 		zapcore.NewJSONEncoder(encoding),
 		zapcore.Lock(zapcore.AddSync(w)),
-		zapcore.Level(-int(level)), // zapr maps logr's V(n) to zap's level -n
+		zapcore.Level(-int(level)), //nolint:gosec // 0 or 1; zapr maps logr's V(n) to zap's level -n
 	)
 	return zapr.NewLogger(zap.New(core))
 }

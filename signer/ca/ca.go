@@ -173,8 +173,7 @@ func checkCertificates(certificates []*x509.Certificate) *Fault {
 			continue
 		}
 		if err := certificates[i-1].CheckSignatureFrom(c); err != nil {
-			var insecure x509.InsecureAlgorithmError
-			if errors.As(err, &insecure) {
+			if insecure, ok := errors.AsType[x509.InsecureAlgorithmError](err); ok {
 				return invalid("the certificate %s is signed with %s, which TLS clients reject: have it issued again with SHA-256 or better",
 					describe(certificates[i-1]), x509.SignatureAlgorithm(insecure))
 			}

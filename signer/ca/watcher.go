@@ -58,7 +58,7 @@ func (w *Watcher) Start(ctx context.Context) error {
 	w.mu.Lock()
 	w.ctx = ctx
 	for _, s := range w.secrets {
-		w.run(s)
+		w.run(s) //nolint:contextcheck // it takes w.ctx, which is this one
 	}
 	w.mu.Unlock()
 	<-ctx.Done()

@@ -32,9 +32,10 @@ const (
 	// FieldOwner is the manager of the fields that are applied.
 	FieldOwner = "countersign-signer"
 
-	// ManagedByLabel and ManagedBy mark the ConfigMaps that may be overwritten.
+	// ManagedByLabel marks the ConfigMaps that may be overwritten.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
-	ManagedBy      = "countersign"
+	// ManagedBy is the value of the label.
+	ManagedBy = "countersign"
 
 	defaultKey = "ca.crt"
 

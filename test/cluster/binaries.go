@@ -69,7 +69,7 @@ func Binaries(ctx context.Context, progress io.Writer) (string, error) {
 		return "", fmt.Errorf("finding a place for the control plane (set KUBEBUILDER_ASSETS to use one of your own): %w", err)
 	}
 	dir := filepath.Join(cache, "countersign", "controlplane", key)
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // binaries are no secret
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return "", err
 	}
 	unlock, err := lock(ctx, dir+".lock")
@@ -119,7 +119,7 @@ func lock(ctx context.Context, path string) (func(), error) {
 		return nil, err
 	}
 	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // a descriptor
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			return func() { _ = file.Close() }, nil
 		}
@@ -146,7 +146,7 @@ func build(ctx context.Context, module, kubernetes, dir string, progress io.Writ
 	for _, pkg := range binaries {
 		packages = append(packages, pkg)
 	}
-	say := func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) } //nolint:errcheck // progress
+	say := func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) }
 	say("building the control plane, Kubernetes %s, once on this machine: about 10 minutes", kubernetes)
 	deps, err := goCommand(ctx, module, append([]string{"list", "-deps"}, packages...)...).Output()
 	if err != nil {
@@ -186,7 +186,7 @@ func build(ctx context.Context, module, kubernetes, dir string, progress io.Writ
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := os.Chmod(temporary, 0o755); err != nil { //nolint:gosec // binaries are no secret
+	if err := os.Chmod(temporary, 0o755); err != nil {
 		return err
 	}
 	if err := os.Rename(temporary, dir); err != nil {
@@ -204,8 +204,7 @@ func goCommand(ctx context.Context, dir string, args ...string) *exec.Cmd {
 }
 
 func withStderr(err error) error {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return fmt.Errorf("%w\n%s", err, tail(exit.Stderr))
 	}
 	return err

@@ -34,7 +34,7 @@ func (c *Cluster) start(ctx context.Context, name string, args []string, ready f
 	}
 	defer output.Close() //nolint:errcheck // the process has its own descriptor
 	// Not CommandContext: it lives until Stop, however short the caller's context.
-	p.cmd = exec.Command(filepath.Join(c.bin, name), args...) //nolint:gosec,noctx // a component we built
+	p.cmd = exec.Command(filepath.Join(c.bin, name), args...)
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	dieWithParent(p.cmd)
 	started := make(chan error)
@@ -101,7 +101,7 @@ func freePorts(n int) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer listener.Close() //nolint:errcheck,revive // all at the end, so that the ports differ
+		defer listener.Close() //nolint:errcheck // all at the end, so that the ports differ
 		ports[i] = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil

@@ -40,7 +40,7 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer, keep bool) (err error) {
-	say := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) } //nolint:errcheck // to the terminal
+	say := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
 	say("-- starting etcd, kube-apiserver and kube-controller-manager")
 	c, err := cluster.Start(ctx, cluster.Options{Progress: out, ControllerManager: true})
 	if err != nil {
@@ -80,27 +80,27 @@ func run(ctx context.Context, out io.Writer, keep bool) (err error) {
 func walk(ctx context.Context, world *tutorial.World, out io.Writer) (wrong int, err error) {
 	var table strings.Builder
 	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\tTRIED\tWHO ASKED\tDECISION\tREASON\tCERTIFICATE") //nolint:errcheck // to memory
+	fmt.Fprintln(t, "\tTRIED\tWHO ASKED\tDECISION\tREASON\tCERTIFICATE")
 	for i, row := range tutorial.Rows() {
-		fmt.Fprintf(out, "-- %s asks for %s\n", row.Requester(), row.Tried) //nolint:errcheck // to the terminal
+		fmt.Fprintf(out, "-- %s asks for %s\n", row.Requester(), row.Tried)
 		start := time.Now()
 		csr, err := world.Run(ctx, row)
 		if err != nil {
 			return 0, fmt.Errorf("request %s: %w", row.Name, err)
 		}
 		got := tutorial.OutcomeOf(csr)
-		fmt.Fprintf(out, "   %s after %s\n", describe(csr), time.Since(start).Round(time.Millisecond)) //nolint:errcheck // to the terminal
+		fmt.Fprintf(out, "   %s after %s\n", describe(csr), time.Since(start).Round(time.Millisecond))
 		mark := "ok"
 		if !reflect.DeepEqual(got, row.Want) {
 			mark = "WRONG"
 			wrong++
-			fmt.Fprintf(out, "   WRONG: want %+v\n", row.Want) //nolint:errcheck // to the terminal
+			fmt.Fprintf(out, "   WRONG: want %+v\n", row.Want)
 		}
 		reason := got.Reason
 		if len(got.Violations) > 0 {
 			reason += ": " + strings.Join(got.Violations, ", ")
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", mark, row.Tried, row.Requester(), or(string(got.Condition), "none (pending)"), or(reason, "-"), yes(got.Certificate)) //nolint:errcheck // to memory
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", mark, row.Tried, row.Requester(), or(string(got.Condition), "none (pending)"), or(reason, "-"), yes(got.Certificate))
 		if i == 0 && got.Certificate {
 			if err := serve(ctx, world, csr, out); err != nil {
 				return 0, err
@@ -110,7 +110,7 @@ func walk(ctx context.Context, world *tutorial.World, out io.Writer) (wrong int,
 	if err := t.Flush(); err != nil {
 		return 0, err
 	}
-	fmt.Fprintf(out, "\n%s\n", table.String()) //nolint:errcheck // to the terminal
+	fmt.Fprintf(out, "\n%s\n", table.String())
 	return wrong, nil
 }
 
@@ -120,7 +120,7 @@ func serve(ctx context.Context, world *tutorial.World, csr *certificatesv1.Certi
 	if err != nil {
 		return fmt.Errorf("serving with the certificate: %w", err)
 	}
-	fmt.Fprintf(out, "   a client that trusts only ConfigMap %s/example-serving-ca reads over TLS: %q\n", tutorial.Namespace, answer) //nolint:errcheck // to the terminal
+	fmt.Fprintf(out, "   a client that trusts only ConfigMap %s/example-serving-ca reads over TLS: %q\n", tutorial.Namespace, answer)
 	return nil
 }
 

@@ -164,7 +164,7 @@ func (i *Installation) Start(ctx context.Context, name string, flags ...string) 
 		"--metrics-bind-address=0", "--health-probe-bind-address=" + address,
 	}, flags...)
 	// Not CommandContext: a process lives until Stop, however short the caller's context.
-	p.cmd = exec.Command(filepath.Join(i.dir, name), args...) //nolint:gosec,noctx // our own binary
+	p.cmd = exec.Command(filepath.Join(i.dir, name), args...) 
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
@@ -252,7 +252,7 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), listener.Close()
 }
 
-func step(w io.Writer, text string) { fmt.Fprintln(w, "--", text) } //nolint:errcheck // progress
+func step(w io.Writer, text string) { fmt.Fprintln(w, "--", text) }
 
 // Eventually calls try until it succeeds, at most for a time, and returns its last error.
 func Eventually(ctx context.Context, limit time.Duration, try func() error) error {

@@ -14,6 +14,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"net"
+	"slices"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -107,10 +108,8 @@ func (a Ask) Create(ctx context.Context, config *rest.Config, name string) (*cer
 // Condition returns the first condition of a request of one of some types, or nil.
 func Condition(csr *certificatesv1.CertificateSigningRequest, types ...certificatesv1.RequestConditionType) *certificatesv1.CertificateSigningRequestCondition {
 	for i := range csr.Status.Conditions {
-		for _, t := range types {
-			if csr.Status.Conditions[i].Type == t {
-				return &csr.Status.Conditions[i]
-			}
+		if slices.Contains(types, csr.Status.Conditions[i].Type) {
+			return &csr.Status.Conditions[i]
 		}
 	}
 	return nil

@@ -282,7 +282,7 @@ func Rows() []Row {
 
 // weakKey is not for use.
 func weakKey() crypto.Signer {
-	key, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // weak on purpose
+	key, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		panic(err)
 	}
@@ -378,7 +378,7 @@ func OutcomeOf(csr *certificatesv1.CertificateSigningRequest) Outcome {
 	}
 	out.Condition, out.Reason = verdict.Type, verdict.Reason
 	if _, list, ok := strings.Cut(verdict.Message, "): "); ok && verdict.Type == certificatesv1.CertificateDenied {
-		for _, violation := range strings.Split(list, "; ") {
+		for violation := range strings.SplitSeq(list, "; ") {
 			if id, _, ok := strings.Cut(violation, ": "); ok && !strings.ContainsAny(id, " /") && !slices.Contains(out.Violations, id) {
 				out.Violations = append(out.Violations, id)
 			}

@@ -1,0 +1,42 @@
+#!/bin/sh
+# SPDX-FileCopyrightText: The Countersign Authors
+# SPDX-License-Identifier: Apache-2.0
+
+# Checks what tests do not. Each step says what it is and, if it fails, how to mend it.
+set -eu
+cd "$(dirname "$0")/.."
+
+step() { echo "-- $*"; }
+fail() { echo "verify: $*" >&2; exit 1; }
+
+step "modules are tidy"
+go mod tidy -diff || fail "run go mod tidy"
+(cd test/controlplane && GOFLAGS=-mod=mod go mod tidy -diff) || fail "run go mod tidy in test/controlplane"
+
+step "generated files are current"
+generated="api/v1alpha1/zz_generated.deepcopy.go deploy/base/crds policies/schema"
+before=$(mktemp -d)
+trap 'rm -rf "$before"' EXIT
+tar cf "$before/generated.tar" $generated
+make --no-print-directory generate >/dev/null
+mkdir "$before/tree" && tar xf "$before/generated.tar" -C "$before/tree"
+for path in $generated; do
+	diff -r "$before/tree/$path" "$path" || fail "$path was not current: commit what make generate has written"
+done
+
+step "the signer does not link OPA"
+if go list -deps ./cmd/signer | grep open-policy-agent; then
+	fail "cmd/signer links OPA: see go list -deps ./cmd/signer"
+fi
+
+step "manifests render"
+kubectl=$(go run ./test/cluster/build)/kubectl
+for root in deploy/overlays/default deploy/signers/serving policies; do
+	"$kubectl" kustomize "$root" >/dev/null || fail "$root does not render"
+done
+
+step "go vet"
+go vet ./...
+
+step "golangci-lint: lint and formatting; building it takes some minutes once"
+go tool -modfile=tools/go.mod golangci-lint run ./...

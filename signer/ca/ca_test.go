@@ -1,0 +1,376 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"countersign.dev/countersign/api/v1alpha1"
+)
+
+var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// pair is a CA certificate with its key.
+type pair struct {
+	certificate *x509.Certificate
+	key         crypto.Signer
+}
+
+// issue makes a CA certificate of name with key, valid for 10 years, signed by issuer or, if that
+// is nil, by itself.
+func issue(t *testing.T, name string, key crypto.Signer, issuer *pair, change func(*x509.Certificate)) *pair {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		NotBefore: now.AddDate(0, 0, -1), NotAfter: now.AddDate(10, 0, 0),
+		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	if change != nil {
+		change(template)
+	}
+	parent, signer := template, key
+	if issuer != nil {
+		parent, signer = issuer.certificate, issuer.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &pair{certificate, key}
+}
+
+func ecKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func rsaKey(t *testing.T, bits int) *rsa.PrivateKey {
+	t.Helper()
+	t.Setenv("GODEBUG", "rsa1024min=0") // weak keys are refused by us, too
+	key, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func edKey(t *testing.T) ed25519.PrivateKey {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func encode(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+func certPEM(pairs ...*pair) []byte {
+	var out []byte
+	for _, p := range pairs {
+		out = append(out, encode("CERTIFICATE", p.certificate.Raw)...)
+	}
+	return out
+}
+
+func keyPEM(t *testing.T, key crypto.Signer) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return encode("PRIVATE KEY", der)
+}
+
+func TestLoad(t *testing.T) {
+	p256, p384, rsa2048, ed := ecKey(t, elliptic.P256()), ecKey(t, elliptic.P384()), rsaKey(t, 2048), edKey(t)
+	root := issue(t, "Root", p256, nil, nil)
+	upper := issue(t, "Upper", p384, root, nil)
+	lower := issue(t, "Lower", rsa2048, upper, nil)
+	sec1, err := x509.MarshalECPrivateKey(p256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parameters := encode("EC PARAMETERS", []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07})
+	tests := map[string]struct {
+		cert, key []byte
+		chain     []*pair // that follows an issued certificate
+		trust     *pair
+	}{
+		"root, PKCS#8":                {certPEM(root), keyPEM(t, p256), nil, root},
+		"root, SEC 1":                 {certPEM(root), encode("EC PRIVATE KEY", sec1), nil, root},
+		"root, SEC 1 with parameters": {certPEM(root), append(parameters, encode("EC PRIVATE KEY", sec1)...), nil, root},
+		"root, Ed25519":               {certPEM(issue(t, "Ed", ed, nil, nil)), keyPEM(t, ed), nil, nil},
+		"root without key usage": {
+			certPEM(issue(t, "Old", p256, nil, func(c *x509.Certificate) { c.KeyUsage = 0 })), keyPEM(t, p256), nil, nil,
+		},
+		"intermediate alone": {certPEM(lower), keyPEM(t, rsa2048), []*pair{lower}, lower},
+		"intermediate, PKCS#1": {
+			certPEM(lower), encode("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsa2048)), []*pair{lower}, lower,
+		},
+		"intermediate with its issuer":  {certPEM(lower, upper), keyPEM(t, rsa2048), []*pair{lower, upper}, upper},
+		"intermediate up to its root":   {certPEM(lower, upper, root), keyPEM(t, rsa2048), []*pair{lower, upper}, root},
+		"text around the certificate":   {slices.Concat([]byte("Issuer: CN=Root\n"), certPEM(root), []byte("\n\n")), keyPEM(t, p256), nil, root},
+		"exactly ten minutes remaining": {certPEM(issue(t, "Late", p256, nil, func(c *x509.Certificate) { c.NotAfter = now.Add(MinRemaining) })), keyPEM(t, p256), nil, nil},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			c, err := Load(test.cert, test.key, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want [][]byte
+			for _, p := range test.chain {
+				want = append(want, p.certificate.Raw)
+			}
+			var got [][]byte
+			for _, certificate := range c.Chain() {
+				got = append(got, certificate.Raw)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("chain (-want +got):\n%s", diff)
+			}
+			if test.trust != nil && !bytes.Equal(c.TrustPEM(), certPEM(test.trust)) {
+				t.Errorf("trust is\n%swant\n%s", c.TrustPEM(), certPEM(test.trust))
+			}
+		})
+	}
+}
+
+func TestLoad_faults(t *testing.T) {
+	key, otherKey := ecKey(t, elliptic.P256()), ecKey(t, elliptic.P256())
+	root := issue(t, "Root", key, nil, nil)
+	other := issue(t, "Other", otherKey, nil, nil)
+	lower := issue(t, "Lower", otherKey, root, nil)
+	with := func(change func(*x509.Certificate)) []byte { return certPEM(issue(t, "Root", key, nil, change)) }
+	good := keyPEM(t, key)
+	weakRSA, p224 := rsaKey(t, 1024), ecKey(t, elliptic.P224())
+	unknownKey := bytes.Replace(root.certificate.Raw,
+		[]byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01}, // 1.2.840.10045.2.1, an EC key
+		[]byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x02}, 1)
+	sameName := issue(t, "Root", otherKey, nil, nil)
+	x25519 := []byte{0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x04, 0x22, 0x04, 0x20}
+	x25519 = append(x25519, bytes.Repeat([]byte{7}, 32)...)
+
+	tests := map[string]struct {
+		cert, key []byte
+		reason    string
+		message   string
+	}{
+		"no certificate": {nil, good, v1alpha1.ReasonInvalidCA, "the Secret has no tls.crt, or it is empty: make it with 'kubectl create secret tls'"},
+		"no key":         {certPEM(root), []byte(" \n"), v1alpha1.ReasonInvalidCA, "the Secret has no tls.key, or it is empty: make it with 'kubectl create secret tls'"},
+		"certificate is DER": {
+			root.certificate.Raw, good, v1alpha1.ReasonInvalidCA, "tls.crt holds no PEM block: is it DER, or encoded in base64 twice?",
+		},
+		"certificate is too large": {
+			bytes.Repeat([]byte("x"), 64<<10+1), good, v1alpha1.ReasonInvalidCA, "tls.crt has 65537 bytes: the limit is 65536",
+		},
+		"certificate is cut off": {
+			append(certPEM(root), certPEM(root)[:100]...), good, v1alpha1.ReasonInvalidCA, "tls.crt holds a damaged PEM block: 2 begin, 1 can be read",
+		},
+		"certificate is garbage": {
+			encode("CERTIFICATE", []byte("garbage")), good, v1alpha1.ReasonInvalidCA, "certificate 1 in tls.crt cannot be read: x509: malformed certificate",
+		},
+		"key among the certificates": {
+			append(certPEM(root), good...), good, v1alpha1.ReasonInvalidCA, `tls.crt holds a PEM block of type "PRIVATE KEY": put certificates there and nothing else`,
+		},
+		"key is garbage": {
+			certPEM(root), encode("PRIVATE KEY", []byte("garbage")), v1alpha1.ReasonInvalidCA,
+			"the private key in tls.key cannot be read: it must be RSA, ECDSA or Ed25519 in PKCS#8, PKCS#1 or SEC 1; 'openssl pkey -in tls.key' shows more",
+		},
+		"key is a certificate": {
+			certPEM(root), certPEM(root), v1alpha1.ReasonInvalidCA, `tls.key holds a PEM block of type "CERTIFICATE": put the private key there`,
+		},
+		"key is missing beside its parameters": {
+			certPEM(root), encode("EC PARAMETERS", []byte{5, 0}), v1alpha1.ReasonInvalidCA, "tls.key holds no private key that can sign: use RSA, ECDSA or Ed25519",
+		},
+		"key cannot sign": {
+			certPEM(root), encode("PRIVATE KEY", x25519), v1alpha1.ReasonInvalidCA, "tls.key holds no private key that can sign: use RSA, ECDSA or Ed25519",
+		},
+		"two keys": {
+			certPEM(root), append(good, good...), v1alpha1.ReasonInvalidCA, "tls.key holds more than one key: keep the one of the CA certificate",
+		},
+		"key is encrypted, PKCS#8": {
+			certPEM(root), encode("ENCRYPTED PRIVATE KEY", []byte("x")), v1alpha1.ReasonInvalidCA,
+			"the private key in tls.key is encrypted, and there is no one to ask for the passphrase: decrypt it with 'openssl pkey -in <encrypted> -out tls.key'",
+		},
+		"key is encrypted, by header": {
+			certPEM(root), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: []byte("x"), Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"}}),
+			v1alpha1.ReasonInvalidCA,
+			"the private key in tls.key is encrypted, and there is no one to ask for the passphrase: decrypt it with 'openssl pkey -in <encrypted> -out tls.key'",
+		},
+		"key of another certificate": {
+			certPEM(root), keyPEM(t, otherKey), v1alpha1.ReasonCAKeyMismatch,
+			`the private key in tls.key is not that of the first certificate in tls.crt, "CN=Root": put the pair that belongs together, the CA certificate before its issuers`,
+		},
+		"key of another kind": {
+			certPEM(root), keyPEM(t, edKey(t)), v1alpha1.ReasonCAKeyMismatch,
+			`the private key in tls.key is not that of the first certificate in tls.crt, "CN=Root": put the pair that belongs together, the CA certificate before its issuers`,
+		},
+		"not a CA": {
+			with(func(c *x509.Certificate) { c.IsCA = false }), good, v1alpha1.ReasonInvalidCA,
+			`the certificate "CN=Root" is not that of a CA: its basic constraints must be CA:TRUE`,
+		},
+		"no basic constraints": {
+			with(func(c *x509.Certificate) { c.BasicConstraintsValid, c.IsCA = false, false }), good, v1alpha1.ReasonInvalidCA,
+			`the certificate "CN=Root" is not that of a CA: its basic constraints must be CA:TRUE`,
+		},
+		"may not sign": {
+			with(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }), good, v1alpha1.ReasonInvalidCA,
+			`the certificate "CN=Root" may not sign certificates: its key usage must include certificate sign (keyCertSign)`,
+		},
+		"no subject": {
+			with(func(c *x509.Certificate) { c.Subject = pkix.Name{} }), good, v1alpha1.ReasonInvalidCA,
+			"the certificate with serial number 1 has no subject: issuers need one (RFC 5280, section 4.1.2.6)",
+		},
+		"unknown critical extension": {
+			with(func(c *x509.Certificate) {
+				c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
+			}), good, v1alpha1.ReasonInvalidCA,
+			`the certificate "CN=Root" has a critical extension 1.2.3 that TLS clients reject: make the CA without it`,
+		},
+		"weak RSA": {
+			certPEM(issue(t, "Weak", weakRSA, nil, nil)), keyPEM(t, weakRSA), v1alpha1.ReasonInvalidCA,
+			`the certificate "CN=Weak" has an RSA key of 1024 bits: use 2048 or more`,
+		},
+		"weak curve": {
+			certPEM(issue(t, "Weak", p224, nil, nil)), keyPEM(t, p224), v1alpha1.ReasonInvalidCA,
+			`the certificate "CN=Weak" has an ECDSA key on curve P-224: use P-256, P-384 or P-521`,
+		},
+		"unknown kind of key": {
+			encode("CERTIFICATE", unknownKey), good, v1alpha1.ReasonInvalidCA,
+			`the certificate "CN=Root" has a key of an unknown kind: use RSA, ECDSA or Ed25519`,
+		},
+		"issuer is another": {
+			certPEM(lower, other), keyPEM(t, otherKey), v1alpha1.ReasonInvalidCA,
+			`the certificate "CN=Lower" is not issued by the one after it, "CN=Other": put the CA certificate first, then its issuer, and so on up`,
+		},
+		"issuer has the name but not the key": {
+			certPEM(lower, sameName), keyPEM(t, otherKey), v1alpha1.ReasonInvalidCA,
+			`the certificate "CN=Lower" is not issued by the one after it, "CN=Root": put the CA certificate first, then its issuer, and so on up`,
+		},
+		"issuer has the key but not the name": {
+			certPEM(lower, issue(t, "Renamed", key, nil, nil)), keyPEM(t, otherKey), v1alpha1.ReasonInvalidCA,
+			`the certificate "CN=Lower" names another issuer than the subject of the one after it, "CN=Renamed"`,
+		},
+		"issuer first": {
+			certPEM(root, lower), good, v1alpha1.ReasonInvalidCA,
+			`the certificate "CN=Root" is not issued by the one after it, "CN=Lower": put the CA certificate first, then its issuer, and so on up`,
+		},
+		"expired": {
+			with(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) }), good, v1alpha1.ReasonCAExpired,
+			`the certificate "CN=Root" expired at 2026-03-01T11:00:00Z: put a renewed CA in the Secret`,
+		},
+		"expires too soon": {
+			with(func(c *x509.Certificate) { c.NotAfter = now.Add(MinRemaining - time.Second) }), good, v1alpha1.ReasonCAExpired,
+			`the certificate "CN=Root" expires at 2026-03-01T12:09:59Z, too soon to issue the shortest of certificates (10 minutes): put a renewed CA in the Secret`,
+		},
+		"not yet valid": {
+			with(func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour) }), good, v1alpha1.ReasonCANotYetValid,
+			`the certificate "CN=Root" is not valid before 2026-03-01T13:00:00Z: wait until then, or set the clock right`,
+		},
+		"issuer expired": {
+			certPEM(issue(t, "Lower", otherKey, root, nil), issue(t, "Root", key, nil, func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) })),
+			keyPEM(t, otherKey), v1alpha1.ReasonCAExpired,
+			`the certificate "CN=Root" expired at 2026-03-01T11:00:00Z: put a renewed CA in the Secret`,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			c, err := Load(test.cert, test.key, now)
+			if c != nil {
+				t.Error("a CA is returned with a fault")
+			}
+			var fault *Fault
+			if !errors.As(err, &fault) {
+				t.Fatalf("got error %v, want a *Fault", err)
+			}
+			if diff := cmp.Diff(&Fault{test.reason, test.message}, fault); diff != "" {
+				t.Errorf("fault (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestCA_status(t *testing.T) {
+	key := ecKey(t, elliptic.P256())
+	rootEnd, lowerStart := now.AddDate(1, 0, 0), now.Add(-time.Hour)
+	root := issue(t, "Root", key, nil, func(c *x509.Certificate) { c.NotAfter = rootEnd })
+	lower := issue(t, "Lower", key, root, func(c *x509.Certificate) { c.NotBefore = lowerStart })
+	c, err := Load(certPEM(lower, root), keyPEM(t, key), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.NotAfter().Equal(rootEnd) {
+		t.Errorf("notAfter %v, want that of the root, which ends first: %v", c.NotAfter(), rootEnd)
+	}
+	if !c.NotBefore().Equal(lowerStart) {
+		t.Errorf("notBefore %v, want that of the CA, which begins last: %v", c.NotBefore(), lowerStart)
+	}
+	status := c.Status()
+	if status.Subject != "CN=Lower" || !status.NotAfter.Time.Equal(rootEnd) || status.Fingerprint != c.Fingerprint() || len(c.Fingerprint()) != 64 {
+		t.Errorf("status is %+v", status)
+	}
+	var fault *Fault
+	if err := c.ValidAt(rootEnd.Add(time.Second)); !errors.As(err, &fault) || fault.Reason != v1alpha1.ReasonCAExpired {
+		t.Errorf("after its end: %v, want reason CAExpired", err)
+	}
+}
+
+func TestCA_permits(t *testing.T) {
+	key := ecKey(t, elliptic.P256())
+	limit := func(usages ...x509.ExtKeyUsage) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.ExtKeyUsage = usages }
+	}
+	tests := map[string]struct {
+		root, lower func(*x509.Certificate)
+		want        bool
+	}{
+		"no limits":             {nil, nil, true},
+		"listed":                {nil, limit(x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth), true},
+		"any":                   {nil, limit(x509.ExtKeyUsageAny), true},
+		"not listed":            {nil, limit(x509.ExtKeyUsageClientAuth), false},
+		"not listed by issuer":  {limit(x509.ExtKeyUsageClientAuth), limit(x509.ExtKeyUsageServerAuth), false},
+		"only an unknown usage": {nil, func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{1, 2, 3}} }, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			root := issue(t, "Root", key, nil, test.root)
+			c, err := Load(certPEM(issue(t, "Lower", key, root, test.lower), root), keyPEM(t, key), now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.Permits(x509.ExtKeyUsageServerAuth); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
