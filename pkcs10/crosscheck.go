@@ -20,10 +20,10 @@ import (
 func crossCheck(request *Request, subject []Attribute, der []byte) error {
 	other, err := x509.ParseCertificateRequest(der)
 	if err != nil {
-		return malformed("crypto/x509 cannot read the request: %+q", err.Error())
+		return malformed("crypto/x509 cannot read the request: %s", quoteUpTo(err.Error(), 2*maxQuoted))
 	}
 	if part := difference(request, subject, other); part != "" {
-		return &Error{Refusals: []Refusal{newRefusal(ReasonParserDisagreement, "crypto/x509 reads %s from this request", part)}}
+		return malformed("crypto/x509 reads %s from this request", part)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@
 //   - It does not ask for a CA certificate.
 //
 // What it does not do: decide whether a name belongs to the requester, or whether it is a
-// sensible name. Wildcards, trailing dots, upper case, unspecified addresses, long common
-// names and names listed twice are handed on as they were asked for: they are for policies.
+// sensible name. Wildcards, trailing dots, upper case, unspecified addresses and long common
+// names are handed on as they were asked for: they are for policies.
 // Nor are keys checked for small or close prime factors, or against lists of known weak keys.
 package pkcs10

@@ -54,19 +54,19 @@ func (p *parser) generalName(tag asn1.Tag, content []byte) {
 	r := &p.request
 	switch tag {
 	case tagDNS:
-		if p.visibleASCII("DNS", content) {
+		if p.visibleASCII("DNS", content) && p.unique(tag, "DNS", content) {
 			r.DNSNames = append(r.DNSNames, string(content))
 		}
 	case tagEmail:
-		if p.visibleASCII("email", content) {
+		if p.visibleASCII("email", content) && p.unique(tag, "email", content) {
 			r.EmailAddresses = append(r.EmailAddresses, string(content))
 		}
 	case tagURI:
-		if p.visibleASCII("URI", content) && p.plainURI(string(content)) {
+		if p.visibleASCII("URI", content) && p.plainURI(string(content)) && p.unique(tag, "URI", content) {
 			r.URIs = append(r.URIs, string(content))
 		}
 	case tagIP:
-		if addr, ok := p.address(content); ok {
+		if addr, ok := p.address(content); ok && p.unique(tag, "IP", []byte(addr.String())) {
 			r.IPAddresses = append(r.IPAddresses, addr)
 		}
 	default:
@@ -77,6 +77,27 @@ func (p *parser) generalName(tag asn1.Tag, content []byte) {
 			p.refusals.add(ReasonUnsupportedName, "subject alternative name with unknown tag 0x%02x: %s", uint8(tag), advice)
 		}
 	}
+}
+
+// unique refuses a name that is there already, byte for byte. Names that differ in case are
+// told apart: which DNS names are the same is for policies.
+func (p *parser) unique(tag asn1.Tag, kind string, text []byte) bool {
+	name := generalName{tag, string(text)}
+	if p.names[name] {
+		p.refusals.add(ReasonUnsupportedName, "subject alternative name %s of type %s is there more than once: keep one", quote(text), kind)
+		return false
+	}
+	if p.names == nil {
+		p.names = make(map[generalName]bool)
+	}
+	p.names[name] = true
+	return true
+}
+
+// generalName is a name of one kind.
+type generalName struct {
+	tag  asn1.Tag
+	text string
 }
 
 // visibleASCII refuses a name that is empty or has bytes other than 0x21 to 0x7e. NUL has

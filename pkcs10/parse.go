@@ -105,7 +105,8 @@ func pemLabel(text []byte) ([]byte, bool) {
 // a structure that is malformed. Methods are named after the ASN.1 types they read.
 type parser struct {
 	request  Request
-	subject  []Attribute // every attribute of the subject, in order
+	subject  []Attribute          // every attribute of the subject, in order
+	names    map[generalName]bool // the subject alternative names so far
 	refusals refusals
 }
 

@@ -93,6 +93,10 @@ func TestParseOfOtherTools(t *testing.T) {
 			IPAddresses: addresses("10.0.0.7"),
 			Key:         Key{Algorithm: "Ed25519", Bits: 256},
 		},
+		"openssl-dns.pem": {
+			DNSNames: []string{"web.shop.svc", "web.shop.svc.cluster.local"},
+			Key:      Key{Algorithm: "ECDSA", Bits: 384},
+		},
 		"openssl-rsa8192.pem": {
 			Subject:  Subject{CommonName: "rsa8192"},
 			DNSNames: hundred,
@@ -118,8 +122,8 @@ func TestParseOfCryptoX509(t *testing.T) {
 	}{
 		"nothing asked for": {},
 		"DNS names only, kept as they are": {
-			template: x509.CertificateRequest{DNSNames: []string{"Web.Example.", "*.web.example", "web.example", "web.example"}},
-			want:     Request{DNSNames: []string{"Web.Example.", "*.web.example", "web.example", "web.example"}},
+			template: x509.CertificateRequest{DNSNames: []string{"Web.Example.", "*.web.example", "web.example", "Web.Example"}},
+			want:     Request{DNSNames: []string{"Web.Example.", "*.web.example", "web.example", "Web.Example"}},
 		},
 		"IP addresses only": {
 			template: x509.CertificateRequest{IPAddresses: []net.IP{net.ParseIP("10.0.0.7"), net.ParseIP("fd00::7"), net.IPv4zero}},
@@ -133,9 +137,16 @@ func TestParseOfCryptoX509(t *testing.T) {
 			template: x509.CertificateRequest{Subject: pkix.Name{CommonName: "system:node:n1", Organization: []string{"system:nodes"}}},
 			want:     Request{Subject: Subject{CommonName: "system:node:n1", Organizations: []string{"system:nodes"}}},
 		},
-		"several organizations, which Go writes into one RDN": {
-			template: x509.CertificateRequest{Subject: pkix.Name{Organization: []string{"b", "a"}, OrganizationalUnit: []string{"d", "c"}}},
-			want:     Request{Subject: Subject{Organizations: []string{"a", "b"}, OrganizationalUnits: []string{"c", "d"}}},
+		"several organizations, each in an RDN of its own": {
+			template: x509.CertificateRequest{Subject: pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{
+				{Type: []int{2, 5, 4, 10}, Value: "b"}, {Type: []int{2, 5, 4, 11}, Value: "d"},
+				{Type: []int{2, 5, 4, 10}, Value: "a"}, {Type: []int{2, 5, 4, 11}, Value: "c"},
+			}}},
+			want: Request{Subject: Subject{Organizations: []string{"b", "a"}, OrganizationalUnits: []string{"d", "c"}}},
+		},
+		"one name in several kinds": {
+			template: x509.CertificateRequest{DNSNames: []string{"10.0.0.7"}, EmailAddresses: []string{"10.0.0.7"}, IPAddresses: []net.IP{net.ParseIP("10.0.0.7")}},
+			want:     Request{DNSNames: []string{"10.0.0.7"}, EmailAddresses: []string{"10.0.0.7"}, IPAddresses: addresses("10.0.0.7")},
 		},
 		"text beyond ASCII": {
 			template: x509.CertificateRequest{Subject: pkix.Name{CommonName: "Zoë & Łukasz *", Locality: []string{"München"}}},

@@ -6,7 +6,9 @@ package pkcs10
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Reason is why a request is refused: UpperCamelCase and stable, fit for a condition's
@@ -15,7 +17,9 @@ type Reason string
 
 const (
 	// ReasonMalformedRequest: the bytes are not one PEM block with one well-formed request in DER.
-	// It is found alone: nothing else is said of bytes that cannot be read.
+	// It is found alone: nothing else is said of bytes that cannot be read. The same is said of a
+	// request that crypto/x509 cannot read, or reads otherwise than this package does; if you
+	// meet "crypto/x509 reads other DNS names from this request", please report it as a vulnerability.
 	// Example: "the PEM block is of type \"NEW CERTIFICATE REQUEST\": make it CERTIFICATE REQUEST".
 	ReasonMalformedRequest Reason = "MalformedRequest"
 
@@ -38,12 +42,13 @@ const (
 	ReasonCertificateAuthority Reason = "CertificateAuthority"
 
 	// ReasonUnsupportedName: a subject value or a subject alternative name is of a kind, or has
-	// content, that is not allowed.
+	// content, that is not allowed, or a subject alternative name is there twice.
 	// Example: "subject alternative name of type otherName: use only DNS, IP, URI and email names".
 	ReasonUnsupportedName Reason = "UnsupportedName"
 
-	// ReasonRepeatedAttribute: something is there more often than once, so that readers may
-	// differ on which one counts.
+	// ReasonRepeatedAttribute: there are several where one is expected, so that readers may differ
+	// on which one counts: subject attributes other than O and OU, attributes in one RDN, PKCS#10
+	// attributes of one type, values of the extension request, extensions of one type.
 	// Example: "subject attribute 2.5.4.3 (common name) is there more than once: keep one".
 	ReasonRepeatedAttribute Reason = "RepeatedAttribute"
 
@@ -58,24 +63,19 @@ const (
 	// ReasonUnsupportedUsage: a key usage or an extended key usage has no name in the Kubernetes API.
 	// Example: "extended key usage 1.3.6.1.5.5.7.3.17 has no Kubernetes name: leave it out".
 	ReasonUnsupportedUsage Reason = "UnsupportedUsage"
-
-	// ReasonParserDisagreement: crypto/x509 reads the request otherwise than this package does.
-	// None such is known; if you meet one, please report it as a vulnerability.
-	// Example: "crypto/x509 reads other DNS names from this request".
-	ReasonParserDisagreement Reason = "ParserDisagreement"
 )
 
 // Refusal is one reason against a request.
 type Refusal struct {
 	Reason Reason
-	// Message says what was seen and what to do about it, in at most 512 bytes of printable
+	// Message says what was seen and what to do about it, in at most 256 bytes of printable
 	// ASCII. Text of the requester's stands in it quoted, escaped and cut short.
 	Message string
 }
 
 // Error is why [Parse] refused a request.
 type Error struct {
-	// Refusals has 1 to 16 elements, in the order of the request, none twice. If more were
+	// Refusals has 1 to 8 elements, in the order of the request, none twice. If more were
 	// found, the last message says how many.
 	Refusals []Refusal
 }
@@ -90,9 +90,9 @@ func (e *Error) Error() string {
 }
 
 const (
-	maxRefusals = 16
-	maxMessage  = 512 // bytes
-	maxQuoted   = 64  // bytes of the requester's text, before escaping
+	maxRefusals = 8
+	maxMessage  = 256 // bytes
+	maxQuoted   = 64  // bytes of the requester's text, after escaping; a message quotes twice at most
 )
 
 // malformed is the fault that ends the parse at once.
@@ -136,11 +136,22 @@ func (r *refusals) err() error {
 
 // quote shows text of the requester's in a message: escaped down to printable ASCII, so that
 // neither control characters nor look-alikes reach a terminal or a log, and cut short.
-func quote[T string | []byte](text T) string {
-	if len(text) > maxQuoted {
-		return fmt.Sprintf("%+q... (%d bytes)", string(text[:maxQuoted]), len(text))
+func quote[T string | []byte](text T) string { return quoteUpTo(string(text), maxQuoted) }
+
+// quoteUpTo quotes as many characters of text as need no more than size bytes when escaped. It
+// never cuts through an escape or leaves the quotation open.
+func quoteUpTo(text string, size int) string {
+	var escaped []byte
+	for rest := text; rest != ""; {
+		_, n := utf8.DecodeRuneInString(rest)
+		next := strconv.QuoteToASCII(rest[:n])
+		next = next[1 : len(next)-1]
+		if len(escaped)+len(next) > size {
+			return fmt.Sprintf("\"%s\"... (%d bytes)", escaped, len(text))
+		}
+		escaped, rest = append(escaped, next...), rest[n:]
 	}
-	return fmt.Sprintf("%+q", string(text))
+	return `"` + string(escaped) + `"`
 }
 
 // short is quote for text that is known to be ASCII without control characters, such as an OID.

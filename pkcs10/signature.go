@@ -53,7 +53,8 @@ var weakHashes = map[string]string{
 
 // signature verifies the proof of possession (RFC 2986, section 4.2): that info, the DER of the
 // CertificationRequestInfo, is signed with the private key of the public key in it. If the key
-// was refused there is nothing to verify with, nor need for it.
+// was refused there is nothing to verify with, nor need for it, and an algorithm that is not known
+// here may be the right one for that key: only a weak hash is still worth telling.
 func (p *parser) signature(info, algorithm cryptobyte.String, signature []byte) error {
 	known, ok := signatureAlgorithms[hex.EncodeToString(algorithm)]
 	if !ok {
@@ -64,6 +65,9 @@ func (p *parser) signature(info, algorithm cryptobyte.String, signature []byte) 
 		}
 		if hash, ok := weakHashes[oid.String()]; ok {
 			p.refusals.add(ReasonWeakSignature, "the request is signed with %s (%s): sign it with SHA-256 or better", hash, oid)
+			return nil
+		}
+		if p.request.PublicKey == nil {
 			return nil
 		}
 		p.refusals.add(ReasonBadSignature, "the signature is of algorithm %s, which, or whose parameters, are not known here: "+

@@ -6,7 +6,6 @@ package pkcs10
 import (
 	"bytes"
 	encodingasn1 "encoding/asn1"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -25,9 +24,10 @@ const (
 // name reads the content of a Name (RFC 5280, section 4.1.2.4): RDNs, each a SET of attributes.
 //
 // Only O and OU may be there more than once, each in an RDN of its own, as openssl and keytool
-// write them, or several in one RDN, as Go does. Of other types readers keep the last
-// value, or the first, or all: pkix.Name does one thing for CN and another for L. And an RDN of
-// several types is to some readers one attribute with a plus sign in its value.
+// write them. Of other types readers keep the last value, or the first, or all: pkix.Name
+// does one thing for CN and another for L. And an RDN of several attributes is to some readers one
+// attribute with a plus sign in its value. That goes for several O in one RDN too, which is how
+// crypto/x509 writes pkix.Name.Organization; pkix.Name.ExtraNames gives each an RDN of its own.
 func (p *parser) name(rdns cryptobyte.String) error {
 	seen := make(map[string]bool)
 	for !rdns.Empty() {
@@ -39,8 +39,7 @@ func (p *parser) name(rdns cryptobyte.String) error {
 		if err != nil {
 			return err
 		}
-		if first := attributes[0].OID; len(attributes) > 1 &&
-			(!multiValued(first) || slices.ContainsFunc(attributes, func(a Attribute) bool { return a.OID != first })) {
+		if len(attributes) > 1 {
 			p.refusals.add(ReasonRepeatedAttribute, "the subject has an RDN of more than one attribute: give each attribute an RDN of its own")
 		}
 		for _, attribute := range attributes {

@@ -196,9 +196,11 @@ func TestIssue(t *testing.T) {
 			key: keys.rsa, object: usages("server auth", "digital signature"), want: honest,
 		},
 		"client auth by profile": {
-			object:  usages("digital signature", "client auth"),
-			profile: func(p *v1alpha1.CertificateProfile) { p.Usages = []certificatesv1.KeyUsage{"digital signature", "client auth"} },
-			want:    with(func(i *issued) { i.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }),
+			object: usages("digital signature", "client auth"),
+			profile: func(p *v1alpha1.CertificateProfile) {
+				p.Usages = []certificatesv1.KeyUsage{"digital signature", "client auth"}
+			},
+			want: with(func(i *issued) { i.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }),
 		},
 		"usages in the PKCS#10 agree with spec.usages": {
 			request: func(r *x509.CertificateRequest) {
@@ -217,7 +219,7 @@ func TestIssue(t *testing.T) {
 				r.URIs = []*url.URL{{Scheme: "spiffe", Host: "example.com", Path: "/ns/a/sa/b"}}
 			},
 			want: with(func(i *issued) {
-				i.Subject = "CN=web.example,OU=unit,O=alpha+O=zeta"
+				i.Subject = "CN=web.example,OU=unit,O=zeta+O=alpha"
 				i.DNS, i.Emails = []string{"b.example", "*.a.example", "c.example."}, []string{"web@example.com"}
 				i.IPs, i.URIs = []string{"10.0.0.1", "2001:db8::1"}, []string{"spiffe://example.com/ns/a/sa/b"}
 			}),

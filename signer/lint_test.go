@@ -1,0 +1,119 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package signer
+
+import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"math/big"
+	"net"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	certificatesv1 "k8s.io/api/certificates/v1"
+)
+
+// TestLint has a slip in making the template for each thing that is checked.
+func TestLint(t *testing.T) {
+	keys := testKeys()
+	tests := map[string]struct {
+		slip func(*x509.Certificate)
+		want string
+	}{
+		"serial number of another":  {func(c *x509.Certificate) { c.SerialNumber = big.NewInt(7) }, "serial number is not the one drawn"},
+		"CA":                        {func(c *x509.Certificate) { c.IsCA = true }, "basic constraints do not say that this is no CA"},
+		"no basic constraints":      {func(c *x509.Certificate) { c.BasicConstraintsValid = false }, "basic constraints do not say that this is no CA"},
+		"no subject key identifier": {func(c *x509.Certificate) { c.SubjectKeyId = nil }, "subject key identifier is missing"},
+		"notBefore too early": {func(c *x509.Certificate) { c.NotBefore = c.NotBefore.Add(-2 * time.Second) },
+			"notBefore 2026-03-01 11:54:58 +0000 UTC is before 2026-03-01 11:55:00.5 +0000 UTC"},
+		"notAfter too late": {func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(time.Second) },
+			"notAfter 2026-03-01 13:00:01 +0000 UTC is after 2026-03-01 13:00:00.5 +0000 UTC"},
+		"common name": {func(c *x509.Certificate) { c.Subject.CommonName = "admin" }, "common name differs from that of the request"},
+		"organization": {func(c *x509.Certificate) { c.Subject.Organization = []string{"system:masters"} },
+			"organizations differ from those of the request; subject has 2 attributes, not the 1 of the request"},
+		"organizational unit": {func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"u"} },
+			"organizational units differ from those of the request; subject has 2 attributes, not the 1 of the request"},
+		"subject attribute":                  {func(c *x509.Certificate) { c.Subject.Country = []string{"CH"} }, "subject has 2 attributes, not the 1 of the request"},
+		"DNS name more":                      {func(c *x509.Certificate) { c.DNSNames = []string{"web.example", "admin.example"} }, "DNS names differ from those of the request"},
+		"IP address more":                    {func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, "IP addresses differ from those of the request"},
+		"URI more":                           {func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: "example.com"}} }, "URIs differ from those of the request"},
+		"email more":                         {func(c *x509.Certificate) { c.EmailAddresses = []string{"a@example.com"} }, "email addresses differ from those of the request"},
+		"key usage missing":                  {func(c *x509.Certificate) { c.KeyUsage = 0 }, "key usage is 0b0"},
+		"key usage of a CA":                  {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCRLSign }, "key usage is 0b1000001"},
+		"key encipherment for ECDSA":         {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageKeyEncipherment }, "key usage is key encipherment, for a key of type ECDSA"},
+		"extended key usage missing":         {func(c *x509.Certificate) { c.ExtKeyUsage = nil }, "extended key usage is missing, repeated or unknown"},
+		"extended key usage of another kind": {func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageAny) }, "extended key usage is missing, repeated or unknown"},
+		"extended key usage unknown":         {func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{1, 2, 3}} }, "extended key usage is missing, repeated or unknown"},
+		"extended key usage not asked for": {func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) },
+			`usage "client auth" was not asked for, or is not allowed`},
+		"extension more": {func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: []byte{5, 0}}}
+		}, "extension 1.2.3 is unknown, repeated, or wrongly critical"},
+		"key usage not critical": {func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Value: []byte{3, 2, 7, 0x80}}}
+		}, "extension 2.5.29.15 is unknown, repeated, or wrongly critical"},
+		"names that cannot be encoded": {func(c *x509.Certificate) { c.DNSNames = []string{"wéb"} },
+			`a certificate cannot be made of the request: x509: "wéb" cannot be encoded as an IA5String`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			hour := int32(3600)
+			csr := newCSR(t, keys.ec, nil, func(c *certificatesv1.CertificateSigningRequest) { c.Spec.ExpirationSeconds = &hour })
+			issuance, err := Prepare(now, csr, newProfile(t, nil), newCA(t, keys.ec, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.slip(issuance.template)
+			err = lint(now, issuance.template, issuance.expected)
+			var refusal *Refusal
+			if !errors.As(err, &refusal) {
+				t.Fatalf("got %v, want a *Refusal", err)
+			}
+			if diff := cmp.Diff(&Refusal{ReasonLintFailed, test.want}, refusal); diff != "" {
+				t.Errorf("refusal (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestCheck_keyAndIssuer has what a template cannot hold: another key, another CA.
+func TestCheck_keyAndIssuer(t *testing.T) {
+	keys := testKeys()
+	prepare := func(caName string) *Issuance {
+		issuance, err := Prepare(now, newCSR(t, keys.ec, nil, nil), newProfile(t, nil), newCA(t, keys.ec, func(c *x509.Certificate) {
+			c.Subject.CommonName, c.SubjectKeyId = caName, []byte(caName)
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return issuance
+	}
+	ours, theirs := prepare("Ours"), prepare("Theirs")
+	sign := func(i *Issuance, public any) *x509.Certificate {
+		der, err := i.ca.Sign(ours.template, public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		certificate, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return certificate
+	}
+	if err := ours.expected.check(sign(ours, keys.ec.Public())); err != nil {
+		t.Errorf("the honest certificate: %v", err)
+	}
+	err := ours.expected.check(sign(ours, keys.ed.Public()))
+	if want := "public key differs from that of the request"; err == nil || err.Error() != want {
+		t.Errorf("another key: got %v, want %q", err, want)
+	}
+	err = ours.expected.check(sign(theirs, keys.ec.Public()))
+	if want := "issuer is not the CA; authority key identifier is not that of the CA"; err == nil || err.Error() != want {
+		t.Errorf("another CA: got %v, want %q", err, want)
+	}
+}

@@ -1,0 +1,343 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/test/tutorial"
+)
+
+// enough is how long anything here may take on a busy machine; nothing asserts less.
+const enough = 1 * time.Minute
+
+// TestRestarts ends and starts again the approver, the signer and the API server while 200
+// requests come in, half of them hostile: each ends in its one right verdict, decided once.
+func TestRestarts(t *testing.T) {
+	const count = 200
+	ctx := t.Context()
+	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := world.TokenConfig(token)
+	name := func(i int) string { return fmt.Sprintf("restart-%03d", i) }
+	own, foreign := "my-pod.my-namespace.pod.cluster.local", "other-pod.my-namespace.pod.cluster.local"
+
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		wg.Go(func() {
+			for i := worker; i < count; i += 8 {
+				ask := tutorial.Ask{DNSNames: []string{own}}
+				if i%2 == 1 {
+					ask.DNSNames = []string{foreign}
+				}
+				err := tutorial.Eventually(ctx, enough, func() error { // the API server is away for a while
+					_, _, err := ask.Create(ctx, config, name(i))
+					if err != nil && strings.Contains(err.Error(), "already exists") {
+						return nil
+					}
+					return err
+				})
+				if err != nil {
+					t.Errorf("creating %s: %v", name(i), err)
+				}
+			}
+		})
+	}
+	waitForSome(t, name(20))
+	must(t, installation.Approver.Kill())
+	must(t, installation.Signer.Kill())
+	start(t, "approver")
+	start(t, "signer")
+	waitForSome(t, name(80))
+	must(t, world.StopAPIServer())
+	must(t, world.StartAPIServer(ctx))
+	wg.Wait()
+
+	requests := world.Clientset().CertificatesV1().CertificateSigningRequests()
+	for i := range count {
+		err := tutorial.Eventually(ctx, enough, func() error {
+			csr, err := requests.Get(ctx, name(i), metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			want := certificatesv1.CertificateApproved
+			if i%2 == 1 {
+				want = certificatesv1.CertificateDenied
+			}
+			switch got := tutorial.OutcomeOf(csr); {
+			case got.Condition != want:
+				return fmt.Errorf("%s: got %q, want %s", csr.Name, got.Condition, want)
+			case got.Certificate != (want == certificatesv1.CertificateApproved):
+				return fmt.Errorf("%s is %s, certificate %v", csr.Name, got.Condition, got.Certificate)
+			case len(csr.Status.Conditions) != 1:
+				return fmt.Errorf("%s: conditions %+v", csr.Name, csr.Status.Conditions)
+			}
+			return nil
+		})
+		if err != nil {
+			raw, _ := os.ReadFile(installation.Signer.Log)
+			_ = os.WriteFile("/tmp/signer-fail.log", raw, 0o600)
+			t.Fatal(err)
+		}
+	}
+	for uid, n := range writtenDecisions(t) {
+		if n > 1 {
+			t.Errorf("request %s was decided %d times", uid, n)
+		}
+	}
+}
+
+func waitForSome(t *testing.T, name string) {
+	t.Helper()
+	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+		_, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), name, metav1.GetOptions{})
+		return err
+	}))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start starts a process again. What was killed holds its Lease until that runs out.
+func start(t *testing.T, name string) {
+	t.Helper()
+	if _, err := installation.Start(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// writtenDecisions counts, in the approver's audit log, the decisions that the API server took, by the request's UID.
+func writtenDecisions(t *testing.T) map[types.UID]int {
+	t.Helper()
+	raw, err := os.ReadFile(installation.Approver.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of, counts := map[string]types.UID{}, map[types.UID]int{}
+	for line := range bytes.Lines(raw) {
+		var record struct {
+			Decision *audit.Decision
+			Outcome  *audit.Outcome
+		}
+		if json.Unmarshal(line, &record) != nil {
+			continue // a log line cut off by the kill
+		}
+		if record.Decision != nil {
+			of[record.Decision.ID] = record.Decision.Request.UID
+		}
+		if record.Outcome != nil && record.Outcome.Written {
+			uid, ok := of[record.Outcome.DecisionID]
+			if !ok {
+				t.Errorf("decision %s was written and not recorded before", record.Outcome.DecisionID)
+			}
+			counts[uid]++
+		}
+	}
+	if len(counts) == 0 {
+		t.Fatal("the audit log records nothing")
+	}
+	return counts
+}
+
+// TestBrokenPolicy: a policy that does not compile decides nothing, says so in its status and
+// in readyz, and holds back what it matches, though another policy would allow it.
+func TestBrokenPolicy(t *testing.T) {
+	ctx := t.Context()
+	apply(t, policyManifest("broken", "subject_controls_key if input.requester.usrname == \"x\""))
+	t.Cleanup(func() { remove(t, "approvalpolicy/broken") })
+	must(t, tutorial.Eventually(ctx, enough, func() error {
+		return contains(kubectl(t, "get", "approvalpolicy", "broken", "-o", "jsonpath={.status}"),
+			`"reason":"InvalidRego"`, `"reason":"NotLoaded"`, `"file":"mine.rego"`, `"row":5`, `"col":25`, "undefined ref: input.requester.usrname", "username")
+	}))
+	_, err := installation.Approver.Probe(ctx, "/readyz?verbose")
+	if err == nil {
+		t.Error("readyz says yes while a policy is not loaded")
+	}
+	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
+	must(t, err)
+	_, _, err = tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}.Create(ctx, world.TokenConfig(token), "held-back")
+	must(t, err)
+	// Whatever would decide it by the other policy alone has time to: a request for a hostile name is not decided either.
+	time.Sleep(2 * time.Second)
+	csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(ctx, "held-back", metav1.GetOptions{})
+	must(t, err)
+	if len(csr.Status.Conditions) > 0 {
+		t.Errorf("decided although a policy is broken: %+v", csr.Status.Conditions)
+	}
+
+	// Mended, it decides; broken again, the last good revision goes on deciding.
+	apply(t, policyManifest("broken", "subject_controls_key := true"))
+	outcome(t, "held-back", certificatesv1.CertificateApproved)
+	must(t, installation.Approver.Ready(ctx))
+	apply(t, policyManifest("broken", "subject_controls_key if {"))
+	must(t, tutorial.Eventually(ctx, enough, func() error {
+		return contains(kubectl(t, "get", "approvalpolicy", "broken", "-o", "jsonpath={.status}"), `"reason":"InvalidRego"`, `"reason":"LastGoodActive"`)
+	}))
+	_, _, err = tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}.Create(ctx, world.TokenConfig(token), "by-last-good")
+	must(t, err)
+	outcome(t, "by-last-good", certificatesv1.CertificateApproved)
+}
+
+func policyManifest(name, rule string) string {
+	module := "package countersign.mine\n\nimport rego.v2\n\n" + rule + "\n\nsubject_is_authorized := true\n\nviolations contains v if some v in []\n"
+	manifest, err := json.Marshal(map[string]any{
+		"apiVersion": "countersign.dev/v1alpha1", "kind": "ApprovalPolicy", "metadata": map[string]any{"name": name},
+		"spec": map[string]any{
+			"match": map[string]any{"signerNames": []string{"example.com/*"}},
+			"rego":  map[string]any{"package": "countersign.mine", "modules": map[string]string{"mine.rego": module}},
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return string(manifest)
+}
+
+// TestCAFaults: what is wrong with the CA is a status and a wait, never a Failed request.
+func TestCAFaults(t *testing.T) {
+	ctx := t.Context()
+	must(t, world.Clientset().CoreV1().Secrets(tutorial.SystemNamespace).Delete(ctx, "serving-ca", metav1.DeleteOptions{}))
+	must(t, tutorial.Eventually(ctx, enough, func() error {
+		return contains(kubectl(t, "get", "signer", "serving", "-o", "jsonpath={.status.conditions}"), `"reason":"SecretNotFound"`)
+	}))
+	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
+	must(t, err)
+	_, _, err = tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}.Create(ctx, world.TokenConfig(token), "without-ca")
+	must(t, err)
+	must(t, tutorial.Eventually(ctx, enough, func() error {
+		csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(ctx, "without-ca", metav1.GetOptions{})
+		if err == nil && tutorial.Condition(csr, certificatesv1.CertificateApproved) == nil {
+			err = errors.New("not approved")
+		}
+		return err
+	}))
+	must(t, installation.StoreCA(ctx, "Another Example Signer"))
+	csr := outcome(t, "without-ca", certificatesv1.CertificateApproved)
+	if tutorial.Condition(csr, certificatesv1.CertificateFailed) != nil {
+		t.Errorf("failed for want of a CA: %+v", csr.Status.Conditions)
+	}
+	must(t, tutorial.Eventually(ctx, enough, func() error {
+		return contains(kubectl(t, "get", "signer", "serving", "-o", "jsonpath={.status.ca.subject}"), "Another Example Signer")
+	}))
+}
+
+// TestPrivileges: each process may do its own part and nothing of the other's.
+func TestPrivileges(t *testing.T) {
+	const group = "certificates.k8s.io"
+	signer := func(verb, name string) authorizationv1.ResourceAttributes {
+		return authorizationv1.ResourceAttributes{Group: group, Resource: "signers", Verb: verb, Name: name}
+	}
+	request := func(subresource string) authorizationv1.ResourceAttributes {
+		return authorizationv1.ResourceAttributes{Group: group, Resource: "certificatesigningrequests", Subresource: subresource, Verb: "update", Name: "x"}
+	}
+	core := func(verb, resource, namespace, name string) authorizationv1.ResourceAttributes {
+		return authorizationv1.ResourceAttributes{Resource: resource, Verb: verb, Namespace: namespace, Name: name}
+	}
+	for _, tc := range []struct {
+		who  string
+		what authorizationv1.ResourceAttributes
+		want bool
+	}{
+		{"approver", signer("approve", "example.com/serving"), true},
+		{"approver", signer("approve", "example.com/other"), false},
+		{"approver", signer("sign", "example.com/serving"), false},
+		{"approver", request("approval"), true},
+		{"approver", request("status"), false},
+		{"approver", core("get", "secrets", tutorial.SystemNamespace, "serving-ca"), false},
+		{"approver", core("create", "configmaps", tutorial.Namespace, "example-serving-ca"), false},
+		{"signer", signer("sign", "example.com/serving"), true},
+		{"signer", signer("sign", "example.com/other"), false},
+		{"signer", signer("approve", "example.com/serving"), false},
+		{"signer", request("status"), true},
+		{"signer", request("approval"), false},
+		{"signer", core("get", "secrets", tutorial.SystemNamespace, "serving-ca"), true},
+		{"signer", core("get", "secrets", tutorial.SystemNamespace, "other"), false},
+		{"signer", core("list", "secrets", tutorial.SystemNamespace, ""), false},
+		{"signer", core("create", "configmaps", tutorial.Namespace, "example-serving-ca"), true},
+		{"signer", core("create", "configmaps", tutorial.Namespace, "other"), false},
+	} {
+		review, err := world.Clientset().AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{
+			Spec: authorizationv1.SubjectAccessReviewSpec{
+				User:               "system:serviceaccount:" + tutorial.SystemNamespace + ":countersign-" + tc.who,
+				Groups:             []string{"system:serviceaccounts", "system:serviceaccounts:" + tutorial.SystemNamespace, "system:authenticated"},
+				ResourceAttributes: &tc.what,
+			},
+		}, metav1.CreateOptions{})
+		must(t, err)
+		if review.Status.Allowed != tc.want {
+			t.Errorf("%s, %+v: allowed %v, want %v", tc.who, tc.what, review.Status.Allowed, tc.want)
+		}
+	}
+}
+
+func apply(t *testing.T, manifest string) {
+	t.Helper()
+	if _, err := world.Kubectl(t.Context(), strings.NewReader(manifest), "apply", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, what string) {
+	t.Helper()
+	if _, err := world.Kubectl(context.Background(), nil, "delete", what); err != nil { //nolint:usetesting // in a cleanup
+		t.Error(err)
+	}
+}
+
+func kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := world.Kubectl(t.Context(), nil, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+func contains(text string, wanted ...string) error {
+	for _, want := range wanted {
+		if !strings.Contains(text, want) {
+			return fmt.Errorf("no %q in %s", want, text)
+		}
+	}
+	return nil
+}
+
+// outcome waits for the verdict of a request and, if it is to be approved, for its certificate.
+func outcome(t *testing.T, name string, want certificatesv1.RequestConditionType) *certificatesv1.CertificateSigningRequest {
+	t.Helper()
+	var csr *certificatesv1.CertificateSigningRequest
+	must(t, tutorial.Eventually(t.Context(), enough, func() (err error) {
+		csr, err = world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		got := tutorial.OutcomeOf(csr)
+		if got.Condition != want || got.Certificate != (want == certificatesv1.CertificateApproved) {
+			return fmt.Errorf("%s: %+v", name, got)
+		}
+		return nil
+	}))
+	return csr
+}
