@@ -81,18 +81,23 @@ func (r *registry) knows(signerName string) bool {
 // strip is the transform of the cache of CertificateSigningRequests: what is kept of them.
 //
 //   - One that is to be signed by a Signer is kept whole, so that signing needs no live read.
-//   - One that is to be signed, but by no Signer known now, keeps its spec.signerName too: it may
+//   - One that is to be signed, but by no Signer known now, keeps only what tells that: it may
 //     become ours, and is then read live.
 //   - Of any other only its identity is kept: a cluster may have hundreds of thousands.
 //
 // So an object of the cache has a spec.signerName only if it is to be signed, and a
 // spec.request only if it may be written back.
+//
+// It is idempotent, and must be: a reflector that streams its initial list transforms each object
+// once for its own store and once more for the informer's (client-go, tools/cache/reflector.go,
+// watchList). What the first pass leaves must lead the second to the same verdict, or requests
+// approved while no signer ran are forgotten.
 func (r *registry) strip(object any) (any, error) {
 	csr, ok := object.(*certificatesv1.CertificateSigningRequest)
 	if !ok {
 		return object, nil // a tombstone
 	}
-	isDue := due(csr) == nil
+	isDue := csr.Spec.SignerName != "" && due(csr) == nil
 	if isDue && r.knows(csr.Spec.SignerName) {
 		csr.ManagedFields = nil
 		return csr, nil
@@ -104,6 +109,11 @@ func (r *registry) strip(object any) (any, error) {
 	}}
 	if isDue {
 		kept.Spec.SignerName = csr.Spec.SignerName
+		for _, c := range csr.Status.Conditions {
+			if c.Type == certificatesv1.CertificateApproved {
+				kept.Status.Conditions = append(kept.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{Type: c.Type, Status: c.Status})
+			}
+		}
 	}
 	return kept, nil
 }
