@@ -25,7 +25,7 @@ import (
 )
 
 // enough is how long anything here may take on a busy machine; nothing asserts less.
-const enough = 1 * time.Minute
+const enough = 2 * time.Minute
 
 // TestRestarts ends and starts again the approver, the signer and the API server while 200
 // requests come in, half of them hostile: each ends in its one right verdict, decided once.
@@ -93,8 +93,6 @@ func TestRestarts(t *testing.T) {
 			return nil
 		})
 		if err != nil {
-			raw, _ := os.ReadFile(installation.Signer.Log)
-			_ = os.WriteFile("/tmp/signer-fail.log", raw, 0o600)
 			t.Fatal(err)
 		}
 	}
