@@ -144,6 +144,10 @@ func TestParseOfCryptoX509(t *testing.T) {
 			}}},
 			want: Request{Subject: Subject{Organizations: []string{"b", "a"}, OrganizationalUnits: []string{"d", "c"}}},
 		},
+		"several organizations in one RDN, as crypto/x509 writes them": {
+			template: x509.CertificateRequest{Subject: pkix.Name{Organization: []string{"a", "b"}, OrganizationalUnit: []string{"c", "d"}}},
+			want:     Request{Subject: Subject{Organizations: []string{"a", "b"}, OrganizationalUnits: []string{"c", "d"}}},
+		},
 		"one name in several kinds": {
 			template: x509.CertificateRequest{DNSNames: []string{"10.0.0.7"}, EmailAddresses: []string{"10.0.0.7"}, IPAddresses: []net.IP{net.ParseIP("10.0.0.7")}},
 			want:     Request{DNSNames: []string{"10.0.0.7"}, EmailAddresses: []string{"10.0.0.7"}, IPAddresses: addresses("10.0.0.7")},

@@ -297,28 +297,27 @@ func hostileSubjects() map[string]hostile {
 		return withSubject(rdn(oidCommonName, element(tag, []byte(value))))
 	}
 	return map[string]hostile{
-		"two common names":               {template: withSubject(rdn(oidCommonName, utf8String("a")), rdn(oidCommonName, utf8String("b"))), want: []Refusal{repeated("2.5.4.3 (common name)")}},
-		"the same common name twice":     {template: withSubject(rdn(oidCommonName, utf8String("a")), rdn(oidCommonName, utf8String("a"))), want: []Refusal{repeated("2.5.4.3 (common name)")}},
-		"two serial numbers":             {template: withSubject(rdn("2.5.4.5", utf8String("1")), rdn("2.5.4.5", utf8String("2"))), want: []Refusal{repeated("2.5.4.5 (serial number)")}},
-		"two countries":                  {template: withSubject(rdn("2.5.4.6", utf8String("DE")), rdn("2.5.4.6", utf8String("FR"))), want: []Refusal{repeated("2.5.4.6 (country)")}},
-		"two of an attribute unknown":    {template: withSubject(rdn("2.5.4.97", utf8String("a")), rdn("2.5.4.97", utf8String("b"))), want: []Refusal{repeated("2.5.4.97")}},
-		"two common names in one RDN":    {template: withSubject(rdn(oidCommonName, utf8String("a"), utf8String("b"))), want: []Refusal{crowded, repeated("2.5.4.3 (common name)")}},
-		"CN and O in one RDN":            {template: withSubject(element(asn1.SET, sequence(oid(oidCommonName), utf8String("a")), sequence(oid(oidOrganization), utf8String("b")))), want: []Refusal{crowded}},
-		"two O in one RDN, as Go writes": {template: withSubject(rdn(oidOrganization, utf8String("a"), utf8String("b"))), want: []Refusal{crowded}},
-		"O and OU in one RDN":            {template: withSubject(element(asn1.SET, sequence(oid(oidOrganization), utf8String("a")), sequence(oid(oidOrganizationalUnit), utf8String("b")))), want: []Refusal{crowded}},
-		"common name with NUL":           {template: cn(asn1.UTF8String, "web.example\x00.evil.example"), want: name(`2.5.4.3 (common name) has characters that cannot be seen: "web.example\x00.evil.example"; leave them out`)},
-		"common name with a line end":    {template: cn(asn1.UTF8String, "a\nb"), want: name(`2.5.4.3 (common name) has characters that cannot be seen: "a\nb"; leave them out`)},
-		"common name that turns round":   {template: cn(asn1.UTF8String, "a\u202eb"), want: name(`2.5.4.3 (common name) has characters that cannot be seen: "a\u202eb"; leave them out`)},
-		"common name not UTF-8":          {template: cn(asn1.UTF8String, "a\xff"), want: name(`2.5.4.3 (common name) has bytes that its ASN.1 type 0x0c does not allow: "a\xff"`)},
-		"common name not printable":      {template: cn(asn1.PrintableString, "*.web.example"), want: name(`2.5.4.3 (common name) has bytes that its ASN.1 type 0x13 does not allow: "*.web.example"`)},
-		"common name not IA5":            {template: cn(asn1.IA5String, "\xc3\xa9"), want: name(`2.5.4.3 (common name) has bytes that its ASN.1 type 0x16 does not allow: "\u00e9"`)},
-		"common name empty":              {template: cn(asn1.UTF8String, ""), want: name("2.5.4.3 (common name) is empty: give it a value or leave it out")},
-		"common name as T61String":       {template: cn(asn1.T61String, "a"), want: name("2.5.4.3 (common name) has a value of ASN.1 type 0x14: use a UTF8String, PrintableString or IA5String")},
-		"common name as BMPString":       {template: cn(30, "\x00a"), want: name("2.5.4.3 (common name) has a value of ASN.1 type 0x1e: use a UTF8String, PrintableString or IA5String")},
-		"common name as UniversalStr":    {template: cn(28, "\x00\x00\x00a"), want: name("2.5.4.3 (common name) has a value of ASN.1 type 0x1c: use a UTF8String, PrintableString or IA5String")},
-		"common name as INTEGER":         {template: cn(asn1.INTEGER, "\x05"), want: name("2.5.4.3 (common name) has a value of ASN.1 type 0x02: use a UTF8String, PrintableString or IA5String")},
-		"UTF8String in parts":            {template: cn(asn1.UTF8String.Constructed(), "\x0c\x01a"), want: name("2.5.4.3 (common name) has a value of ASN.1 type 0x2c: use a UTF8String, PrintableString or IA5String")},
-		"an organization with NUL":       {template: withSubject(rdn(oidOrganization, utf8String("system:masters\x00"))), want: name(`2.5.4.10 (organization) has characters that cannot be seen: "system:masters\x00"; leave them out`)},
+		"two common names":             {template: withSubject(rdn(oidCommonName, utf8String("a")), rdn(oidCommonName, utf8String("b"))), want: []Refusal{repeated("2.5.4.3 (common name)")}},
+		"the same common name twice":   {template: withSubject(rdn(oidCommonName, utf8String("a")), rdn(oidCommonName, utf8String("a"))), want: []Refusal{repeated("2.5.4.3 (common name)")}},
+		"two serial numbers":           {template: withSubject(rdn("2.5.4.5", utf8String("1")), rdn("2.5.4.5", utf8String("2"))), want: []Refusal{repeated("2.5.4.5 (serial number)")}},
+		"two countries":                {template: withSubject(rdn("2.5.4.6", utf8String("DE")), rdn("2.5.4.6", utf8String("FR"))), want: []Refusal{repeated("2.5.4.6 (country)")}},
+		"two of an attribute unknown":  {template: withSubject(rdn("2.5.4.97", utf8String("a")), rdn("2.5.4.97", utf8String("b"))), want: []Refusal{repeated("2.5.4.97")}},
+		"two common names in one RDN":  {template: withSubject(rdn(oidCommonName, utf8String("a"), utf8String("b"))), want: []Refusal{crowded, repeated("2.5.4.3 (common name)")}},
+		"CN and O in one RDN":          {template: withSubject(element(asn1.SET, sequence(oid(oidCommonName), utf8String("a")), sequence(oid(oidOrganization), utf8String("b")))), want: []Refusal{crowded}},
+		"O and OU in one RDN":          {template: withSubject(element(asn1.SET, sequence(oid(oidOrganization), utf8String("a")), sequence(oid(oidOrganizationalUnit), utf8String("b")))), want: []Refusal{crowded}},
+		"common name with NUL":         {template: cn(asn1.UTF8String, "web.example\x00.evil.example"), want: name(`2.5.4.3 (common name) has characters that cannot be seen: "web.example\x00.evil.example"; leave them out`)},
+		"common name with a line end":  {template: cn(asn1.UTF8String, "a\nb"), want: name(`2.5.4.3 (common name) has characters that cannot be seen: "a\nb"; leave them out`)},
+		"common name that turns round": {template: cn(asn1.UTF8String, "a\u202eb"), want: name(`2.5.4.3 (common name) has characters that cannot be seen: "a\u202eb"; leave them out`)},
+		"common name not UTF-8":        {template: cn(asn1.UTF8String, "a\xff"), want: name(`2.5.4.3 (common name) has bytes that its ASN.1 type 0x0c does not allow: "a\xff"`)},
+		"common name not printable":    {template: cn(asn1.PrintableString, "*.web.example"), want: name(`2.5.4.3 (common name) has bytes that its ASN.1 type 0x13 does not allow: "*.web.example"`)},
+		"common name not IA5":          {template: cn(asn1.IA5String, "\xc3\xa9"), want: name(`2.5.4.3 (common name) has bytes that its ASN.1 type 0x16 does not allow: "\u00e9"`)},
+		"common name empty":            {template: cn(asn1.UTF8String, ""), want: name("2.5.4.3 (common name) is empty: give it a value or leave it out")},
+		"common name as T61String":     {template: cn(asn1.T61String, "a"), want: name("2.5.4.3 (common name) has a value of ASN.1 type 0x14: use a UTF8String, PrintableString or IA5String")},
+		"common name as BMPString":     {template: cn(30, "\x00a"), want: name("2.5.4.3 (common name) has a value of ASN.1 type 0x1e: use a UTF8String, PrintableString or IA5String")},
+		"common name as UniversalStr":  {template: cn(28, "\x00\x00\x00a"), want: name("2.5.4.3 (common name) has a value of ASN.1 type 0x1c: use a UTF8String, PrintableString or IA5String")},
+		"common name as INTEGER":       {template: cn(asn1.INTEGER, "\x05"), want: name("2.5.4.3 (common name) has a value of ASN.1 type 0x02: use a UTF8String, PrintableString or IA5String")},
+		"UTF8String in parts":          {template: cn(asn1.UTF8String.Constructed(), "\x0c\x01a"), want: name("2.5.4.3 (common name) has a value of ASN.1 type 0x2c: use a UTF8String, PrintableString or IA5String")},
+		"an organization with NUL":     {template: withSubject(rdn(oidOrganization, utf8String("system:masters\x00"))), want: name(`2.5.4.10 (organization) has characters that cannot be seen: "system:masters\x00"; leave them out`)},
 		"a long value of escapes": {
 			template: cn(asn1.UTF8String, strings.Repeat("\xff", 200)),
 			want:     name(`2.5.4.3 (common name) has bytes that its ASN.1 type 0x0c does not allow: "` + strings.Repeat(`\xff`, 16) + `"... (200 bytes)`),
@@ -583,5 +582,22 @@ func TestDifference(t *testing.T) {
 				t.Errorf("difference = %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// TestCrossCheck bends what was read instead, to see that a difference refuses the request.
+func TestCrossCheck(t *testing.T) {
+	der := withNames(dnsName("web.example")).der()
+	var p parser
+	if err := p.certificationRequest(der); err != nil {
+		t.Fatal(err)
+	}
+	if err := crossCheck(&p.request, p.subject, der); err != nil {
+		t.Fatal(err)
+	}
+	p.request.DNSNames = nil
+	want := &Error{Refusals: malformedAs("crypto/x509 reads other DNS names from this request")}
+	if diff := cmp.Diff(error(want), crossCheck(&p.request, p.subject, der)); diff != "" {
+		t.Errorf("error (-want +got):\n%s", diff)
 	}
 }

@@ -6,6 +6,7 @@ package pkcs10
 import (
 	"bytes"
 	encodingasn1 "encoding/asn1"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -23,11 +24,11 @@ const (
 
 // name reads the content of a Name (RFC 5280, section 4.1.2.4): RDNs, each a SET of attributes.
 //
-// Only O and OU may be there more than once, each in an RDN of its own, as openssl and keytool
-// write them. Of other types readers keep the last value, or the first, or all: pkix.Name
-// does one thing for CN and another for L. And an RDN of several attributes is to some readers one
-// attribute with a plus sign in its value. That goes for several O in one RDN too, which is how
-// crypto/x509 writes pkix.Name.Organization; pkix.Name.ExtraNames gives each an RDN of its own.
+// Only O and OU may be there more than once: each in an RDN of its own, as openssl and keytool
+// write them, or all in one, as crypto/x509 writes pkix.Name.Organization. Of other types readers
+// keep the last value, or the first, or all: pkix.Name does one thing for CN and another for L.
+// And an RDN of attributes of several types is to some readers one attribute with a plus sign in
+// its value.
 func (p *parser) name(rdns cryptobyte.String) error {
 	seen := make(map[string]bool)
 	for !rdns.Empty() {
@@ -39,7 +40,7 @@ func (p *parser) name(rdns cryptobyte.String) error {
 		if err != nil {
 			return err
 		}
-		if len(attributes) > 1 {
+		if len(attributes) > 1 && !sameMultiValued(attributes) {
 			p.refusals.add(ReasonRepeatedAttribute, "the subject has an RDN of more than one attribute: give each attribute an RDN of its own")
 		}
 		for _, attribute := range attributes {
@@ -51,6 +52,11 @@ func (p *parser) name(rdns cryptobyte.String) error {
 		}
 	}
 	return nil
+}
+
+// sameMultiValued says that all attributes are O, or all are OU.
+func sameMultiValued(attributes []Attribute) bool {
+	return !slices.ContainsFunc(attributes, func(a Attribute) bool { return a.OID != attributes[0].OID || !multiValued(a.OID) })
 }
 
 func multiValued(oid string) bool { return oid == oidOrganization || oid == oidOrganizationalUnit }
