@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,11 +38,16 @@ type Options struct {
 	// ControllerManager also starts kube-controller-manager, with its controllers of
 	// ServiceAccounts, Namespaces and garbage, and the publisher of kube-root-ca.crt.
 	ControllerManager bool
+	// Dir is where data and logs go, and stay after Stop: a folder that is empty or not there
+	// yet. If Dir is "", they go to a temporary folder that Stop removes.
+	Dir string
 }
 
-// Cluster is a running control plane.
+// Cluster is a running control plane. Its methods may be called concurrently, but for those
+// that start and stop.
 type Cluster struct {
 	bin, dir  string
+	temporary bool // dir is removed by Stop
 	authority *authority
 	address   string // of the API server
 	etcdURL   string
@@ -51,21 +57,18 @@ type Cluster struct {
 	etcd, apiServer, controllerManager *process
 }
 
-// Start starts a control plane on free loopback ports, with a data directory of its own that
-// Stop removes, and waits until it is ready. The error shows the log of what did not start.
+// Start starts a control plane on free loopback ports and waits until it is ready. The error
+// shows the end of the log of what did not start. The processes outlive ctx: call Stop.
 func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
 	bin, err := Binaries(ctx, o.Progress)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "controlplane-")
+	dir, err := dataDir(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{bin: bin, dir: dir}
+	c := &Cluster{bin: bin, dir: dir, temporary: o.Dir == ""}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Stop())
@@ -88,18 +91,15 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 	if c.clientset, err = kubernetes.NewForConfig(c.admin); err != nil {
 		return nil, err
 	}
+	if err := c.WriteKubeconfig(c.adminKubeconfig(), c.admin); err != nil {
+		return nil, err
+	}
 	peer := "http://127.0.0.1:" + ports[1]
 	c.etcd, err = c.start(ctx, "etcd", []string{
 		"--data-dir=" + filepath.Join(dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
 		"--listen-client-urls=" + c.etcdURL, "--advertise-client-urls=" + c.etcdURL,
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer,
-	}, func(ctx context.Context) error {
-		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(c.etcdURL, "http://"))
-		if err != nil {
-			return err
-		}
-		return connection.Close()
-	})
+	}, c.etcdHealthy)
 	if err != nil {
 		return nil, err
 	}
@@ -107,14 +107,54 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 		return nil, err
 	}
 	if o.ControllerManager {
-		err = c.startControllerManager(ctx)
+		if err := c.startControllerManager(ctx); err != nil {
+			return nil, err
+		}
 	}
-	return c, err
+	return c, nil
+}
+
+// dataDir makes the folder of one control plane. One with the data of another is refused: its
+// certificates and tokens would be those of a CA that is no more.
+func dataDir(dir string) (string, error) {
+	if dir == "" {
+		return os.MkdirTemp("", "controlplane-")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	entries, err := os.ReadDir(dir)
+	if err == nil && len(entries) > 0 {
+		err = fmt.Errorf("the data directory %s is not empty", dir)
+	}
+	return dir, err
+}
+
+func (c *Cluster) etcdHealthy(ctx context.Context) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.etcdURL+"/health", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		err = errors.New("etcd is not healthy: " + response.Status)
+	}
+	return errors.Join(err, response.Body.Close())
 }
 
 // StartAPIServer starts the API server, on the same port and with the same certificates and
-// data as before if it ran before, and waits until it is ready.
+// data as before if it ran before, and waits until it is ready. One that runs is an error.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
+	if c.apiServer != nil {
+		return errors.New("kube-apiserver is running already")
+	}
 	_, port, err := net.SplitHostPort(c.address)
 	if err != nil {
 		return err
@@ -135,7 +175,7 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	return err
 }
 
-// StopAPIServer stops the API server. etcd keeps its data.
+// StopAPIServer stops the API server, within about ten seconds. etcd keeps its data.
 func (c *Cluster) StopAPIServer() error {
 	err := c.apiServer.stop()
 	c.apiServer = nil
@@ -161,9 +201,14 @@ func (c *Cluster) startControllerManager(ctx context.Context) error {
 	return err
 }
 
-// Stop ends every process and removes the data.
+// Stop ends every process, and removes the data unless Options named its place. A Cluster that
+// is stopped stays so; stopping it again does nothing.
 func (c *Cluster) Stop() error {
-	return errors.Join(c.controllerManager.stop(), c.apiServer.stop(), c.etcd.stop(), os.RemoveAll(c.dir))
+	err := errors.Join(c.controllerManager.stop(), c.apiServer.stop(), c.etcd.stop())
+	if c.temporary {
+		err = errors.Join(err, os.RemoveAll(c.dir))
+	}
+	return err
 }
 
 // BinDir is the directory of the binaries, kubectl among them.
@@ -194,7 +239,8 @@ func (c *Cluster) TokenConfig(token string) *rest.Config {
 	}
 }
 
-// WriteKubeconfig writes a configuration as a kubeconfig file that needs no other file.
+// WriteKubeconfig writes a configuration as a kubeconfig file that needs no other file and that
+// only this user can read.
 func (c *Cluster) WriteKubeconfig(path string, cfg *rest.Config) error {
 	const name = "countersign"
 	return clientcmd.WriteToFile(clientcmdapi.Config{
@@ -207,17 +253,20 @@ func (c *Cluster) WriteKubeconfig(path string, cfg *rest.Config) error {
 	}, path)
 }
 
-// Kubectl runs kubectl as a cluster admin and returns its output. The error shows what it complained of.
+func (c *Cluster) adminKubeconfig() string { return filepath.Join(c.dir, "admin.kubeconfig") }
+
+// Kubectl runs kubectl as a cluster admin and returns its output. The error shows what it
+// complained of. What the user has set for kubectl does not count, and what kubectl remembers of
+// this API server it does not remember of the next one on the same port.
 func (c *Cluster) Kubectl(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
-	kubeconfig := filepath.Join(c.dir, "admin.kubeconfig")
-	if err := c.WriteKubeconfig(kubeconfig, c.admin); err != nil {
-		return nil, err
-	}
-	command := exec.CommandContext(ctx, filepath.Join(c.bin, "kubectl"), append([]string{"--kubeconfig=" + kubeconfig}, args...)...)
+	command := exec.CommandContext(ctx, filepath.Join(c.bin, "kubectl"), append([]string{
+		"--kubeconfig=" + c.adminKubeconfig(), "--cache-dir=" + filepath.Join(c.dir, "kubectl"),
+	}, args...)...)
+	command.Env = append(os.Environ(), "KUBERC=off")
 	var stdout, stderr bytes.Buffer
 	command.Stdin, command.Stdout, command.Stderr = stdin, &stdout, &stderr
 	if err := command.Run(); err != nil {
-		return nil, fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, tail(stderr.Bytes()))
+		return stdout.Bytes(), fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, tail(stderr.Bytes()))
 	}
 	return stdout.Bytes(), nil
 }

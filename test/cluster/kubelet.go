@@ -13,8 +13,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 )
+
+// hostIP is the address that every Pod has for its Node's.
+const hostIP = "10.0.0.11"
 
 // CreateNamespace creates a namespace and, beside "default", some ServiceAccounts in it.
 func (c *Cluster) CreateNamespace(ctx context.Context, name string, labels map[string]string, serviceAccounts ...string) error {
@@ -70,14 +74,31 @@ func (c *Cluster) RunPod(ctx context.Context, pod *corev1.Pod, podIPs ...string)
 	return c.SetPodStatus(ctx, created, phase, podIPs...)
 }
 
-// SetPodStatus sets the phase and the addresses of a Pod.
-func (c *Cluster) SetPodStatus(ctx context.Context, pod *corev1.Pod, phase corev1.PodPhase, podIPs ...string) (*corev1.Pod, error) {
-	pod = pod.DeepCopy()
+// SetPodStatus sets the phase and the addresses of a Pod, whatever else of it has changed since
+// it was read. Another Pod of the same name is an error.
+func (c *Cluster) SetPodStatus(ctx context.Context, pod *corev1.Pod, phase corev1.PodPhase, podIPs ...string) (updated *corev1.Pod, err error) {
+	pods := c.clientset.CoreV1().Pods(pod.Namespace)
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		current, err := pods.Get(ctx, pod.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if current.UID != pod.UID {
+			return fmt.Errorf("the Pod %s/%s is %s now, not %s", pod.Namespace, pod.Name, current.UID, pod.UID)
+		}
+		setStatus(current, phase, podIPs)
+		updated, err = pods.UpdateStatus(ctx, current, metav1.UpdateOptions{})
+		return err
+	})
+	return updated, err
+}
+
+func setStatus(pod *corev1.Pod, phase corev1.PodPhase, podIPs []string) {
 	ready := corev1.ConditionFalse
 	if phase == corev1.PodRunning {
 		ready = corev1.ConditionTrue
 	}
-	pod.Status.Phase, pod.Status.HostIP = phase, "10.0.0.11"
+	pod.Status.Phase, pod.Status.HostIP = phase, hostIP
 	pod.Status.HostIPs = []corev1.HostIP{{IP: pod.Status.HostIP}}
 	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}}
 	pod.Status.PodIP, pod.Status.PodIPs = "", nil
@@ -87,7 +108,6 @@ func (c *Cluster) SetPodStatus(ctx context.Context, pod *corev1.Pod, phase corev
 		}
 		pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: ip})
 	}
-	return c.clientset.CoreV1().Pods(pod.Namespace).UpdateStatus(ctx, pod, metav1.UpdateOptions{})
 }
 
 // DeletePod deletes a Pod at once and returns when it is gone.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -36,7 +37,7 @@ func (c *Cluster) start(ctx context.Context, name string, args []string, ready f
 	// Not CommandContext: it lives until Stop, however short the caller's context.
 	p.cmd = exec.Command(filepath.Join(c.bin, name), args...)
 	p.cmd.Stdout, p.cmd.Stderr = output, output
-	dieWithParent(p.cmd)
+	detach(p.cmd)
 	started := make(chan error)
 	go func() {
 		// The kernel ends a child when the thread that started it ends: keep the thread.
@@ -54,13 +55,19 @@ func (c *Cluster) start(ctx context.Context, name string, args []string, ready f
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
-		err := ready(ctx)
+		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := ready(attempt)
+		cancel()
+		select {
+		case <-p.done: // then it was another process on its port that answered, if any did
+			return nil, fmt.Errorf("%s ended before it was ready: %s\n%s", name, p.cmd.ProcessState, p.tail())
+		default:
+		}
 		if err == nil {
 			return p, nil
 		}
 		select {
 		case <-p.done:
-			return nil, fmt.Errorf("%s ended before it was ready:\n%s", name, p.tail())
 		case <-ctx.Done():
 			return nil, errors.Join(fmt.Errorf("%s was not ready in time: %w\n%s", name, err, p.tail()), p.stop())
 		case <-time.After(50 * time.Millisecond):
@@ -93,16 +100,21 @@ func (p *process) stop() error {
 	return nil
 }
 
-// freePorts finds ports on loopback that nobody listens on.
+// freePorts finds ports on loopback that nobody listens on. They are below those that systems
+// give to outgoing connections (from 32768 on Linux, 49152 elsewhere): one of these, open while
+// the API server is stopped, would keep it from its port.
 func freePorts(n int) ([]string, error) {
-	ports := make([]string, n)
-	for i := range ports {
-		listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // ends at once
+	var ports []string
+	for range 100 * n {
+		port := strconv.Itoa(10000 + rand.IntN(20000))
+		listener, err := net.Listen("tcp", "127.0.0.1:"+port) //nolint:noctx // ends at once
 		if err != nil {
-			return nil, err
+			continue // taken
 		}
 		defer listener.Close() //nolint:errcheck // all at the end, so that the ports differ
-		ports[i] = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
+		if ports = append(ports, port); len(ports) == n {
+			return ports, nil
+		}
 	}
-	return ports, nil
+	return nil, errors.New("no free ports on 127.0.0.1")
 }

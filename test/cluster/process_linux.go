@@ -8,5 +8,8 @@ import (
 	"syscall"
 )
 
-// dieWithParent makes the kernel end the process if this one is killed.
-func dieWithParent(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+// detach keeps from a process the interrupts that a terminal sends to all that run in it, so that
+// Stop decides the order of ending. The kernel ends the process if this one is killed.
+func detach(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}

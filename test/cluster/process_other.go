@@ -7,5 +7,6 @@ package cluster
 
 import "os/exec"
 
-// dieWithParent does nothing where the kernel has no such service: Stop ends the process.
-func dieWithParent(*exec.Cmd) {}
+// detach does nothing where the kernel cannot end a process with its parent: Stop does, or an
+// interrupt from the terminal.
+func detach(*exec.Cmd) {}
