@@ -32,6 +32,7 @@ func TestRegistry_strip(t *testing.T) {
 	kept.ManagedFields = nil
 	strangers := identity.DeepCopy()
 	strangers.Spec.SignerName = "example.com/other"
+	strangers.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: "Approved", Status: "True"}}
 
 	tests := map[string]struct {
 		change func(*certificatesv1.CertificateSigningRequest)
@@ -59,7 +60,36 @@ func TestRegistry_strip(t *testing.T) {
 			if diff := cmp.Diff(any(test.want), got); diff != "" {
 				t.Errorf("kept (-want +got):\n%s", diff)
 			}
+			again, err := r.strip(got) // as client-go does with what an informer starts with
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(any(test.want), again); diff != "" {
+				t.Errorf("kept of what was kept (-want +got):\n%s", diff)
+			}
 		})
+	}
+}
+
+// TestRegistry_stripThenKnown: the Signer becomes known between the two passes of a transform. What
+// is left has no spec.request, so that it is read live and not written back.
+func TestRegistry_stripThenKnown(t *testing.T) {
+	r := newRegistry()
+	csr := &certificatesv1.CertificateSigningRequest{}
+	csr.Name, csr.Spec.SignerName, csr.Spec.Request = "web", signerName, []byte("request")
+	csr.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{conditionOf("Approved")}
+	kept, err := r.strip(csr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.set("serving", signerName, nil)
+	kept, err = r.strip(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, ok := kept.(*certificatesv1.CertificateSigningRequest)
+	if !ok || got.Spec.SignerName != signerName || len(got.Spec.Request) > 0 {
+		t.Errorf("kept %+v", kept)
 	}
 }
 
@@ -100,7 +130,7 @@ func TestOldest(t *testing.T) {
 		signer("y", signerName, time.Hour),
 		signer("b", "example.com/other", 2*time.Hour),
 	}
-	if got := oldest(signerName, all); got == nil || got.Name != "y" {
+	if got := oldest(all, func(s *v1alpha1.Signer) bool { return s.Spec.SignerName == signerName }); got == nil || got.Name != "y" {
 		t.Errorf("got %+v, want y: as old as z, and before it by name", got)
 	}
 }

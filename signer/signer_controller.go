@@ -26,8 +26,8 @@ import (
 
 const (
 	// resync is how often a Signer is gone over although nothing happened, so that ConfigMaps that
-	// somebody edited or deleted are restored.
-	resync = time.Minute
+	// somebody edited or deleted are restored within a minute.
+	resync = 50 * time.Second
 	// pendingRetry is how soon a Signer is looked at again whose Secret is not read yet; the
 	// Secret itself usually brings it back before.
 	pendingRetry = 5 * time.Second
@@ -86,7 +86,7 @@ func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 	if ready != nil {
 		r.pending(ctx, signer.Spec.SignerName)
 	}
-	r.noteTrust(ctx, signer, status, ready)
+	r.noteTrust(ctx, signer, list.Items, status, ready)
 	if err := r.write(ctx, signer, status); err != nil {
 		return reconcile.Result{}, err
 	}
@@ -100,7 +100,8 @@ func (n *notReady) Error() string { return n.message }
 
 // load returns what the Signer issues by. The error is a [*notReady], a [*ca.Fault] or [ca.ErrPending].
 func (r *signerReconciler) load(signer *v1alpha1.Signer, all []v1alpha1.Signer) (*readySigner, error) {
-	if first := oldest(signer.Spec.SignerName, all); first.Name != signer.Name {
+	first := oldest(all, func(s *v1alpha1.Signer) bool { return s.Spec.SignerName == signer.Spec.SignerName })
+	if first.Name != signer.Name {
 		return nil, &notReady{
 			v1alpha1.ReasonDuplicateSigner,
 			fmt.Sprintf("Signer %s has the signerName %s too and is older: this one issues nothing; delete one of them", first.Name, signer.Spec.SignerName),
@@ -123,13 +124,13 @@ func (r *signerReconciler) load(signer *v1alpha1.Signer, all []v1alpha1.Signer) 
 	return &readySigner{signer: signer, profile: profile, ca: authority}, nil
 }
 
-// oldest returns the Signer that issues for a signerName: the one created first, and of two
-// created in the same second the one whose name comes first.
-func oldest(signerName string, all []v1alpha1.Signer) *v1alpha1.Signer {
+// oldest returns, of the Signers that match, of which there is one at least, the one created
+// first, and of two created in the same second the one whose name comes first.
+func oldest(all []v1alpha1.Signer, matches func(*v1alpha1.Signer) bool) *v1alpha1.Signer {
 	var first *v1alpha1.Signer
 	for i := range all {
 		s := &all[i]
-		if s.Spec.SignerName != signerName {
+		if !matches(s) {
 			continue
 		}
 		if first == nil || s.CreationTimestamp.Before(&first.CreationTimestamp) ||
@@ -169,7 +170,7 @@ func (r *signerReconciler) noteReady(signer *v1alpha1.Signer, status *v1alpha1.S
 }
 
 // noteTrust publishes, if that is asked for and possible, and sets the status by what became of it.
-func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, ready *readySigner) {
+func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signer, all []v1alpha1.Signer, status *v1alpha1.SignerStatus, ready *readySigner) {
 	set := func(value metav1.ConditionStatus, reason, message string) {
 		condition(signer, status, v1alpha1.ConditionTrustPublished, value, reason, message)
 	}
@@ -180,6 +181,15 @@ func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signe
 		return
 	case ready == nil:
 		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, "there is nothing to publish until the Signer is Ready; what was published before is left as it is")
+		return
+	}
+	// Two that publish by the same name would undo each other's work for ever, as one field owner.
+	first := oldest(all, func(s *v1alpha1.Signer) bool {
+		return s.Spec.Trust.ConfigMap != nil && s.Spec.Trust.ConfigMap.Name == where.Name
+	})
+	if first.Name != signer.Name {
+		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, fmt.Sprintf(
+			"Signer %s publishes in ConfigMaps named %s too and is older: choose another name in spec.trust.configMap", first.Name, where.Name))
 		return
 	}
 	count, err := r.publish(ctx, *where, ready.ca.TrustPEM())
