@@ -139,8 +139,10 @@ func TestParseOfCryptoX509(t *testing.T) {
 		},
 		"several organizations, each in an RDN of its own": {
 			template: x509.CertificateRequest{Subject: pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{
-				{Type: []int{2, 5, 4, 10}, Value: "b"}, {Type: []int{2, 5, 4, 11}, Value: "d"},
-				{Type: []int{2, 5, 4, 10}, Value: "a"}, {Type: []int{2, 5, 4, 11}, Value: "c"},
+				{Type: []int{2, 5, 4, 10}, Value: "b"},
+				{Type: []int{2, 5, 4, 11}, Value: "d"},
+				{Type: []int{2, 5, 4, 10}, Value: "a"},
+				{Type: []int{2, 5, 4, 11}, Value: "c"},
 			}}},
 			want: Request{Subject: Subject{Organizations: []string{"b", "a"}, OrganizationalUnits: []string{"d", "c"}}},
 		},

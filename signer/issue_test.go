@@ -521,8 +521,7 @@ func TestPrepare_caFaults(t *testing.T) {
 	t.Run("a request that cannot be issued is refused all the same", func(t *testing.T) {
 		authority := newCA(t, keys.ec, nil)
 		_, err := Prepare(now.AddDate(20, 0, 0), newCSR(t, keys.ec, nil, usages("any")), newProfile(t, nil), authority)
-		var refusal *Refusal
-		if !errors.As(err, &refusal) {
+		if _, ok := errors.AsType[*Refusal](err); !ok {
 			t.Errorf("got %v, want a *Refusal", err)
 		}
 	})

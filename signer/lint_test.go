@@ -29,15 +29,23 @@ func TestLint(t *testing.T) {
 		"CA":                        {func(c *x509.Certificate) { c.IsCA = true }, "basic constraints do not say that this is no CA"},
 		"no basic constraints":      {func(c *x509.Certificate) { c.BasicConstraintsValid = false }, "basic constraints do not say that this is no CA"},
 		"no subject key identifier": {func(c *x509.Certificate) { c.SubjectKeyId = nil }, "subject key identifier is missing"},
-		"notBefore too early": {func(c *x509.Certificate) { c.NotBefore = c.NotBefore.Add(-2 * time.Second) },
-			"notBefore 2026-03-01 11:54:58 +0000 UTC is before 2026-03-01 11:55:00.5 +0000 UTC"},
-		"notAfter too late": {func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(time.Second) },
-			"notAfter 2026-03-01 13:00:01 +0000 UTC is after 2026-03-01 13:00:00.5 +0000 UTC"},
+		"notBefore too early": {
+			func(c *x509.Certificate) { c.NotBefore = c.NotBefore.Add(-2 * time.Second) },
+			"notBefore 2026-03-01 11:54:58 +0000 UTC is before 2026-03-01 11:55:00.5 +0000 UTC",
+		},
+		"notAfter too late": {
+			func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(time.Second) },
+			"notAfter 2026-03-01 13:00:01 +0000 UTC is after 2026-03-01 13:00:00.5 +0000 UTC",
+		},
 		"common name": {func(c *x509.Certificate) { c.Subject.CommonName = "admin" }, "common name differs from that of the request"},
-		"organization": {func(c *x509.Certificate) { c.Subject.Organization = []string{"system:masters"} },
-			"organizations differ from those of the request; subject has 2 attributes, not the 1 of the request"},
-		"organizational unit": {func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"u"} },
-			"organizational units differ from those of the request; subject has 2 attributes, not the 1 of the request"},
+		"organization": {
+			func(c *x509.Certificate) { c.Subject.Organization = []string{"system:masters"} },
+			"organizations differ from those of the request; subject has 2 attributes, not the 1 of the request",
+		},
+		"organizational unit": {
+			func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"u"} },
+			"organizational units differ from those of the request; subject has 2 attributes, not the 1 of the request",
+		},
 		"subject attribute":                  {func(c *x509.Certificate) { c.Subject.Country = []string{"CH"} }, "subject has 2 attributes, not the 1 of the request"},
 		"DNS name more":                      {func(c *x509.Certificate) { c.DNSNames = []string{"web.example", "admin.example"} }, "DNS names differ from those of the request"},
 		"IP address more":                    {func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, "IP addresses differ from those of the request"},
@@ -49,16 +57,20 @@ func TestLint(t *testing.T) {
 		"extended key usage missing":         {func(c *x509.Certificate) { c.ExtKeyUsage = nil }, "extended key usage is missing, repeated or unknown"},
 		"extended key usage of another kind": {func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageAny) }, "extended key usage is missing, repeated or unknown"},
 		"extended key usage unknown":         {func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{1, 2, 3}} }, "extended key usage is missing, repeated or unknown"},
-		"extended key usage not asked for": {func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) },
-			`usage "client auth" was not asked for, or is not allowed`},
+		"extended key usage not asked for": {
+			func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) },
+			`usage "client auth" was not asked for, or is not allowed`,
+		},
 		"extension more": {func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: []byte{5, 0}}}
 		}, "extension 1.2.3 is unknown, repeated, or wrongly critical"},
 		"key usage not critical": {func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Value: []byte{3, 2, 7, 0x80}}}
 		}, "extension 2.5.29.15 is unknown, repeated, or wrongly critical"},
-		"names that cannot be encoded": {func(c *x509.Certificate) { c.DNSNames = []string{"wéb"} },
-			`a certificate cannot be made of the request: x509: "wéb" cannot be encoded as an IA5String`},
+		"names that cannot be encoded": {
+			func(c *x509.Certificate) { c.DNSNames = []string{"wéb"} },
+			`a certificate cannot be made of the request: x509: "wéb" cannot be encoded as an IA5String`,
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -76,7 +76,6 @@ func inputSchema(t *testing.T) []byte {
 func nullable(schema map[string]any, typ reflect.Type) {
 	properties, _ := schema["properties"].(map[string]any)
 	for field := range typ.Fields() {
-		field := field
 		property, _ := properties[field.Tag.Get("json")].(map[string]any)
 		if property == nil {
 			continue

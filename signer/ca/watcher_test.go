@@ -6,221 +6,107 @@ package ca
 import (
 	"context"
 	"crypto/elliptic"
-	"encoding/json"
 	"errors"
-	"net/http"
-	"net/http/httptest"
-	"sync"
 	"testing"
-	"time"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
 )
 
-// apiServer serves the Secrets of one namespace as far as a watcher needs it: lists, and watches
-// that end when something changes. It notes what it was asked for.
-type apiServer struct {
-	mu      sync.Mutex
-	refuse  *metav1.Status // what every request gets, if set
-	secret  *corev1.Secret // the one Secret there is, or nil
-	changed chan struct{}  // closed on change
-	asked   map[string]bool
-}
-
-func (a *apiServer) set(refuse *metav1.Status, secret *corev1.Secret) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.refuse, a.secret = refuse, secret
-	close(a.changed)
-	a.changed = make(chan struct{})
-}
-
-func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	a.mu.Lock()
-	refuse, secret, changed := a.refuse, a.secret, a.changed
-	a.asked[r.URL.Path+"?fieldSelector="+query.Get("fieldSelector")] = true
-	a.mu.Unlock()
-
-	w.Header().Set("Content-Type", "application/json")
-	switch {
-	case refuse == nil && query.Get("sendInitialEvents") == "true":
-		refuse = &apierrors.NewInvalid(schema.GroupKind{Kind: "ListOptions"}, "", nil).ErrStatus // an API server without streamed lists
-		fallthrough
-	case refuse != nil:
-		w.WriteHeader(int(refuse.Code))
-		_ = json.NewEncoder(w).Encode(refuse)
-	case query.Get("watch") != "":
-		w.(http.Flusher).Flush()
-		select {
-		case <-changed: // the stream ends, and the client lists again
-		case <-r.Context().Done():
-		}
-	default:
-		list := corev1.SecretList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "SecretList"}, ListMeta: metav1.ListMeta{ResourceVersion: "1"}}
-		if secret != nil {
-			list.Items = append(list.Items, *secret)
-		}
-		_ = json.NewEncoder(w).Encode(list)
+// TestWatcher_Load goes through what a reflector reports of one Secret, in this order.
+func TestWatcher_Load(t *testing.T) {
+	key := ecKey(t, elliptic.P256())
+	good := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "serving-ca"},
+		Data:       map[string][]byte{"tls.crt": certPEM(issue(t, "Root", key, nil, nil)), "tls.key": keyPEM(t, key)},
 	}
-}
+	bad := good.DeepCopy()
+	delete(bad.Data, "tls.key")
+	relabelled := good.DeepCopy()
+	relabelled.Labels = map[string]string{"a": "b"}
+	other := good.DeepCopy()
+	other.Name = "other"
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "serving-ca", errors.New("no list"))
+	const mayNotBeRead = "Secret system/serving-ca may not be read: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch"
 
-// TestWatcher follows one Secret through everything that happens to Secrets.
-func TestWatcher(t *testing.T) {
-	server := &apiServer{changed: make(chan struct{}), asked: map[string]bool{}}
-	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "", errors.New("no")).ErrStatus
-	server.refuse = &forbidden
-	listener := httptest.NewServer(server)
-	t.Cleanup(listener.Close)
-	t.Cleanup(listener.CloseClientConnections)
-
-	one := issue(t, "One", ecKey(t, elliptic.P256()), nil, nil)
-	two := issue(t, "Two", ecKey(t, elliptic.P256()), nil, nil)
-	secret := func(certificate, key *pair) *corev1.Secret {
-		return &corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "system", Name: "serving-ca", ResourceVersion: "1"},
-			Data:       map[string][]byte{"tls.crt": certPEM(certificate), "tls.key": keyPEM(t, key.key)},
-		}
-	}
-
-	changed := make(chan string, 100)
-	ctx, stop := context.WithCancel(t.Context())
-	w := NewWatcher(newClient(t, listener.URL), "system", func(_ context.Context, name string) { changed <- name })
-	w.Keep(map[string]bool{"serving-ca": true})
-	if _, err := w.Load("serving-ca", now); !errors.Is(err, ErrPending) {
-		t.Errorf("before it was read: %v", err)
-	}
-	stopped := make(chan error)
-	go func() { stopped <- w.Start(ctx) }()
+	changes := 0
+	w := NewWatcher(nil, "system", nil)
+	w.Keep(map[string]bool{"serving-ca": true}) // Start was not called: nothing is asked of the nil client
+	s := w.secrets["serving-ca"]
+	s.changed = func() { changes++ }
 
 	steps := []struct {
-		what    string
-		do      func()
-		subject string // of the CA
-		fault   *Fault
+		name    string
+		do      func() error
+		err     error  // that of do
+		message string // of Load; "" if it loads
+		changes bool
 	}{
-		{"forbidden", func() {}, "", &Fault{
-			v1alpha1.ReasonSecretNotFound,
-			"Secret system/serving-ca may not be read: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch",
-		}},
-		{"allowed, but missing", func() { server.set(nil, nil) }, "", &Fault{
-			v1alpha1.ReasonSecretNotFound,
-			"Secret system/serving-ca does not exist: make it with 'kubectl create secret tls serving-ca --namespace=system --cert=ca.crt --key=ca.key'",
-		}},
-		{"there", func() { server.set(nil, secret(one, one)) }, "CN=One", nil},
-		{"half replaced", func() { server.set(nil, secret(two, one)) }, "", &Fault{
-			v1alpha1.ReasonCAKeyMismatch,
-			`the private key in tls.key is not that of the first certificate in tls.crt, "CN=Two": put the pair that belongs together, the CA certificate before its issuers`,
-		}},
-		{"replaced", func() { server.set(nil, secret(two, two)) }, "CN=Two", nil},
-		{"the right is withdrawn", func() { server.set(&forbidden, secret(two, two)) }, "", &Fault{
-			v1alpha1.ReasonSecretNotFound,
-			"Secret system/serving-ca may not be read: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch",
-		}},
-		{"and given back", func() { server.set(nil, secret(two, two)) }, "CN=Two", nil},
-		{"deleted", func() { server.set(nil, nil) }, "", &Fault{
-			v1alpha1.ReasonSecretNotFound,
-			"Secret system/serving-ca does not exist: make it with 'kubectl create secret tls serving-ca --namespace=system --cert=ca.crt --key=ca.key'",
-		}},
+		{"refused", func() error { s.failed(forbidden); return nil }, nil, mayNotBeRead, true},
+		{"refused again", func() error { s.failed(forbidden); return nil }, nil, mayNotBeRead, false},
+		{"missing", func() error { return s.Replace(nil, "1") }, nil, "Secret system/serving-ca does not exist: make it with 'kubectl create secret tls serving-ca --namespace=system --cert=ca.crt --key=ca.key'", true},
+		{"incomplete", func() error { return s.Add(bad) }, nil, "the Secret has no tls.key, or it is empty: make it with 'kubectl create secret tls'", true},
+		{"good", func() error { return s.Update(good) }, nil, "", true},
+		{"relabelled", func() error { return s.Update(relabelled) }, nil, "", false},
+		{"another Secret", func() error { return s.Add(other) }, errors.New("watching Secret serving-ca: unexpected object *v1.Secret"), "", false},
+		{"API server is away: what was read counts", func() error { s.failed(errors.New("connection refused")); return nil }, nil, "", true},
+		{"right to read is withdrawn", func() error { s.failed(forbidden); return nil }, nil, mayNotBeRead, true},
+		{"right is given back", func() error { return s.Replace([]any{good}, "2") }, nil, "", true},
+		{"deleted", func() error { return s.Delete(good) }, nil, "Secret system/serving-ca does not exist: make it with 'kubectl create secret tls serving-ca --namespace=system --cert=ca.crt --key=ca.key'", true},
+	}
+	if _, err := w.Load("serving-ca", now); !errors.Is(err, ErrPending) {
+		t.Fatalf("before the first answer: got %v, want ErrPending", err)
 	}
 	for _, step := range steps {
-		step.do()
-		deadline := time.After(10 * time.Second)
-		for done := false; !done; {
-			select {
-			case name := <-changed:
-				if name != "serving-ca" {
-					t.Fatalf("%s: change of %q", step.what, name)
-				}
-				authority, err := w.Load(name, now)
-				var fault *Fault
-				errors.As(err, &fault)
-				subject := ""
-				if authority != nil {
-					subject = authority.Status().Subject
-				}
-				done = subject == step.subject && cmp.Equal(step.fault, fault)
-			case <-deadline:
-				_, err := w.Load("serving-ca", now)
-				t.Fatalf("%s: not told in 10 s; last: %v", step.what, err)
-			}
+		before := changes
+		if err := step.do(); (err == nil) != (step.err == nil) || err != nil && err.Error() != step.err.Error() {
+			t.Errorf("%s: got error %v, want %v", step.name, err, step.err)
+		}
+		if got := changes > before; got != step.changes {
+			t.Errorf("%s: reported a change: %v, want %v", step.name, got, step.changes)
+		}
+		_, err := w.Load("serving-ca", now)
+		if got := message(err); got != step.message {
+			t.Errorf("%s: got %q, want %q", step.name, got, step.message)
+		}
+		var fault *Fault
+		if err != nil && (!errors.As(err, &fault) || fault.Reason != v1alpha1.ReasonSecretNotFound && fault.Reason != v1alpha1.ReasonInvalidCA) {
+			t.Errorf("%s: got %#v, want a *Fault", step.name, err)
 		}
 	}
-
-	w.Keep(nil)
-	if _, err := w.Load("serving-ca", now); !errors.Is(err, ErrPending) {
-		t.Errorf("a Secret that is not kept any more: %v", err)
-	}
-	stop()
-	if err := <-stopped; err != nil {
-		t.Errorf("stopping: %v", err)
-	}
-	want := map[string]bool{"/api/v1/namespaces/system/secrets?fieldSelector=metadata.name=serving-ca": true}
-	if diff := cmp.Diff(want, server.asked); diff != "" {
-		t.Errorf("asked for (-want +got):\n%s", diff)
-	}
 }
 
-// TestWatcher_keepsThroughFaults: a CA that was read goes on signing while the API server is away.
-func TestWatcher_keepsThroughFaults(t *testing.T) {
-	one := issue(t, "One", ecKey(t, elliptic.P256()), nil, nil)
+func TestWatcher_unreachable(t *testing.T) {
 	w := NewWatcher(nil, "system", func(context.Context, string) {})
 	w.Keep(map[string]bool{"serving-ca": true})
-	s := w.secrets["serving-ca"]
-	changes := 0
-	s.changed = func() { changes++ }
-	object := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "serving-ca"}}
-	object.Data = map[string][]byte{"tls.crt": certPEM(one), "tls.key": keyPEM(t, one.key)}
-
-	s.failed(errors.New("connection refused"))
+	w.secrets["serving-ca"].changed = func() {}
+	w.secrets["serving-ca"].failed(errors.New("connection refused"))
 	_, err := w.Load("serving-ca", now)
-	want := &Fault{v1alpha1.ReasonSecretNotFound, "Secret system/serving-ca cannot be read: connection refused"}
-	if diff := cmp.Diff(error(want), err); diff != "" {
-		t.Errorf("before it was read (-want +got):\n%s", diff)
-	}
-	if err := s.Replace([]any{object}, ""); err != nil {
-		t.Fatal(err)
-	}
-	changes = 0
-	if err := s.Update(object); err != nil {
-		t.Fatal(err)
-	}
-	if changes > 0 {
-		t.Error("an update that changes neither file counts as a change")
-	}
-	s.failed(errors.New("connection refused"))
-	if _, err := w.Load("serving-ca", now); err != nil {
-		t.Errorf("after the API server went away: %v", err)
-	}
-	other := object.DeepCopy()
-	other.Name = "another"
-	if s.Add(other) == nil {
-		t.Error("took another Secret for the one that is kept")
+	if want := "Secret system/serving-ca cannot be read: connection refused"; message(err) != want {
+		t.Errorf("got %v, want %q", err, want)
 	}
 }
 
-func newClient(t *testing.T, host string) client.WithWatch {
-	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := clientgoscheme.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
+func TestWatcher_Keep(t *testing.T) {
+	w := NewWatcher(nil, "system", nil)
+	w.Keep(map[string]bool{"a": true, "b": true})
+	kept := w.secrets["b"]
+	w.Keep(map[string]bool{"b": true})
+	if w.secrets["a"] != nil || w.secrets["b"] != kept {
+		t.Errorf("kept %v, want b as it was, and no more", w.secrets)
 	}
-	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{corev1.SchemeGroupVersion})
-	mapper.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
-	c, err := client.NewWithWatch(&rest.Config{Host: host, QPS: -1}, client.Options{Scheme: scheme, Mapper: mapper})
-	if err != nil {
-		t.Fatal(err)
+	if _, err := w.Load("a", now); !errors.Is(err, ErrPending) {
+		t.Errorf("a Secret that is not kept: got %v, want ErrPending", err)
 	}
-	return c
+}
+
+func message(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }

@@ -17,7 +17,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -234,7 +233,7 @@ func (c *Cluster) ConfigFor(username string, groups ...string) (*rest.Config, er
 // TokenConfig is the configuration of the bearer of a token.
 func (c *Cluster) TokenConfig(token string) *rest.Config {
 	return &rest.Config{
-		Host: "https://" + c.address, BearerToken: token, QPS: -1, Timeout: time.Minute,
+		Host: "https://" + c.address, BearerToken: token, QPS: -1,
 		TLSClientConfig: rest.TLSClientConfig{CAData: c.authority.pem},
 	}
 }

@@ -299,7 +299,7 @@ func apply(t *testing.T, manifest string) {
 
 func remove(t *testing.T, what string) {
 	t.Helper()
-	if _, err := world.Kubectl(context.Background(), nil, "delete", what); err != nil { //nolint:usetesting // in a cleanup
+	if _, err := world.Kubectl(context.Background(), nil, "delete", what); err != nil {
 		t.Error(err)
 	}
 }

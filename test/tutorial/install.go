@@ -164,7 +164,7 @@ func (i *Installation) Start(ctx context.Context, name string, flags ...string) 
 		"--metrics-bind-address=0", "--health-probe-bind-address=" + address,
 	}, flags...)
 	// Not CommandContext: a process lives until Stop, however short the caller's context.
-	p.cmd = exec.Command(filepath.Join(i.dir, name), args...) 
+	p.cmd = exec.Command(filepath.Join(i.dir, name), args...)
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
