@@ -1,0 +1,97 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package facts
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	certificatesv1 "k8s.io/api/certificates/v1"
+)
+
+func TestRequester(t *testing.T) {
+	bound := map[string]certificatesv1.ExtraValue{podNameExtra: {"p"}, podUIDExtra: {"u"}}
+	account := &ServiceAccountRef{Namespace: "ns", Name: "sa"}
+	for name, tc := range map[string]struct {
+		username string
+		extra    map[string]certificatesv1.ExtraValue
+		account  *ServiceAccountRef
+		pod      *ObjectRef
+	}{
+		"a token bound to a Pod":              {"system:serviceaccount:ns:sa", bound, account, &ObjectRef{Name: "p", UID: "u"}},
+		"a token bound to nothing":            {"system:serviceaccount:ns:sa", nil, account, nil},
+		"a human with the extras of a Pod":    {"jane", bound, nil, nil},
+		"two Pods at once":                    {"system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{podNameExtra: {"p", "q"}, podUIDExtra: {"u"}}, account, nil},
+		"two UIDs at once":                    {"system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{podNameExtra: {"p"}, podUIDExtra: {"u", "v"}}, account, nil},
+		"a Pod without a UID":                 {"system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{podNameExtra: {"p"}}, account, nil},
+		"a username with a colon too many":    {"system:serviceaccount:ns:sa:x", bound, nil, nil},
+		"a username without a ServiceAccount": {"system:serviceaccount:ns:", bound, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := requesterOf(&certificatesv1.CertificateSigningRequestSpec{Username: tc.username, Extra: tc.extra})
+			if diff := cmp.Diff(Requester{Username: tc.username, Groups: []string{}, ServiceAccount: tc.account, Pod: tc.pod}, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestUndash(t *testing.T) {
+	for label, want := range map[string]string{
+		"10-0-34-2": "10.0.34.2", "fd00--1": "fd00::1", "2001-db8-0-0-0-0-0-1": "2001:db8::1",
+		"my-pod": "", "10-0-34": "", "10-0-34-256": "", "": "",
+	} {
+		if got, ok := undash(label); got != want || ok != (want != "") {
+			t.Errorf("undash(%q) = %q, %v", label, got, ok)
+		}
+	}
+}
+
+func TestStripRequest(t *testing.T) {
+	request := []byte("-----BEGIN CERTIFICATE REQUEST-----\nMA==\n-----END CERTIFICATE REQUEST-----\n")
+	object := func() *certificatesv1.CertificateSigningRequest {
+		csr := &certificatesv1.CertificateSigningRequest{}
+		csr.Annotations = map[string]string{keySHA256Annotation: "forged", "x": "y"}
+		csr.Spec = certificatesv1.CertificateSigningRequestSpec{
+			Request: request, SignerName: "example.com/serving", Username: "u", Groups: []string{"g"},
+			Extra: map[string]certificatesv1.ExtraValue{podUIDExtra: {"u"}, "scopes": {"s"}},
+		}
+		return csr
+	}
+	ours := func(string) bool { return true }
+	t.Run("one that we may have to decide keeps its bytes", func(t *testing.T) {
+		csr := object()
+		stripRequest(csr, ours)
+		if IsStripped(csr) || len(csr.Spec.Extra) != 2 {
+			t.Errorf("got %+v", csr.Spec)
+		}
+	})
+	t.Run("a digest cannot be forged by an annotation", func(t *testing.T) {
+		csr := object()
+		stripRequest(csr, ours)
+		if diff := cmp.Diff(map[string]string{keySHA256Annotation: ""}, csr.Annotations); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("another keeps who made it, and nothing of size, however often it is stripped", func(t *testing.T) {
+		csr := object()
+		for range 2 {
+			stripRequest(csr, func(string) bool { return false })
+		}
+		want := certificatesv1.CertificateSigningRequestSpec{
+			SignerName: "example.com/serving", Username: "u", Extra: map[string]certificatesv1.ExtraValue{podUIDExtra: {"u"}},
+		}
+		if diff := cmp.Diff(want, csr.Spec); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("one that is decided is stripped too", func(t *testing.T) {
+		csr := object()
+		csr.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: certificatesv1.CertificateDenied, Message: "long"}}
+		stripRequest(csr, ours)
+		if !IsStripped(csr) || !IsDecided(csr) || csr.Status.Conditions[0].Message != "" {
+			t.Errorf("got %+v", csr)
+		}
+	})
+}
