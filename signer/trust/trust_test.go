@@ -31,7 +31,8 @@ func TestSelects(t *testing.T) {
 		"label differs":          {where(team), map[string]string{"team": "b"}, false},
 		"invalid selector": {
 			where(metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "team", Operator: "Like"}}}),
-			map[string]string{"team": "a"}, false,
+			map[string]string{"team": "a"},
+			false,
 		},
 	}
 	for name, test := range tests {
