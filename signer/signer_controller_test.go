@@ -1,0 +1,310 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package signer
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/prometheus/client_golang/prometheus"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/signer/ca"
+)
+
+// secretsOf is what is loaded from each Secret.
+type secretsOf map[string]loaded
+
+type loaded struct {
+	ca  *ca.CA
+	err error
+}
+
+func (secretsOf) Keep(map[string]bool) {}
+
+func (s secretsOf) Load(name string, _ time.Time) (*ca.CA, error) { return s[name].ca, s[name].err }
+
+// newAPIServer holds the objects, and counts the statuses that are written.
+func newAPIServer(t *testing.T, objects ...client.Object) (c client.WithWatch, writes *int) {
+	t.Helper()
+	scheme, err := NewScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	writes = new(int)
+	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+		WithStatusSubresource(&certificatesv1.CertificateSigningRequest{}, &v1alpha1.Signer{}).
+		WithInterceptorFuncs(interceptor.Funcs{
+			SubResourceUpdate: func(ctx context.Context, c client.Client, subresource string, o client.Object, options ...client.SubResourceUpdateOption) error {
+				*writes++
+				return c.SubResource(subresource).Update(ctx, o, options...)
+			},
+		}).Build(), writes
+}
+
+// emitted returns the Events so far.
+func emitted(recorder *events.FakeRecorder) []string {
+	var all []string
+	for len(recorder.Events) > 0 {
+		all = append(all, <-recorder.Events)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func TestSignerReconciler(t *testing.T) {
+	keys := testKeys()
+	authority := newCA(t, keys.ec, nil)
+	soon := newCA(t, keys.ec, func(c *x509.Certificate) { c.NotAfter = now.Add(10*time.Minute + 20*time.Second) })
+	clients := newCA(t, keys.ec, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })
+	older := &v1alpha1.Signer{
+		ObjectMeta: metav1.ObjectMeta{Name: "older", CreationTimestamp: metav1.NewTime(now.Add(-time.Hour))},
+		Spec: v1alpha1.SignerSpec{
+			SignerName: signerName,
+			Trust:      v1alpha1.Trust{ConfigMap: &v1alpha1.TrustConfigMap{Name: "example-ca"}},
+		},
+	}
+	published := func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = &v1alpha1.TrustConfigMap{Name: "example-ca"} }
+	const wholly = "CN=Test CA, until 2036-03-01T12:00:00Z"
+
+	type conditions map[string]string // type -> "status reason: message"
+	tests := map[string]struct {
+		change  func(*v1alpha1.Signer)
+		others  []client.Object
+		secret  loaded
+		publish error // of publishing
+
+		want   conditions
+		ready  bool // requests are let through
+		result reconcile.Result
+		events []string
+	}{
+		"ready": {
+			secret: loaded{ca: authority},
+			want:   conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "True NotRequested: spec.trust asks for no ConfigMap"},
+			ready:  true, result: reconcile.Result{RequeueAfter: resync},
+		},
+		"looked at again when the CA becomes unfit": {
+			secret: loaded{ca: soon},
+			want:   conditions{"Ready": "True CALoaded: CN=Test CA, until 2026-03-01T12:10:20Z", "TrustPublished": "True NotRequested: spec.trust asks for no ConfigMap"},
+			ready:  true, result: reconcile.Result{RequeueAfter: 20*time.Second + 500*time.Millisecond},
+		},
+		"published": {
+			change: published, secret: loaded{ca: authority},
+			want:  conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "True Published: ConfigMap example-ca in 2 namespaces"},
+			ready: true, result: reconcile.Result{RequeueAfter: resync},
+		},
+		"not published everywhere: issues all the same": {
+			change: published, secret: loaded{ca: authority}, publish: errors.New("one/example-ca: no"),
+			want:  conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "False PublishFailed: one/example-ca: no"},
+			ready: true, result: reconcile.Result{RequeueAfter: resync},
+			events: []string{"Warning PublishFailed one/example-ca: no"},
+		},
+		"no usable CA": {
+			change: published, secret: loaded{err: &ca.Fault{Reason: v1alpha1.ReasonSecretNotFound, Message: "Secret system/serving-ca does not exist"}},
+			want: conditions{
+				"Ready":          "False SecretNotFound: Secret system/serving-ca does not exist",
+				"TrustPublished": "False PublishFailed: there is nothing to publish until the Signer is Ready; what was published before is left as it is",
+			},
+			result: reconcile.Result{RequeueAfter: resync},
+			events: []string{"Warning SecretNotFound Secret system/serving-ca does not exist"},
+		},
+		"the Secret is not read yet: no verdict": {
+			secret: loaded{err: ca.ErrPending}, want: conditions{}, result: reconcile.Result{RequeueAfter: pendingRetry},
+		},
+		"the CA is for clients only": {
+			secret: loaded{ca: clients},
+			want: conditions{
+				"Ready":          `False InvalidCA: the CA certificate, or one of its issuers, limits its extended key usages and leaves out "server auth": use a CA that has it or has no such limit, or take it out of spec.certificate.usages`,
+				"TrustPublished": "True NotRequested: spec.trust asks for no ConfigMap",
+			},
+			result: reconcile.Result{RequeueAfter: resync},
+			events: []string{`Warning InvalidCA the CA certificate, or one of its issuers, limits its extended key usages and leaves out "server auth": use a CA that has it or has no such limit, or take it out of spec.certificate.usages`},
+		},
+		"a profile that the CRD would not let in": {
+			change: func(s *v1alpha1.Signer) { s.Spec.Certificate.MaxDuration = &metav1.Duration{Duration: time.Minute} },
+			secret: loaded{ca: authority},
+			want: conditions{
+				"Ready":          "False InvalidProfile: maxDuration is 1m0s: it must be at least 10m0s",
+				"TrustPublished": "True NotRequested: spec.trust asks for no ConfigMap",
+			},
+			result: reconcile.Result{RequeueAfter: resync},
+			events: []string{"Warning InvalidProfile maxDuration is 1m0s: it must be at least 10m0s"},
+		},
+		"an older Signer has the signerName": {
+			others: []client.Object{older}, secret: loaded{ca: authority},
+			want: conditions{
+				"Ready":          "False DuplicateSigner: Signer older has the signerName example.com/serving too and is older: this one issues nothing; delete one of them",
+				"TrustPublished": "True NotRequested: spec.trust asks for no ConfigMap",
+			},
+			result: reconcile.Result{RequeueAfter: resync},
+			events: []string{"Warning DuplicateSigner Signer older has the signerName example.com/serving too and is older: this one issues nothing; delete one of them"},
+		},
+		"an older Signer publishes by the name": {
+			change: func(s *v1alpha1.Signer) { published(s); s.Spec.SignerName = "example.com/another" },
+			others: []client.Object{older}, secret: loaded{ca: authority},
+			want: conditions{
+				"Ready":          "True CALoaded: " + wholly,
+				"TrustPublished": "False PublishFailed: Signer older publishes in ConfigMaps named example-ca too and is older: choose another name in spec.trust.configMap",
+			},
+			ready: true, result: reconcile.Result{RequeueAfter: resync},
+			events: []string{"Warning PublishFailed Signer older publishes in ConfigMaps named example-ca too and is older: choose another name in spec.trust.configMap"},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			signer := &v1alpha1.Signer{
+				ObjectMeta: metav1.ObjectMeta{Name: "serving", Generation: 3, CreationTimestamp: metav1.NewTime(now)},
+				Spec:       v1alpha1.SignerSpec{SignerName: signerName, CA: v1alpha1.SignerCA{SecretRef: v1alpha1.LocalObjectReference{Name: "serving-ca"}}},
+			}
+			if test.change != nil {
+				test.change(signer)
+			}
+			server, writes := newAPIServer(t, append(test.others, signer)...)
+			metrics, err := newMetrics(prometheus.NewRegistry())
+			if err != nil {
+				t.Fatal(err)
+			}
+			recorder := events.NewFakeRecorder(10)
+			var let []string
+			r := &signerReconciler{
+				cached: server, status: server.Status(), signers: newRegistry(),
+				secrets: secretsOf{"serving-ca": test.secret},
+				publish: func(context.Context, v1alpha1.TrustConfigMap, []byte) (int, error) { return 2, test.publish },
+				pending: func(_ context.Context, signerName string) { let = append(let, signerName) },
+				events:  recorder, metrics: metrics, now: func() time.Time { return now },
+			}
+			result, err := r.Reconcile(t.Context(), requestFor("serving"))
+			if err != nil || result != test.result {
+				t.Errorf("got %+v, %v; want %+v", result, err, test.result)
+			}
+			var after v1alpha1.Signer
+			if err := server.Get(t.Context(), client.ObjectKey{Name: "serving"}, &after); err != nil {
+				t.Fatal(err)
+			}
+			got := conditions{}
+			for _, c := range after.Status.Conditions {
+				got[c.Type] = string(c.Status) + " " + c.Reason + ": " + c.Message
+				if c.ObservedGeneration != 3 || after.Status.ObservedGeneration != 3 {
+					t.Errorf("observedGeneration: %+v", after.Status)
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("conditions (-want +got):\n%s", diff)
+			}
+			if (after.Status.CA != nil) != test.ready {
+				t.Errorf("status.ca: %+v", after.Status.CA)
+			}
+			if ready := r.signers.get(signer.Spec.SignerName); (ready != nil) != test.ready || (len(let) > 0) != test.ready {
+				t.Errorf("ready: %v, requests let through of %v", ready != nil, let)
+			}
+			if diff := cmp.Diff(test.events, emitted(recorder), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+
+			// Nothing changed: nothing is written or told again.
+			*writes = 0
+			if _, err := r.Reconcile(t.Context(), requestFor("serving")); err != nil {
+				t.Fatal(err)
+			}
+			if again := emitted(recorder); *writes > 0 || len(again) > 0 {
+				t.Errorf("the second time: %d writes, events %q", *writes, again)
+			}
+		})
+	}
+}
+
+func TestSignerReconciler_deleted(t *testing.T) {
+	server, _ := newAPIServer(t)
+	metrics, err := newMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &signerReconciler{cached: server, signers: newRegistry(), secrets: secretsOf{}, metrics: metrics, now: time.Now}
+	r.signers.set("serving", signerName, &readySigner{signer: &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving"}}})
+	if result, err := r.Reconcile(t.Context(), requestFor("serving")); err != nil || result != (reconcile.Result{}) {
+		t.Errorf("got %+v, %v", result, err)
+	}
+	if r.signers.get(signerName) != nil {
+		t.Error("issues for a Signer that was deleted")
+	}
+}
+
+// TestRequestReconciler_read: what the cache did not keep is read live, and judged as it is then.
+func TestRequestReconciler_read(t *testing.T) {
+	keys := testKeys()
+	denied := func(c *certificatesv1.CertificateSigningRequest) {
+		c.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{conditionOf(certificatesv1.CertificateDenied)}
+	}
+	tests := map[string]struct {
+		cached bool // whole
+		ready  bool // the Signer
+		live   func(*certificatesv1.CertificateSigningRequest)
+		gone   bool
+		reads  int
+		issued bool
+	}{
+		"kept whole":                   {cached: true, ready: true, issued: true},
+		"stripped":                     {ready: true, reads: 1, issued: true},
+		"stripped, and denied since":   {ready: true, live: denied, reads: 1},
+		"stripped, and deleted since":  {ready: true, gone: true, reads: 1},
+		"no Signer issues: not read":   {},
+		"no Signer issues: not issued": {cached: true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			csr := newCSR(t, keys.ec, nil, test.live)
+			var objects []client.Object
+			if !test.gone {
+				objects = append(objects, csr)
+			}
+			server, writes := newAPIServer(t, objects...)
+			cached := server
+			if !test.cached {
+				stub, err := newRegistry().strip(newCSR(t, keys.ec, nil, nil))
+				if err != nil {
+					t.Fatal(err)
+				}
+				cached, _ = newAPIServer(t, stub.(client.Object))
+			}
+			reads := 0
+			signers := newRegistry()
+			if test.ready {
+				signers.set("serving", signerName, &readySigner{signer: &v1alpha1.Signer{}, profile: newProfile(t, nil), ca: newCA(t, keys.ec, nil)})
+			}
+			metrics, err := newMetrics(prometheus.NewRegistry())
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := &requestReconciler{
+				cached: cached, status: server.Status(), signers: signers, metrics: metrics, now: func() time.Time { return now },
+				live: interceptor.NewClient(server, interceptor.Funcs{
+					Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+						reads++
+						return c.Get(ctx, key, o, options...)
+					},
+				}),
+			}
+			if result, err := r.Reconcile(t.Context(), requestFor("web")); err != nil || result != (reconcile.Result{}) {
+				t.Errorf("got %+v, %v", result, err)
+			}
+			if reads != test.reads || (*writes > 0) != test.issued {
+				t.Errorf("%d live reads, %d writes; want %d, issued %v", reads, *writes, test.reads, test.issued)
+			}
+		})
+	}
+}
