@@ -5,7 +5,7 @@
 
 TOOL := go tool -modfile=tools/go.mod
 .DEFAULT_GOAL := help
-.PHONY: help build test verify demo generate fuzz controlplane
+.PHONY: help build test verify demo generate fmt lint fuzz controlplane clean
 
 help: ## Show this help.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -27,8 +27,17 @@ generate: ## Write what is generated: deepcopy functions, CRDs, the schema of th
 	$(TOOL) controller-gen crd paths=./api/... output:crd:dir=deploy/base/crds
 	go test ./approver/facts -run TestInputSchemaIsCurrent -count=1 -update
 
+fmt: ## Format the Go files.
+	$(TOOL) golangci-lint fmt ./...
+
+lint: ## Lint the Go files; building the linter takes some minutes once.
+	$(TOOL) golangci-lint run --allow-parallel-runners ./...
+
 verify: controlplane ## Check generated files, modules, formatting, imports, manifests and lint.
 	sh hack/verify.sh
 
 fuzz: ## Fuzz the parser of requests for a minute.
 	go test ./pkcs10 -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s
+
+clean: ## Remove bin/; the control plane in the user's cache directory stays.
+	rm -rf bin
