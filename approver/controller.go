@@ -143,11 +143,7 @@ func (r *reconciler) carryOut(ctx context.Context, csr *certificatesv1.Certifica
 		LastUpdateTime: metav1.NewTime(r.now()),
 	})
 	err := r.client.SubResource("approval").Update(ctx, csr)
-	outcome := audit.Outcome{DecisionID: id, Written: err == nil}
-	if err != nil {
-		outcome.Error = err.Error()
-	}
-	if logErr := r.log.AppendOutcome(outcome); logErr != nil {
+	if logErr := r.log.AppendOutcome(audit.OutcomeOf(id, err)); logErr != nil {
 		log.FromContext(ctx).Error(logErr, "the outcome of a decision is not recorded", "decisionID", id)
 	}
 	switch {

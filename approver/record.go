@@ -16,14 +16,9 @@ import (
 
 // recordOf begins the record of a decision with what is known before anything is parsed.
 func recordOf(csr *certificatesv1.CertificateSigningRequest) audit.Decision {
-	extra := make(map[string][]string, len(csr.Spec.Extra))
-	for key, values := range csr.Spec.Extra {
-		extra[key] = values
-	}
 	return audit.Decision{
 		Request:   audit.Request{Name: csr.Name, UID: csr.UID, SignerName: csr.Spec.SignerName},
-		Requester: audit.Requester{Username: csr.Spec.Username, UID: csr.Spec.UID, Groups: csr.Spec.Groups, Extra: extra},
-		Policies:  []audit.Policy{},
+		Requester: audit.RequesterOf(&csr.Spec),
 	}
 }
 

@@ -4,19 +4,24 @@
 // Package audit is the record of decisions.
 //
 // Kubernetes deletes decided requests after an hour, so the record is the only history
-// there is. A decision is recorded before it is written to the API server, and again, by
-// [Outcome], with what became of the write. One record is one line of JSON.
+// there is. A decision, to approve or deny as much as to issue or fail, is recorded before
+// it is carried out, and again, by [Outcome], with what became of it. One record is one
+// line of JSON.
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/zapr"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -24,9 +29,9 @@ import (
 type Decision struct {
 	// ID of the decision; it stands in the condition of the request too.
 	ID string `json:"id"`
-	// Verdict is Approved, Denied or Held.
+	// Verdict is Approved, Denied or Held, of the approver; Issued or Failed, of the signer.
 	Verdict string `json:"verdict"`
-	// Reason is the reason of the condition.
+	// Reason is the reason of the condition; empty if there is none, as of what is issued.
 	Reason string `json:"reason"`
 	// Message is the message of the condition, whole.
 	Message string `json:"message"`
@@ -35,10 +40,12 @@ type Decision struct {
 	// Requester that made it.
 	Requester Requester `json:"requester"`
 	// Policies that were evaluated, with their revisions and every violation.
-	Policies []Policy `json:"policies"`
+	Policies []Policy `json:"policies,omitempty"`
 	// FactsSHA256 is the SHA-256, in lower-case hex, of the JSON of the facts; empty if the
 	// request was refused before facts were gathered.
-	FactsSHA256 string `json:"factsSHA256"`
+	FactsSHA256 string `json:"factsSHA256,omitempty"`
+	// Certificate that is to be signed; only of what is issued.
+	Certificate *Certificate `json:"certificate,omitempty"`
 }
 
 // Request identifies a CertificateSigningRequest and the key it asks a certificate for.
@@ -60,6 +67,32 @@ type Requester struct {
 	Extra map[string][]string `json:"extra,omitempty"`
 }
 
+// RequesterOf reads who made a request.
+func RequesterOf(spec *certificatesv1.CertificateSigningRequestSpec) Requester {
+	extra := make(map[string][]string, len(spec.Extra))
+	for key, values := range spec.Extra {
+		extra[key] = values
+	}
+	return Requester{Username: spec.Username, UID: spec.UID, Groups: spec.Groups, Extra: extra}
+}
+
+// Certificate is one that is about to be signed.
+type Certificate struct {
+	// Serial number in 32 digits of lower-case hex.
+	Serial         string   `json:"serial"`
+	Subject        string   `json:"subject"`
+	DNSNames       []string `json:"dnsNames,omitempty"`
+	IPAddresses    []string `json:"ipAddresses,omitempty"`
+	URIs           []string `json:"uris,omitempty"`
+	EmailAddresses []string `json:"emailAddresses,omitempty"`
+	// KeySHA256 is the SHA-256 of the DER SubjectPublicKeyInfo, in lower-case hex.
+	KeySHA256 string `json:"keySHA256"`
+	// CAFingerprint is the SHA-256 of the DER of the CA certificate, in lower-case hex.
+	CAFingerprint string    `json:"caFingerprint"`
+	NotBefore     time.Time `json:"notBefore"`
+	NotAfter      time.Time `json:"notAfter"`
+}
+
 // Policy is what one policy said.
 type Policy struct {
 	Name     string `json:"name"`
@@ -70,14 +103,36 @@ type Policy struct {
 	Violations any `json:"violations"`
 }
 
-// Outcome says what became of writing a decision.
+// Outcome says what became of carrying a decision out.
 type Outcome struct {
 	// DecisionID is the [Decision]'s ID.
 	DecisionID string `json:"decisionID"`
-	// Written is true if the API server took it.
-	Written bool `json:"written"`
-	// Error is what the API server said instead.
+	// Result is "written" if the API server took it, "refused" if it did not, and "unknown" if
+	// it gave no clear answer: it may have taken it.
+	Result string `json:"result"`
+	// Error is what stood in the way.
 	Error string `json:"error,omitempty"`
+}
+
+// Results of an [Outcome].
+const (
+	Written = "written"
+	Refused = "refused"
+	Unknown = "unknown"
+)
+
+// OutcomeOf says what became of a write to the API server that returned an error, or nil.
+// Only an answer of the API server's own that blames the request means that it was refused.
+func OutcomeOf(decisionID string, err error) Outcome {
+	if err == nil {
+		return Outcome{DecisionID: decisionID, Result: Written}
+	}
+	outcome := Outcome{DecisionID: decisionID, Result: Unknown, Error: err.Error()}
+	var status apierrors.APIStatus
+	if errors.As(err, &status) && status.Status().Code >= 400 && status.Status().Code < 500 {
+		outcome.Result = Refused
+	}
+	return outcome
 }
 
 // Log appends records to a writer. It is safe for concurrent use.
@@ -93,7 +148,7 @@ func NewLog(w io.Writer) *Log {
 	encoding := zap.NewProductionEncoderConfig()
 	encoding.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(encoding), out, zapcore.InfoLevel)
-	return &Log{out: out, logger: zapr.NewLogger(zap.New(core)).WithName("audit")}
+	return &Log{out: out, logger: zapr.NewLogger(zap.New(core, zap.ErrorOutput(zapcore.AddSync(io.Discard)))).WithName("audit")}
 }
 
 // AppendDecision records a decision. If it fails, the decision must not be carried out.

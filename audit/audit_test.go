@@ -19,7 +19,7 @@ func TestOneRecordIsOneLineOfJSON(t *testing.T) {
 	if err := log.AppendDecision(audit.Decision{ID: "d1", Verdict: "Denied", Reason: "SubjectNotAuthorized", Message: "line one\nline two"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := log.AppendOutcome(audit.Outcome{DecisionID: "d1", Written: true}); err != nil {
+	if err := log.AppendOutcome(audit.OutcomeOf("d1", nil)); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
@@ -37,7 +37,7 @@ func TestOneRecordIsOneLineOfJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(lines[1]), &second); err != nil {
 		t.Fatal(err)
 	}
-	if want := (audit.Outcome{DecisionID: "d1", Written: true}); second.Outcome != want {
+	if want := (audit.Outcome{DecisionID: "d1", Result: audit.Written}); second.Outcome != want {
 		t.Errorf("got %+v, want %+v", second.Outcome, want)
 	}
 }

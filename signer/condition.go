@@ -27,26 +27,22 @@ const (
 	// ReasonSubjectNotAllowed: the subject has attributes that are not issued, or the request names nobody.
 	// Example: "the subject has the attribute 2.5.4.6: leave out all but common name, organization and organizational unit".
 	ReasonSubjectNotAllowed = "SubjectNotAllowed"
-	// ReasonNameNotPermitted: the CA's name constraints do not let it issue for a name.
-	// Example: `the CA "CN=Example" may not issue for these names: ...`.
-	ReasonNameNotPermitted = "NameNotPermitted"
 	// ReasonLintFailed: the certificate made from the request is not what was asked for. Nothing was
 	// signed. If you meet it, please report it.
 	// Example: "DNS names differ from those of the request".
 	ReasonLintFailed = "LintFailed"
 )
 
-// Reasons of the condition Ready on a Signer, beside those of package v1alpha1.
-const (
-	// ReasonInvalidProfile: spec.certificate cannot be used, which the API server's own validation
-	// lets happen only if the custom resource definition is an old one.
-	// Example: "maxDuration is 5m0s: it must be at least 10m0s".
-	ReasonInvalidProfile = "InvalidProfile"
-	// ReasonSigningForbidden is the reason of an Event on a Signer: the API server does not let this
-	// process write certificates of its signerName.
-	// Example: `grant the verb "sign" on signers.certificates.k8s.io with resourceNames ["example.com/serving"]: ...`.
-	ReasonSigningForbidden = "SigningForbidden"
-)
+// ReasonNameNotPermitted is the reason of an Event on a request that waits: the name constraints of
+// the CA, or of one above it, do not let it issue for a name. It is issued once the CA is replaced by
+// one that does.
+// Example: `the CA "CN=Example" may not issue for these names: ...`.
+const ReasonNameNotPermitted = "NameNotPermitted"
+
+// ReasonSigningForbidden is the reason of an Event on a Signer: the API server does not let this
+// process write certificates of its signerName.
+// Example: `grant the verb "sign" on signers.certificates.k8s.io with resourceNames ["example.com/serving"]: ...`.
+const ReasonSigningForbidden = "SigningForbidden"
 
 // Refusal is why a request can never be issued.
 type Refusal struct {

@@ -13,11 +13,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/signer/ca"
 )
 
@@ -31,6 +34,8 @@ const (
 	// conflictRetry is how soon after someone else changed the request; the change itself usually
 	// brings it back before.
 	conflictRetry = time.Second
+	// staleRetry is how soon after a Signer turned out to have changed.
+	staleRetry = time.Second
 
 	maxNote = 1024 // bytes of an Event's note, which the API server limits
 )
@@ -42,6 +47,7 @@ type requestReconciler struct {
 	status  client.SubResourceWriter
 	signers *registry
 	recheck func(ctx context.Context, signer string) // has a Signer reconciled
+	log     *audit.Log
 	events  events.EventRecorder
 	metrics *metrics
 	now     func() time.Time
@@ -69,10 +75,16 @@ func (r *requestReconciler) Reconcile(ctx context.Context, request reconcile.Req
 	case errors.As(err, &notDue):
 		return reconcile.Result{}, nil
 	case errors.As(err, &refusal):
+		if stale, err := r.isStale(ctx, signer); stale || err != nil {
+			r.retried(retriedStale)
+			r.recheck(ctx, signer.signer.Name)
+			return reconcile.Result{RequeueAfter: staleRetry}, err
+		}
 		return r.fail(ctx, csr, signer, refusal)
 	case errors.As(err, &fault):
 		r.retried(fault.Reason)
 		log.FromContext(ctx).Info("CA cannot issue now", "reason", fault.Reason, "message", fault.Message)
+		r.events.Eventf(csr, nil, corev1.EventTypeWarning, fault.Reason, actionSign, "%s", shorten(fault.Message, maxNote))
 		r.recheck(ctx, signer.signer.Name)
 		return reconcile.Result{RequeueAfter: caFaultRetry}, nil
 	case err != nil:
@@ -80,6 +92,16 @@ func (r *requestReconciler) Reconcile(ctx context.Context, request reconcile.Req
 		return reconcile.Result{}, fmt.Errorf("preparing the certificate: %w", err)
 	}
 	return r.issue(ctx, csr, signer, issuance, started)
+}
+
+// isStale reports whether the Signer has changed since it was loaded. Failed cannot be taken back,
+// so a request must not be failed by limits that are no longer the Signer's.
+func (r *requestReconciler) isStale(ctx context.Context, loaded *readySigner) (bool, error) {
+	var now v1alpha1.Signer
+	if err := r.live.Get(ctx, client.ObjectKey{Name: loaded.signer.Name}, &now); err != nil {
+		return true, client.IgnoreNotFound(err)
+	}
+	return now.UID != loaded.signer.UID || now.Generation != loaded.signer.Generation, nil
 }
 
 // read returns the request, whole, or nil if it is known not to be due.
@@ -102,41 +124,65 @@ func (r *requestReconciler) read(ctx context.Context, name string) (*certificate
 
 // issue records, signs and writes.
 func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, issuance *Issuance, started time.Time) (reconcile.Result, error) {
-	logger := log.FromContext(ctx)
-	record := issuance.Record()
-	logger.Info("issuing certificate", "certificate", record)
+	record := recordOf(csr, "Issued")
+	certificate := issuance.Record()
+	record.Certificate = &certificate
+	if err := r.log.AppendDecision(record); err != nil {
+		r.retried(retriedAudit)
+		return reconcile.Result{}, err
+	}
 	chain, _, err := issuance.Issue()
 	if err != nil {
 		r.retried(retriedSign)
-		logger.Info("certificate not issued", "serial", record.Serial, "reason", retriedSign)
+		r.outcome(ctx, audit.Outcome{DecisionID: record.ID, Result: audit.Refused, Error: err.Error()})
 		return reconcile.Result{}, err
 	}
 	updated := csr.DeepCopy()
 	updated.Status.Certificate = chain
-	if err := r.status.Update(ctx, updated); err != nil {
-		logger.Info("certificate not issued", "serial", record.Serial, "reason", writeFault(err), "message", err.Error())
+	err = r.status.Update(ctx, updated)
+	r.outcome(ctx, audit.OutcomeOf(record.ID, err))
+	if err != nil {
 		return r.afterWriteFault(signer, err)
 	}
 	r.metrics.certificates.WithLabelValues(outcomeIssued, "").Inc()
 	r.metrics.duration.Observe(time.Since(started).Seconds())
-	logger.Info("issued certificate", "serial", record.Serial)
 	return reconcile.Result{}, nil
 }
 
 // fail records and writes that a request can never be issued, and tells of it.
 func (r *requestReconciler) fail(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, refusal *Refusal) (reconcile.Result, error) {
-	logger := log.FromContext(ctx)
-	logger.Info("failing request", "reason", refusal.Reason, "message", refusal.Message)
+	record := recordOf(csr, string(certificatesv1.CertificateFailed))
+	record.Reason, record.Message = refusal.Reason, refusal.Message
+	if err := r.log.AppendDecision(record); err != nil {
+		r.retried(retriedAudit)
+		return reconcile.Result{}, err
+	}
 	updated := csr.DeepCopy()
 	updated.Status.Conditions = append(updated.Status.Conditions, failedCondition(refusal, metav1.NewTime(r.now())))
-	if err := r.status.Update(ctx, updated); err != nil {
-		logger.Info("request not failed", "reason", writeFault(err), "message", err.Error())
+	err := r.status.Update(ctx, updated)
+	r.outcome(ctx, audit.OutcomeOf(record.ID, err))
+	if err != nil {
 		return r.afterWriteFault(signer, err)
 	}
 	r.metrics.certificates.WithLabelValues(outcomeFailed, refusal.Reason).Inc()
 	r.events.Eventf(updated, nil, corev1.EventTypeWarning, refusal.Reason, actionSign, "%s", shorten(refusal.Message, maxNote))
-	logger.Info("failed request", "reason", refusal.Reason)
 	return reconcile.Result{}, nil
+}
+
+// recordOf begins the record of what is done with a request.
+func recordOf(csr *certificatesv1.CertificateSigningRequest, verdict string) audit.Decision {
+	return audit.Decision{
+		ID: string(uuid.NewUUID()), Verdict: verdict,
+		Request:   audit.Request{Name: csr.Name, UID: csr.UID, SignerName: csr.Spec.SignerName},
+		Requester: audit.RequesterOf(&csr.Spec),
+	}
+}
+
+// outcome records what became of a decision. It is carried out by then, so a fault is only told.
+func (r *requestReconciler) outcome(ctx context.Context, o audit.Outcome) {
+	if err := r.log.AppendOutcome(o); err != nil {
+		log.FromContext(ctx).Error(err, "the outcome of a decision is not recorded", "decisionID", o.DecisionID)
+	}
 }
 
 // afterWriteFault retries whatever the API server did not take, but for a request that is gone.

@@ -4,10 +4,13 @@
 package signer
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/audit"
 )
 
 // TestRequestReconciler_faults has the API server, or the CA, fail while a request is issued. How
@@ -35,6 +39,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 	clock := now
 	tests := map[string]struct {
 		object  func(*certificatesv1.CertificateSigningRequest)
+		ca      func(*x509.Certificate)
 		fault   error // of the write
 		at      time.Time
 		want    reconcile.Result
@@ -43,30 +48,55 @@ func TestRequestReconciler_faults(t *testing.T) {
 		events  []string
 		recheck bool
 		written bool
+		record  []string // what the audit log tells, in order
+		full    bool     // the disk of the audit log is full
+		stale   bool     // the Signer has changed since it was loaded
 	}{
-		"nothing fails": {outcome: [2]string{outcomeIssued, ""}, written: true},
-		"conflict": {
-			fault: apierrors.NewConflict(resource, "web", errors.New("changed")),
-			want:  reconcile.Result{RequeueAfter: time.Second}, outcome: [2]string{outcomeRetried, "Conflict"},
+		"nothing fails": {outcome: [2]string{outcomeIssued, ""}, written: true, record: []string{"Issued", "written"}},
+		"what cannot be recorded is not issued": {
+			full: true, err: true, outcome: [2]string{outcomeRetried, "Audit"},
 		},
-		"deleted meanwhile": {fault: apierrors.NewNotFound(resource, "web")},
+		"what cannot be recorded does not fail": {
+			object: usages("any"), full: true, err: true, outcome: [2]string{outcomeRetried, "Audit"},
+		},
+		"limits that have changed do not fail": {
+			object: usages("any"), stale: true, recheck: true, want: reconcile.Result{RequeueAfter: staleRetry}, outcome: [2]string{outcomeRetried, "Stale"},
+		},
+		"names that the CA may not issue for now": {
+			ca:   func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"other"} },
+			want: reconcile.Result{RequeueAfter: caFaultRetry}, recheck: true, outcome: [2]string{outcomeRetried, ReasonNameNotPermitted},
+			events: []string{`Warning NameNotPermitted the CA "CN=Test CA" may not issue for these names: x509: a root or intermediate certificate is not authorized to sign for this name: DNS name "web.example" is not permitted by any constraint; use a CA whose name constraints permit them, or a policy that denies them`},
+		},
+		"conflict": {
+			fault: apierrors.NewConflict(resource, "web", errors.New("changed")), record: []string{"Issued", "refused"},
+			want: reconcile.Result{RequeueAfter: time.Second}, outcome: [2]string{outcomeRetried, "Conflict"},
+		},
+		"deleted meanwhile": {fault: apierrors.NewNotFound(resource, "web"), record: []string{"Issued", "refused"}},
 		"not permitted": {
-			fault: apierrors.NewForbidden(resource, "web", errors.New("no")), err: true, outcome: [2]string{outcomeRetried, "Forbidden"},
+			record: []string{"Issued", "refused"},
+			fault:  apierrors.NewForbidden(resource, "web", errors.New("no")), err: true, outcome: [2]string{outcomeRetried, "Forbidden"},
 			events: []string{`Warning SigningForbidden grant the verb "sign" on signers.certificates.k8s.io with resourceNames ["example.com/serving"], and "update" on certificatesigningrequests/status: certificatesigningrequests.certificates.k8s.io "web" is forbidden: no`},
 		},
-		"API server is away": {fault: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"}},
+		"API server is away": {
+			fault: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
+			record: []string{"Issued", "unknown"},
+		},
 		"failing is announced after the write": {
+			record: []string{"Failed", "written"},
 			object: usages("any"), outcome: [2]string{outcomeFailed, ReasonUsageNotAllowed}, written: true,
 			events: []string{`Warning UsageNotAllowed usage "any" is not among those of the Signer: "digital signature", "key encipherment", "server auth"`},
 		},
 		"failing is not announced if the write fails": {
 			object: usages("any"), fault: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
+			record: []string{"Failed", "unknown"},
 		},
 		"CA expired since": {
 			at: now.AddDate(20, 0, 0), want: reconcile.Result{RequeueAfter: caFaultRetry},
 			outcome: [2]string{outcomeRetried, v1alpha1.ReasonCAExpired}, recheck: true,
+			events: []string{`Warning CAExpired the certificate "CN=Test CA" expired at 2036-03-01T12:00:00Z: put a renewed CA in the Secret`},
 		},
 		"message with a percent sign": {
+			record:  []string{"Failed", "written"},
 			object:  func(c *certificatesv1.CertificateSigningRequest) { c.Spec.Usages = []certificatesv1.KeyUsage{"%d"} },
 			outcome: [2]string{outcomeFailed, ReasonUsageNotAllowed}, written: true,
 			events: []string{`Warning UsageNotAllowed usage "%d" is not among those of the Signer: "digital signature", "key encipherment", "server auth"`},
@@ -79,7 +109,16 @@ func TestRequestReconciler_faults(t *testing.T) {
 				t.Fatal(err)
 			}
 			csr := newCSR(t, keys.ec, nil, test.object)
-			c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(csr).WithStatusSubresource(csr).
+			signer := &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving", UID: "serving-uid", Generation: 1}, Spec: v1alpha1.SignerSpec{SignerName: signerName}}
+			loaded := signer.DeepCopy()
+			if test.stale {
+				signer.Generation++
+			}
+			issuesBy := func(*x509.Certificate) {}
+			if test.ca != nil {
+				issuesBy = test.ca
+			}
+			c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(csr, signer).WithStatusSubresource(csr).
 				WithInterceptorFuncs(interceptor.Funcs{
 					SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, options ...client.SubResourceUpdateOption) error {
 						if o.GetResourceVersion() == "" {
@@ -97,17 +136,18 @@ func TestRequestReconciler_faults(t *testing.T) {
 			}
 			signers := newRegistry()
 			signers.set("serving", signerName, &readySigner{
-				signer:  &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving"}, Spec: v1alpha1.SignerSpec{SignerName: signerName}},
-				profile: newProfile(t, nil), ca: newCA(t, keys.ec, func(*x509.Certificate) {}),
+				signer:  loaded,
+				profile: newProfile(t, nil), ca: newCA(t, keys.ec, issuesBy),
 			})
 			recorder := events.NewFakeRecorder(8)
+			disk := &disk{full: test.full}
 			rechecked := false
 			at := clock
 			if !test.at.IsZero() {
 				at = test.at
 			}
 			r := &requestReconciler{
-				cached: c, live: c, status: c.Status(), signers: signers, events: recorder, metrics: metrics,
+				cached: c, live: c, status: c.Status(), signers: signers, events: recorder, metrics: metrics, log: audit.NewLog(disk),
 				recheck: func(_ context.Context, name string) { rechecked = name == "serving" },
 				now:     func() time.Time { return at },
 			}
@@ -126,6 +166,9 @@ func TestRequestReconciler_faults(t *testing.T) {
 					t.Errorf("metric for %v is %v, want 1", test.outcome, n)
 				}
 			}
+			if diff := cmp.Diff(test.record, disk.told(t)); diff != "" {
+				t.Errorf("audit log (-want +got):\n%s", diff)
+			}
 			close(recorder.Events)
 			if emitted := slices.Collect(each(recorder.Events)); !slices.Equal(emitted, test.events) {
 				t.Errorf("events %q, want %q", emitted, test.events)
@@ -143,6 +186,43 @@ func TestRequestReconciler_faults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// disk is where an audit log is kept, as long as it has space.
+type disk struct {
+	bytes.Buffer
+	full bool
+}
+
+func (d *disk) Write(p []byte) (int, error) {
+	if d.full {
+		return 0, errors.New("no space left on device")
+	}
+	return d.Buffer.Write(p)
+}
+
+// told is the verdict of each decision and what became of it.
+func (d *disk) told(t *testing.T) (out []string) {
+	t.Helper()
+	for line := range strings.Lines(d.String()) {
+		var record struct {
+			Decision *audit.Decision
+			Outcome  *audit.Outcome
+		}
+		if err := json.Unmarshal([]byte(line), &record); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case record.Decision != nil:
+			out = append(out, record.Decision.Verdict)
+			if issued := record.Decision.Verdict == "Issued"; issued != (record.Decision.Certificate != nil) {
+				t.Errorf("certificate %+v of %s", record.Decision.Certificate, record.Decision.Verdict)
+			}
+		default:
+			out = append(out, record.Outcome.Result)
+		}
+	}
+	return out
 }
 
 func each(c <-chan string) func(func(string) bool) {

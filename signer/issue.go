@@ -14,6 +14,7 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 
+	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/pkcs10"
 	"countersign.dev/countersign/signer/ca"
 )
@@ -74,6 +75,7 @@ func Prepare(now time.Time, csr *certificatesv1.CertificateSigningRequest, profi
 			usages:   csr.Spec.Usages,
 			profile:  profile,
 			issuer:   authority.Certificate(),
+			above:    authority.Issuers(),
 			serial:   template.SerialNumber,
 			earliest: earliest,
 			latest:   latest,
@@ -120,20 +122,6 @@ func (i *Issuance) Issue() ([]byte, *x509.Certificate, error) {
 	return chain.Bytes(), certificate, nil
 }
 
-// Record is what is written down of a certificate before it is signed.
-type Record struct {
-	Serial         string    `json:"serial"` // lower-case hex
-	Subject        string    `json:"subject"`
-	DNSNames       []string  `json:"dnsNames,omitempty"`
-	IPAddresses    []string  `json:"ipAddresses,omitempty"`
-	URIs           []string  `json:"uris,omitempty"`
-	EmailAddresses []string  `json:"emailAddresses,omitempty"`
-	KeySHA256      string    `json:"keySHA256"`     // of the DER SubjectPublicKeyInfo
-	CAFingerprint  string    `json:"caFingerprint"` // SHA-256 of the CA certificate's DER
-	NotBefore      time.Time `json:"notBefore"`
-	NotAfter       time.Time `json:"notAfter"`
-}
-
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
@@ -149,9 +137,9 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // Record describes the certificate that Issue will make.
-func (i *Issuance) Record() Record {
+func (i *Issuance) Record() audit.Certificate {
 	request := i.expected.request
-	r := Record{
+	r := audit.Certificate{
 		Serial:         fmt.Sprintf("%032x", i.template.SerialNumber),
 		Subject:        i.template.Subject.String(),
 		DNSNames:       request.DNSNames,

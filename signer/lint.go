@@ -32,6 +32,7 @@ type expectation struct {
 	usages           []certificatesv1.KeyUsage // spec.usages
 	profile          Profile
 	issuer           *x509.Certificate
+	above            []*x509.Certificate // the issuer's own issuers, as far as they are known
 	serial           *big.Int
 	earliest, latest time.Time // bounds of notBefore and notAfter
 }
@@ -64,34 +65,37 @@ func lint(now time.Time, template *x509.Certificate, expected expectation) error
 	if err := expected.check(certificate); err != nil {
 		return refusef(ReasonLintFailed, "%v", err)
 	}
-	return verify(now, certificate, &stand)
+	return verify(now, certificate, &stand, expected.above)
 }
 
-// verify checks the certificate against what the CA's extensions let it issue.
-func verify(now time.Time, certificate, issuer *x509.Certificate) error {
-	roots := x509.NewCertPool()
-	roots.AddCert(issuer)
+// verify checks the certificate against what the CA, and each issuer above it, lets be issued.
+// What the request asks for is judged before: all that can fail here is the CA's, which may be
+// replaced by one that fits, so the error is always a [*ca.Fault].
+func verify(now time.Time, certificate, issuer *x509.Certificate, above []*x509.Certificate) error {
+	chain := append([]*x509.Certificate{issuer}, above...)
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	roots.AddCert(chain[len(chain)-1])
+	for _, c := range chain[:len(chain)-1] {
+		intermediates.AddCert(c)
+	}
 	for _, usage := range certificate.ExtKeyUsage {
 		_, err := certificate.Verify(x509.VerifyOptions{
-			Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage},
+			Roots: roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage},
 		})
 		if err == nil {
 			continue
 		}
-		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
-			switch invalid.Reason {
-			case x509.CANotAuthorizedForThisName, x509.TooManyConstraints, x509.UnconstrainedName:
-				return refusef(ReasonNameNotPermitted, "the CA %q may not issue for these names: %v", issuer.Subject, err)
-			case x509.IncompatibleUsage, x509.CANotAuthorizedForExtKeyUsage:
-				return &ca.Fault{
-					Reason: v1alpha1.ReasonInvalidCA,
-					Message: fmt.Sprintf("the CA certificate %q limits its extended key usages to others than the Signer issues: %v; use a CA without, or fewer usages in spec.certificate",
-						issuer.Subject, err),
-				}
-			default: // any other fault is the certificate's
+		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.CANotAuthorizedForThisName {
+			return &ca.Fault{
+				Reason: ReasonNameNotPermitted,
+				Message: fmt.Sprintf("the CA %q may not issue for these names: %v; use a CA whose name constraints permit them, or a policy that denies them",
+					issuer.Subject, err),
 			}
 		}
-		return refusef(ReasonLintFailed, "the certificate does not verify under its CA: %v", err)
+		return &ca.Fault{
+			Reason:  v1alpha1.ReasonInvalidCA,
+			Message: fmt.Sprintf("nobody would accept a certificate of the CA %q: %v; use a CA that may issue it", issuer.Subject, err),
+		}
 	}
 	return nil
 }

@@ -22,6 +22,8 @@ const (
 	retriedForbidden = "Forbidden" // RBAC lacks update on the status, or sign on the signerName
 	retriedWrite     = "Write"     // any other fault of the API server
 	retriedSign      = "Sign"      // any other fault of our own
+	retriedStale     = "Stale"     // the Signer has changed since it was loaded
+	retriedAudit     = "Audit"     // the decision could not be recorded
 )
 
 type metrics struct {

@@ -37,6 +37,9 @@ func newRegistry() *registry {
 func (r *registry) set(name, signerName string, ready *readySigner) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if old, ok := r.named[name]; ok && old != signerName {
+		r.unready(name, old) // deleted and made again, between two reconciles
+	}
 	r.named[name] = signerName
 	if ready != nil {
 		r.ready[signerName] = ready

@@ -111,6 +111,11 @@ func TestRegistry_readiness(t *testing.T) {
 	if r.get(signerName) != nil || !r.knows(signerName) {
 		t.Fatal("a Signer that is not ready is still known, but issues nothing")
 	}
+	r.set("first", signerName, ready("first"))
+	r.set("first", "example.com/other", nil) // deleted and made again under its name
+	if r.get(signerName) != nil || r.knows(signerName) {
+		t.Fatal("a Signer issues for the signerName that one of its name had before")
+	}
 	r.remove("first")
 	if r.knows(signerName) {
 		t.Fatal("a Signer that was deleted is known")

@@ -33,6 +33,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/signer/ca"
 	"countersign.dev/countersign/signer/trust"
 )
@@ -57,6 +58,8 @@ type Options struct {
 	Namespace string
 	// Concurrency is how many requests are worked on at a time. Required.
 	Concurrency int
+	// Audit is where decisions are recorded. Required.
+	Audit *audit.Log
 	// Now is the clock certificates are issued by; nil means time.Now.
 	Now func() time.Time
 	// Registerer gets the metrics; nil means controller-runtime's registry, which takes them once.
@@ -146,6 +149,7 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 		status:  mgr.GetClient().Status(),
 		signers: s.signers,
 		recheck: signerDue.send,
+		log:     s.options.Audit,
 		events:  recorder,
 		metrics: metrics,
 		now:     s.options.Now,

@@ -109,7 +109,7 @@ func (r *signerReconciler) load(signer *v1alpha1.Signer, all []v1alpha1.Signer) 
 	}
 	profile, err := NewProfile(signer.Spec)
 	if err != nil {
-		return nil, &notReady{ReasonInvalidProfile, err.Error()}
+		return nil, &notReady{v1alpha1.ReasonInvalidProfile, err.Error()}
 	}
 	authority, err := r.secrets.Load(signer.Spec.CA.SecretRef.Name, r.now())
 	if err != nil {

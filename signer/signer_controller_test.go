@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"io"
 	"slices"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/signer/ca"
 )
 
@@ -292,6 +294,7 @@ func TestRequestReconciler_read(t *testing.T) {
 			}
 			r := &requestReconciler{
 				cached: cached, status: server.Status(), signers: signers, metrics: metrics, now: func() time.Time { return now },
+				log: audit.NewLog(io.Discard),
 				live: interceptor.NewClient(server, interceptor.Funcs{
 					Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
 						reads++

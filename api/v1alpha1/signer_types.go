@@ -170,6 +170,10 @@ const (
 	ReasonCAExpired = "CAExpired"
 	// ReasonCANotYetValid: the CA certificate is not valid yet.
 	ReasonCANotYetValid = "CANotYetValid"
+	// ReasonInvalidProfile: spec.certificate cannot be used, which the API server's own validation
+	// lets happen only if the custom resource definition is an old one.
+	// Example: "maxDuration is 5m0s: it must be at least 10m0s".
+	ReasonInvalidProfile = "InvalidProfile"
 	// ReasonDuplicateSigner: an older Signer has the same signerName; this one issues nothing.
 	ReasonDuplicateSigner = "DuplicateSigner"
 	// ReasonPublished: every chosen namespace has the CA certificate.

@@ -10,6 +10,7 @@ import (
 
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/internal/process"
 	"countersign.dev/countersign/signer"
 )
@@ -18,7 +19,8 @@ func main() {
 	command := process.Command{
 		Name: "countersign-signer",
 		Summary: `countersign-signer issues the certificates of approved CertificateSigningRequests, by the Signers
-(countersign.dev/v1alpha1) of the cluster. It approves nothing.`,
+(countersign.dev/v1alpha1) of the cluster. It approves nothing. What it does is recorded on
+standard output, one line of JSON each.`,
 		Examples: []string{
 			"countersign-signer                                                    # in a Pod, as its ServiceAccount",
 			"countersign-signer --kubeconfig=signer.kubeconfig --leader-elect=false  # on its own, outside of the cluster",
@@ -33,7 +35,7 @@ func run(ctx context.Context, cfg process.Config) error {
 	if err != nil {
 		return err
 	}
-	s := signer.New(signer.Options{Namespace: cfg.Namespace, Concurrency: cfg.Concurrency})
+	s := signer.New(signer.Options{Namespace: cfg.Namespace, Concurrency: cfg.Concurrency, Audit: audit.NewLog(os.Stdout)})
 	mgr, err := process.NewManager(cfg, scheme, s.ConfigureManager)
 	if err != nil {
 		return err

@@ -84,6 +84,9 @@ func (c *CA) ValidAt(now time.Time) error {
 // Certificate is the one that signs.
 func (c *CA) Certificate() *x509.Certificate { return c.certificate }
 
+// Issuers are those above it that were given, its own issuer first.
+func (c *CA) Issuers() []*x509.Certificate { return slices.Clone(c.issuers) }
+
 // Chain is what a TLS server sends after a certificate that this CA issued: every certificate
 // given but a root, since whoever trusts a root has it (RFC 8446, section 4.4.2).
 func (c *CA) Chain() []*x509.Certificate {
@@ -171,6 +174,11 @@ func checkCertificates(certificates []*x509.Certificate) *Fault {
 		}
 		if i == 0 {
 			continue
+		}
+		// RFC 5280, section 4.2.1.9: how many CAs may stand between this one and a certificate of the first.
+		if c.MaxPathLen >= 0 && c.MaxPathLen < i {
+			return invalid("the certificate %s lets at most %d CAs stand below it, and there are %d: have the lower ones issued by a CA with a longer path length, or sign with a higher one",
+				describe(c), c.MaxPathLen, i)
 		}
 		if err := certificates[i-1].CheckSignatureFrom(c); err != nil {
 			if insecure, ok := errors.AsType[x509.InsecureAlgorithmError](err); ok {

@@ -239,6 +239,10 @@ func TestLoad_faults(t *testing.T) {
 			with(func(c *x509.Certificate) { c.IsCA = false }), good, v1alpha1.ReasonInvalidCA,
 			`the certificate "CN=Root" is not that of a CA: its basic constraints must be CA:TRUE`,
 		},
+		"path length": {
+			certPEM(issue(t, "Lower", key, root, nil), issue(t, "Root", key, nil, func(c *x509.Certificate) { c.MaxPathLenZero = true })), good, v1alpha1.ReasonInvalidCA,
+			`the certificate "CN=Root" lets at most 0 CAs stand below it, and there are 1: have the lower ones issued by a CA with a longer path length, or sign with a higher one`,
+		},
 		"no basic constraints": {
 			with(func(c *x509.Certificate) { c.BasicConstraintsValid, c.IsCA = false, false }), good, v1alpha1.ReasonInvalidCA,
 			`the certificate "CN=Root" is not that of a CA: its basic constraints must be CA:TRUE`,

@@ -145,7 +145,7 @@ func writtenDecisions(t *testing.T) map[types.UID]int {
 		if record.Decision != nil {
 			of[record.Decision.ID] = record.Decision.Request.UID
 		}
-		if record.Outcome != nil && record.Outcome.Written {
+		if record.Outcome != nil && record.Outcome.Result == audit.Written {
 			uid, ok := of[record.Outcome.DecisionID]
 			if !ok {
 				t.Errorf("decision %s was written and not recorded before", record.Outcome.DecisionID)
