@@ -25,7 +25,8 @@ for path in $generated; do
 done
 
 step "the signer does not link OPA"
-if go list -deps ./cmd/signer | grep open-policy-agent; then
+dependencies=$(go list -deps ./cmd/signer)
+if printf '%s\n' "$dependencies" | grep open-policy-agent; then
 	fail "cmd/signer links OPA: see go list -deps ./cmd/signer"
 fi
 
