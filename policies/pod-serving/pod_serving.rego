@@ -117,6 +117,15 @@ usages_are_allowed if {
 		usage in allowed_usages
 	}
 	"server auth" in input.request.usages
+	has_key_usage
+}
+
+# A certificate without a key usage would be good for every one, so the signer issues none.
+has_key_usage if "digital signature" in input.request.usages
+
+has_key_usage if {
+	"key encipherment" in input.request.usages
+	input.pkcs10.key.algorithm == "RSA"
 }
 
 lifetime_is_allowed if is_null(input.request.expirationSeconds)
@@ -344,6 +353,11 @@ violations contains {"requirement": 2, "id": "usage-not-allowed", "message": msg
 violations contains {"requirement": 2, "id": "usage-missing", "message": msg, "value": "server auth", "retryable": false} if {
 	not "server auth" in input.request.usages
 	msg := `usage "server auth" is missing: add it to spec.usages`
+}
+
+violations contains {"requirement": 2, "id": "usage-missing", "message": msg, "value": "digital signature", "retryable": false} if {
+	not has_key_usage
+	msg := sprintf("usage \"digital signature\" is missing, without which a key of type %s cannot serve: add it to spec.usages", [input.pkcs10.key.algorithm])
 }
 
 # METADATA

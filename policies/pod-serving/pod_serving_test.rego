@@ -70,6 +70,7 @@ base := {
 				"ports": [443],
 				"deleting": false,
 			}],
+			"node": null,
 			"candidates": 0,
 		},
 		"resolved": {"my-svc.my-namespace.svc.cluster.local": [{
@@ -138,7 +139,8 @@ test_allowed[note] if {
 		]),
 		"common name is a DNS name in another case": set_to("/pkcs10/subject/commonName", "MY-SVC.my-namespace.svc.cluster.local"),
 		"common name is an address": set_to("/pkcs10/subject/commonName", "10.0.34.2"),
-		"client auth by parameter": joined([set_to("/request/usages", ["server auth", "client auth"]), param("allowClientAuth", true)]),
+		"client auth by parameter": joined([set_to("/request/usages", ["digital signature", "server auth", "client auth"]), param("allowClientAuth", true)]),
+		"RSA key that only enciphers": joined([set_to("/request/usages", ["key encipherment", "server auth"]), set_to("/pkcs10/key/algorithm", "RSA")]),
 		"usages of the PKCS#10 request": set_to("/pkcs10/usages", ["server auth", "digital signature"]),
 		"no lifetime asked for": set_to("/request/expirationSeconds", null),
 		"longest lifetime": set_to("/request/expirationSeconds", 86400),
@@ -315,11 +317,11 @@ cases := {
 		},
 	},
 	"client auth": {
-		"patch": set_to("/request/usages", ["server auth", "client auth"]),
+		"patch": set_to("/request/usages", ["digital signature", "server auth", "client auth"]),
 		"want": {[2, "usage-not-allowed", "client auth", false, "usage \"client auth\" is not allowed: ask only for digital signature, key encipherment, server auth"]},
 	},
 	"client auth, parameter is not a boolean": {
-		"patch": joined([set_to("/request/usages", ["server auth", "client auth"]), param("allowClientAuth", "true")]),
+		"patch": joined([set_to("/request/usages", ["digital signature", "server auth", "client auth"]), param("allowClientAuth", "true")]),
 		"want": {[2, "usage-not-allowed", "client auth", false, "usage \"client auth\" is not allowed: ask only for digital signature, key encipherment, server auth"]},
 	},
 	"usage only in the PKCS#10 request": {
@@ -329,6 +331,14 @@ cases := {
 	"no server auth": {
 		"patch": set_to("/request/usages", ["digital signature"]),
 		"want": {[2, "usage-missing", "server auth", false, "usage \"server auth\" is missing: add it to spec.usages"]},
+	},
+	"no key usage": {
+		"patch": set_to("/request/usages", ["server auth"]),
+		"want": {[2, "usage-missing", "digital signature", false, "usage \"digital signature\" is missing, without which a key of type ECDSA cannot serve: add it to spec.usages"]},
+	},
+	"no key usage that fits the key": {
+		"patch": set_to("/request/usages", ["key encipherment", "server auth"]),
+		"want": {[2, "usage-missing", "digital signature", false, "usage \"digital signature\" is missing, without which a key of type ECDSA cannot serve: add it to spec.usages"]},
 	},
 	"lifetime too long": {
 		"patch": set_to("/request/expirationSeconds", 86401),
