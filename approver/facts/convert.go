@@ -50,6 +50,13 @@ func requesterOf(spec *certificatesv1.CertificateSigningRequestSpec) Requester {
 	return r
 }
 
+// nodeOf is the name of the Node that a requester is: who has a kubelet's username and group
+// (KEP-0279, the Node authorizer).
+func nodeOf(r *Requester) (string, bool) {
+	name, ok := strings.CutPrefix(r.Username, "system:node:")
+	return name, ok && name != "" && slices.Contains(r.Groups, "system:nodes")
+}
+
 func boundTo(spec *certificatesv1.CertificateSigningRequestSpec, nameKey, uidKey string) *ObjectRef {
 	name, uid := single(spec, nameKey), single(spec, uidKey)
 	if name == "" || uid == "" {
@@ -113,6 +120,17 @@ func podOf(pod *corev1.Pod) *Pod {
 
 func namespaceOf(n *corev1.Namespace) *Namespace {
 	return &Namespace{Name: n.Name, UID: n.UID, Labels: labelsOf(n.Labels), Deleting: n.DeletionTimestamp != nil}
+}
+
+func nodeFacts(node *corev1.Node) *Node {
+	out := &Node{
+		Name: node.Name, UID: node.UID, Labels: labelsOf(node.Labels), Deleting: node.DeletionTimestamp != nil,
+		Addresses: []NodeAddress{},
+	}
+	for i, address := range nodeAddresses(node) {
+		out.Addresses = append(out.Addresses, NodeAddress{Type: node.Status.Addresses[i].Type, Address: address})
+	}
+	return out
 }
 
 func serviceOf(s *corev1.Service) Service {

@@ -141,7 +141,7 @@ type Cluster struct {
 	SameKey []SameKey `json:"sameKey"`
 }
 
-// ClusterSubject is what the request speaks for: the requester's own Pod or, for a delegate, the one Pod that the names resolve to.
+// ClusterSubject is what the request speaks for: the requester's own Pod, the Node that a kubelet is or, for a delegate, the one Pod that the names resolve to.
 type ClusterSubject struct {
 	// Pod by the name the requester's token is bound to, as it is now; its UID may differ from requester.pod.uid. Null if there is none.
 	Pod *Pod `json:"pod"`
@@ -149,6 +149,8 @@ type ClusterSubject struct {
 	ServiceAccount *ServiceAccountRef `json:"serviceAccount"`
 	// Namespace of the Pod, or null.
 	Namespace *Namespace `json:"namespace"`
+	// Node that the requester is, if it has the identity of a kubelet, or null.
+	Node *Node `json:"node"`
 	// Services of that namespace whose selector selects the Pod.
 	Services []Service `json:"services"`
 	// Candidates is how many Pods the names of a delegate's request resolve to; 0 for a Pod's own request.
@@ -171,6 +173,24 @@ type Pod struct {
 	NodeName           string            `json:"nodeName"`
 	Ready              bool              `json:"ready"`
 	Owners             []Owner           `json:"owners"`
+}
+
+// Node is what facts hold of a Node.
+type Node struct {
+	Name     string            `json:"name"`
+	UID      types.UID         `json:"uid"`
+	Labels   map[string]string `json:"labels"`
+	Deleting bool              `json:"deleting"`
+	// Addresses that the kubelet, or a cloud provider, reports; empty until one does.
+	Addresses []NodeAddress `json:"addresses"`
+}
+
+// NodeAddress is one name or address of a Node.
+type NodeAddress struct {
+	// Type is Hostname, InternalDNS, ExternalDNS, InternalIP or ExternalIP.
+	Type corev1.NodeAddressType `json:"type"`
+	// Address is a DNS name as reported, or an IP address in its canonical text form.
+	Address string `json:"address"`
 }
 
 // Owner is an owner reference.

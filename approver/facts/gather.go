@@ -99,10 +99,18 @@ func (g *Gatherer) Gather(ctx context.Context, csr *certificatesv1.CertificateSi
 	return f, nil
 }
 
-// subject finds the Pod that the request speaks for and what surrounds it.
+// subject finds the Node or the Pod that the request speaks for and what surrounds it.
 func (g *Gatherer) subject(ctx context.Context, f *Facts, r resolver, names []string) error {
 	s := &f.Cluster.Subject
 	s.Services = []Service{}
+	if name, ok := nodeOf(&f.Requester); ok {
+		var node corev1.Node
+		ok, err := found(g.live.Get(ctx, types.NamespacedName{Name: name}, &node))
+		if ok {
+			s.Node = nodeFacts(&node)
+		}
+		return err
+	}
 	key := types.NamespacedName{}
 	if f.Requester.Pod != nil {
 		key = types.NamespacedName{Namespace: f.Requester.ServiceAccount.Namespace, Name: f.Requester.Pod.Name}
@@ -174,6 +182,8 @@ func (g *Gatherer) delegation(ctx context.Context, csr *certificatesv1.Certifica
 	switch {
 	case f.Requester.Pod != nil:
 		return Delegation{Reason: "not asked: the requester is a Pod and speaks for itself"}, nil
+	case f.Cluster.Subject.Node != nil:
+		return Delegation{Reason: "not asked: the requester is a Node and speaks for itself"}, nil
 	case f.Cluster.Subject.Pod == nil:
 		return Delegation{Reason: "not asked: there is no one Pod that the request speaks for"}, nil
 	}

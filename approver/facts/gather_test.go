@@ -1,0 +1,394 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package facts
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"countersign.dev/countersign/pkcs10"
+)
+
+// How facts are gathered from a real API server is shown by the integration tests. Here is what
+// such a server cannot be made to do: a cache that is behind, and a fault of each call in turn.
+
+var at = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// scene is a cache and an API server that may differ.
+type scene struct {
+	cached, live []client.Object
+	review       authorizationv1.SubjectAccessReviewStatus
+	// failing is which call fails, counted from 1; 0 is none.
+	failing int
+	calls   int
+	lists   int // of Services, from the API server
+	reviews []authorizationv1.SubjectAccessReviewSpec
+}
+
+var errAway = errors.New("the API server is away")
+
+func (s *scene) call() error {
+	if s.calls++; s.calls == s.failing {
+		return errAway
+	}
+	return nil
+}
+
+func (s *scene) client(t *testing.T, objects []client.Object, live bool) client.Client {
+	t.Helper()
+	builder := fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme).WithObjects(objects...)
+	if !live { // the API server has no indexes of ours
+		if err := AddIndexes(t.Context(), indexer{builder}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return builder.WithInterceptorFuncs(interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+			if err := s.call(); err != nil {
+				return err
+			}
+			return c.Get(ctx, key, object, options...)
+		},
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+			if err := s.call(); err != nil {
+				return err
+			}
+			if _, services := list.(*corev1.ServiceList); services && live {
+				s.lists++
+			}
+			return c.List(ctx, list, options...)
+		},
+		Create: func(_ context.Context, _ client.WithWatch, object client.Object, _ ...client.CreateOption) error {
+			if err := s.call(); err != nil {
+				return err
+			}
+			review, ok := object.(*authorizationv1.SubjectAccessReview)
+			if !ok {
+				t.Fatalf("created %T", object)
+			}
+			s.reviews = append(s.reviews, review.Spec)
+			review.Status = s.review
+			return nil
+		},
+	}).Build()
+}
+
+type indexer struct{ *fake.ClientBuilder }
+
+func (i indexer) IndexField(_ context.Context, object client.Object, field string, extract client.IndexerFunc) error {
+	i.WithIndex(object, field, extract)
+	return nil
+}
+
+// gatherer has the same objects in cache and API server, unless live differs.
+func (s *scene) gatherer(t *testing.T) *Gatherer {
+	t.Helper()
+	live := s.live
+	if live == nil {
+		live = s.cached
+	}
+	api := s.client(t, live, true)
+	return NewGatherer(s.client(t, s.cached, false), api, api, "cluster.local")
+}
+
+func namespaceObject() client.Object {
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns", UID: "ns-uid"}}
+}
+
+func podObject(name string, change func(*corev1.Pod)) *corev1.Pod {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID(name + "-uid"), Labels: map[string]string{"app": "my-app"}},
+		Spec:       corev1.PodSpec{ServiceAccountName: "sa"},
+		Status:     corev1.PodStatus{Phase: corev1.PodRunning, PodIPs: []corev1.PodIP{{IP: "10.0.34.2"}}},
+	}
+	if change != nil {
+		change(pod)
+	}
+	return pod
+}
+
+func serviceObject(name, ip string, selector map[string]string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID(name + "-uid")},
+		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, ClusterIP: ip, ClusterIPs: []string{ip}, Selector: selector},
+	}
+}
+
+var myApp = map[string]string{"app": "my-app"}
+
+// byPod is who a Pod's own token makes of a requester; byHuman is a person.
+func byPod(name string) certificatesv1.CertificateSigningRequestSpec {
+	return certificatesv1.CertificateSigningRequestSpec{
+		Username: "system:serviceaccount:ns:sa",
+		Extra:    map[string]certificatesv1.ExtraValue{podNameExtra: {name}, podUIDExtra: {name + "-uid"}},
+	}
+}
+
+var byHuman = certificatesv1.CertificateSigningRequestSpec{
+	Username: "jane", UID: "7", Groups: []string{"ops"}, Extra: map[string]certificatesv1.ExtraValue{"scopes": {"a", "b"}},
+}
+
+// request makes a CertificateSigningRequest as the API server would hold it.
+func request(t *testing.T, name string, spec certificatesv1.CertificateSigningRequestSpec, key *ecdsa.PrivateKey, names []string, ips ...string) (*certificatesv1.CertificateSigningRequest, *pkcs10.Request) {
+	t.Helper()
+	template := &x509.CertificateRequest{DNSNames: names}
+	for _, ip := range ips {
+		template.IPAddresses = append(template.IPAddresses, net.ParseIP(ip))
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.SignerName, spec.Request = "example.com/serving", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+	parsed, err := pkcs10.Parse(spec.Request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr := &certificatesv1.CertificateSigningRequest{
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name + "-uid"), CreationTimestamp: metav1.NewTime(at)}, Spec: spec,
+	}
+	stripRequest(csr, func(string) bool { return true }) // as the cache has it
+	return csr, parsed
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func details(resolved []Resolved) []string {
+	out := []string{}
+	for _, r := range resolved {
+		out = append(out, r.Detail)
+	}
+	return out
+}
+
+func TestGatherForAPod(t *testing.T) {
+	s := &scene{cached: []client.Object{
+		namespaceObject(), podObject("my-pod", nil),
+		podObject("other", func(p *corev1.Pod) { p.Status.PodIPs[0].IP = "10.0.34.4" }),
+		serviceObject("my-svc", "192.0.2.24", myApp), serviceObject("web", "192.0.2.25", map[string]string{"app": "web"}),
+		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Address: "10.0.0.11"}}}},
+	}}
+	csr, parsed := request(t, "mine", byPod("my-pod"), newKey(t),
+		[]string{"my-svc.ns.svc.cluster.local", "web.ns.svc", "10-0-34-4.ns.pod.cluster.local", "nothing.ns.svc", "example.com"}, "10.0.34.2", "10.0.0.11")
+	f, err := s.gatherer(t).Gather(t.Context(), csr, parsed, Live, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]string{}
+	for name, resolved := range f.Cluster.Resolved {
+		got[name] = details(resolved)
+	}
+	want := map[string][]string{
+		"my-svc.ns.svc.cluster.local":    {"Service ns/my-svc selects Pod my-pod"},
+		"web.ns.svc":                     {"Service ns/web selects app=web; Pod my-pod has app=my-app"},
+		"10-0-34-4.ns.pod.cluster.local": {"Pod ns/other has it"},
+		"nothing.ns.svc":                 {},
+		"example.com":                    {},
+		"10.0.34.2":                      {"Pod ns/my-pod has it"},
+		"10.0.0.11":                      {"Node node-1 has it"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("resolved (-want +got):\n%s", diff)
+	}
+	if pod := f.Cluster.Subject.Pod; pod == nil || pod.UID != "my-pod-uid" || len(f.Cluster.Subject.Services) != 1 || f.Cluster.Subject.Services[0].Name != "my-svc" {
+		t.Errorf("subject %+v", f.Cluster.Subject)
+	}
+	if len(s.reviews) > 0 {
+		t.Errorf("a Pod speaks for itself, yet delegation was asked for: %+v", s.reviews)
+	}
+}
+
+func TestGatherForADelegate(t *testing.T) {
+	objects := []client.Object{namespaceObject(), podObject("my-pod", nil), podObject("other", func(p *corev1.Pod) { p.Status.PodIPs[0].IP = "10.0.34.4" })}
+	for name, tc := range map[string]struct {
+		names      []string
+		review     authorizationv1.SubjectAccessReviewStatus
+		candidates int
+		pod        string
+		want       Delegation
+		wantErr    string
+	}{
+		"one Pod, allowed": {
+			[]string{"my-pod.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{Allowed: true, Reason: "a RoleBinding"},
+			1, "my-pod", Delegation{Allowed: true, Reason: "a RoleBinding"}, "",
+		},
+		"one Pod, not allowed":         {[]string{"my-pod.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{}, 1, "my-pod", Delegation{}, ""},
+		"one Pod, allowed and denied":  {[]string{"my-pod.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{Allowed: true, Denied: true}, 1, "my-pod", Delegation{}, ""},
+		"an authorizer that is broken": {names: []string{"my-pod.ns.pod.cluster.local"}, review: authorizationv1.SubjectAccessReviewStatus{EvaluationError: "webhook timed out"}, wantErr: "reviewing delegation: the authorizer could not tell: webhook timed out"},
+		"two Pods": {
+			[]string{"my-pod.ns.pod.cluster.local", "other.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{Allowed: true},
+			2, "", Delegation{Reason: "not asked: there is no one Pod that the request speaks for"}, "",
+		},
+		"no Pod": {
+			[]string{"example.com"}, authorizationv1.SubjectAccessReviewStatus{Allowed: true},
+			0, "", Delegation{Reason: "not asked: there is no one Pod that the request speaks for"}, "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &scene{cached: objects, review: tc.review}
+			csr, parsed := request(t, "theirs", byHuman, newKey(t), tc.names)
+			f, err := s.gatherer(t).Gather(t.Context(), csr, parsed, Recent, at)
+			if tc.wantErr != "" {
+				if err == nil || err.Error() != tc.wantErr {
+					t.Errorf("got %v, want %s", err, tc.wantErr)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			pod := ""
+			if f.Cluster.Subject.Pod != nil {
+				pod = f.Cluster.Subject.Pod.Name
+			}
+			if pod != tc.pod || f.Cluster.Subject.Candidates != tc.candidates {
+				t.Errorf("subject %+v", f.Cluster.Subject)
+			}
+			if diff := cmp.Diff(tc.want, f.Cluster.Delegation); diff != "" {
+				t.Errorf("delegation (-want +got):\n%s", diff)
+			}
+			if pod == "" {
+				return
+			}
+			want := []authorizationv1.SubjectAccessReviewSpec{{
+				User: "jane", UID: "7", Groups: []string{"ops"}, Extra: map[string]authorizationv1.ExtraValue{"scopes": {"a", "b"}},
+				ResourceAttributes: &authorizationv1.ResourceAttributes{
+					Namespace: "ns", Verb: "create", Group: "certificates.k8s.io", Version: "*", Resource: "certificatesigningrequests", Subresource: "delegated",
+				},
+			}}
+			if diff := cmp.Diff(want, s.reviews); diff != "" {
+				t.Errorf("asked (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestLiveFactsDoNotTrustTheCache: whatever a denial could rest on is gone by now, or has changed.
+func TestLiveFactsDoNotTrustTheCache(t *testing.T) {
+	key := newKey(t)
+	before, _ := request(t, "before", byHuman, key, []string{"example.com"})
+	recreated, _ := request(t, "recreated", byHuman, key, []string{"example.com"})
+	again := recreated.DeepCopy()
+	again.UID = "another"
+	s := &scene{
+		cached: []client.Object{
+			namespaceObject(), podObject("my-pod", nil), before, recreated,
+			podObject("done", func(p *corev1.Pod) { p.Status.PodIPs[0].IP = "10.0.34.9" }), serviceObject("gone", "192.0.2.30", nil),
+			&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Address: "10.0.34.9"}}}},
+		},
+		live: []client.Object{
+			namespaceObject(), podObject("my-pod", nil), again,
+			podObject("done", func(p *corev1.Pod) { p.Status.PodIPs[0].IP = "10.0.34.9"; p.Status.Phase = corev1.PodSucceeded }),
+			&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}},
+		},
+	}
+	csr, parsed := request(t, "mine", byPod("my-pod"), key, []string{"gone.ns.svc"}, "10.0.34.9", "192.0.2.30")
+	g := s.gatherer(t)
+	recent, err := g.Gather(t.Context(), csr, parsed, Recent, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(recent.Cluster.Resolved["10.0.34.9"]); n != 2 || len(recent.Cluster.SameKey) != 2 {
+		t.Errorf("the cache has it in %d places, and %+v", n, recent.Cluster.SameKey)
+	}
+	live, err := g.Gather(t.Context(), csr, parsed, Live, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]Resolved{"gone.ns.svc": {}, "10.0.34.9": {}, "192.0.2.30": {}}
+	if diff := cmp.Diff(want, live.Cluster.Resolved); diff != "" {
+		t.Errorf("resolved (-want +got):\n%s", diff)
+	}
+	if len(live.Cluster.SameKey) > 0 {
+		t.Errorf("requests that are gone count: %+v", live.Cluster.SameKey)
+	}
+}
+
+func TestServicesAreAskedForOnceASecond(t *testing.T) {
+	s := &scene{cached: []client.Object{namespaceObject(), podObject("my-pod", nil)}}
+	g := s.gatherer(t)
+	csr, parsed := request(t, "mine", byPod("my-pod"), newKey(t), []string{"my-pod.ns.pod.cluster.local"})
+	for i, step := range []struct {
+		fresh Freshness
+		lists int
+	}{{Recent, 1}, {Recent, 1}, {Live, 2}, {Recent, 2}} {
+		if _, err := g.Gather(t.Context(), csr, parsed, step.fresh, at); err != nil {
+			t.Fatal(err)
+		}
+		if s.lists != step.lists {
+			t.Errorf("after step %d: %d lists, want %d", i, s.lists, step.lists)
+		}
+	}
+	g.mu.Lock()
+	for namespace, known := range g.services {
+		known.asked = known.asked.Add(-MaxServiceAge)
+		g.services[namespace] = known
+	}
+	g.mu.Unlock()
+	if _, err := g.Gather(t.Context(), csr, parsed, Recent, at); err != nil || s.lists != 3 {
+		t.Errorf("a second later: %d lists, want 3; %v", s.lists, err)
+	}
+}
+
+// TestEveryFaultIsAnError fails each call in turn: what could not be learned is never taken for
+// what does not exist.
+func TestEveryFaultIsAnError(t *testing.T) {
+	key := newKey(t)
+	other, _ := request(t, "other", byPod("other"), key, []string{"example.com"})
+	objects := []client.Object{
+		namespaceObject(), podObject("my-pod", nil), serviceObject("my-svc", "192.0.2.24", myApp), other,
+		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Address: "10.0.0.11"}}}},
+	}
+	for name, spec := range map[string]certificatesv1.CertificateSigningRequestSpec{"a Pod": byPod("my-pod"), "a delegate": byHuman} {
+		for _, fresh := range []Freshness{Recent, Live} {
+			csr, parsed := request(t, "mine", spec, key, []string{"my-svc.ns.svc", "my-pod.ns.pod.cluster.local"}, "10.0.34.2", "10.0.0.11")
+			failing := 1
+			for ; ; failing++ {
+				s := &scene{cached: objects, failing: failing}
+				f, err := s.gatherer(t).Gather(t.Context(), csr, parsed, fresh, at)
+				if s.calls < failing { // it was never reached
+					if err != nil {
+						t.Errorf("%s, live %v: %v", name, fresh, err)
+					}
+					break
+				}
+				if !errors.Is(err, errAway) {
+					t.Errorf("%s, live %v, call %d fails: got %v", name, fresh, failing, err)
+				}
+				if diff := cmp.Diff(Facts{}, f); diff != "" {
+					t.Errorf("%s, live %v, call %d fails, and there are facts:\n%s", name, fresh, failing, diff)
+				}
+			}
+			if failing < 12 {
+				t.Errorf("%s, live %v: only %d calls", name, fresh, failing-1)
+			}
+		}
+	}
+}
