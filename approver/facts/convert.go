@@ -54,7 +54,7 @@ func requesterOf(spec *certificatesv1.CertificateSigningRequestSpec) Requester {
 // (KEP-0279, the Node authorizer).
 func nodeOf(r *Requester) (string, bool) {
 	name, ok := strings.CutPrefix(r.Username, "system:node:")
-	return name, ok && name != "" && slices.Contains(r.Groups, "system:nodes")
+	return name, ok && isSubdomain(name) && slices.Contains(r.Groups, "system:nodes")
 }
 
 func boundTo(spec *certificatesv1.CertificateSigningRequestSpec, nameKey, uidKey string) *ObjectRef {

@@ -6,10 +6,12 @@ package facts
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -25,19 +27,23 @@ import (
 type Freshness bool
 
 const (
-	// Recent is enough to approve, to hold, and to look whether to deny. The subject's Pod is
-	// read live. The Services of its namespace are at most [MaxServiceAge] old. Requests with
-	// the same key come from the cache that the request itself came from, which is therefore at
-	// least as new as the request: whoever showed the key before is in it.
+	// Recent is enough to approve, to hold, and to look whether to deny. The subject, a Pod or
+	// a Node, is read live. Its Namespace, and the Services there, are at most [MaxAge] old.
+	// Requests with the same key come from the cache that the request itself came from, which is
+	// therefore at least as new as the request: whoever showed the key before is in it.
+	// cluster.resolved comes from caches of no certain age: it explains, and must not allow.
 	Recent Freshness = false
 	// Live is needed to deny: everything is read from the API server. The caches only say
 	// where to look; what they miss makes a name unknown, which is held and not denied.
 	Live Freshness = true
 )
 
-// MaxServiceAge bounds the age of the Services an approval rests on, counted from the
-// moment the API server was asked for them.
-const MaxServiceAge = time.Second
+// MaxAge bounds the age of the Namespace and the Services that an approval rests on, counted
+// from the moment the API server was asked for them.
+const MaxAge = time.Second
+
+// Timeout bounds the gathering of the facts of one request.
+const Timeout = 10 * time.Second
 
 // A Gatherer gathers facts. Make one with [NewGatherer].
 type Gatherer struct {
@@ -46,13 +52,17 @@ type Gatherer struct {
 	review func(context.Context, *authorizationv1.SubjectAccessReview) error
 	domain string
 
-	mu       sync.Mutex
-	services map[string]servicesAt
+	mu    sync.Mutex
+	known map[string]surroundings // by namespace
+	epoch int                     // counts what was forgotten
+	asks  singleflight.Group
 }
 
-type servicesAt struct {
-	items []corev1.Service
-	asked time.Time
+// surroundings are what surrounds the Pods of a namespace.
+type surroundings struct {
+	namespace *corev1.Namespace // nil if it does not exist
+	services  []corev1.Service
+	asked     time.Time
 }
 
 // NewGatherer makes a Gatherer that finds things in cached, which must be kept as
@@ -60,7 +70,7 @@ type servicesAt struct {
 // SubjectAccessReviews by c. domain is the cluster's DNS domain.
 func NewGatherer(cached, live client.Reader, c client.Writer, domain string) *Gatherer {
 	return &Gatherer{
-		cache: cached, live: live, domain: domain, services: map[string]servicesAt{},
+		cache: cached, live: live, domain: domain, known: map[string]surroundings{},
 		review: func(ctx context.Context, r *authorizationv1.SubjectAccessReview) error { return c.Create(ctx, r) },
 	}
 }
@@ -69,6 +79,8 @@ func NewGatherer(cached, live client.Reader, c client.Writer, domain string) *Ga
 // Parameters stay nil. An error is a fault of the API server or the way to it, and no
 // finding: what does not exist is not an error.
 func (g *Gatherer) Gather(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, fresh Freshness, now time.Time) (Facts, error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
 	f := Facts{
 		Request:   requestOf(csr),
 		Requester: requesterOf(&csr.Spec),
@@ -77,7 +89,7 @@ func (g *Gatherer) Gather(ctx context.Context, csr *certificatesv1.CertificateSi
 		Now:       now.UTC().Truncate(time.Second),
 	}
 	names := append(append([]string{}, f.PKCS10.DNSNames...), f.PKCS10.IPAddresses...)
-	r := resolver{Gatherer: g, fresh: fresh}
+	r := resolver{Gatherer: g, fresh: fresh, seen: map[string][]Resolved{}}
 	if err := g.subject(ctx, &f, r, names); err != nil {
 		return Facts{}, fmt.Errorf("finding the subject: %w", err)
 	}
@@ -114,6 +126,9 @@ func (g *Gatherer) subject(ctx context.Context, f *Facts, r resolver, names []st
 	key := types.NamespacedName{}
 	if f.Requester.Pod != nil {
 		key = types.NamespacedName{Namespace: f.Requester.ServiceAccount.Namespace, Name: f.Requester.Pod.Name}
+		if !isLabel(key.Namespace) || !isSubdomain(key.Name) {
+			return nil // forged, since no Pod can be called so
+		}
 	} else {
 		candidates, err := r.pods(ctx, names)
 		if err != nil {
@@ -132,49 +147,82 @@ func (g *Gatherer) subject(ctx context.Context, f *Facts, r resolver, names []st
 	s.Pod = podOf(&pod)
 	s.ServiceAccount = &ServiceAccountRef{Namespace: pod.Namespace, Name: pod.Spec.ServiceAccountName}
 
-	var namespace corev1.Namespace
-	if ok, err := found(r.reader().Get(ctx, types.NamespacedName{Name: pod.Namespace}, &namespace)); err != nil {
-		return err
-	} else if ok {
-		s.Namespace = namespaceOf(&namespace)
-	}
-	services, err := g.servicesIn(ctx, pod.Namespace, r.fresh)
+	around, err := g.surroundings(ctx, pod.Namespace, r.fresh)
 	if err != nil {
 		return err
 	}
-	for i := range services {
-		if selects(&services[i], s.Pod) {
-			s.Services = append(s.Services, serviceOf(&services[i]))
+	if around.namespace != nil {
+		s.Namespace = namespaceOf(around.namespace)
+	}
+	for i := range around.services {
+		if selects(&around.services[i], s.Pod) {
+			s.Services = append(s.Services, serviceOf(&around.services[i]))
 		}
 	}
 	return nil
 }
 
-// servicesIn lists the Services of a namespace from the API server, for all requests that
-// come within [MaxServiceAge] at once.
-func (g *Gatherer) servicesIn(ctx context.Context, namespace string, fresh Freshness) ([]corev1.Service, error) {
-	asked := time.Now()
-	if fresh == Recent {
-		g.mu.Lock()
-		known, ok := g.services[namespace]
-		g.mu.Unlock()
-		if ok && asked.Sub(known.asked) < MaxServiceAge {
-			return known.items, nil
-		}
-	}
-	var list corev1.ServiceList
-	if err := g.live.List(ctx, &list, client.InNamespace(namespace)); err != nil {
-		return nil, err
+// surroundings asks the API server for a namespace and its Services, for all requests that
+// come within [MaxAge] at once.
+func (g *Gatherer) surroundings(ctx context.Context, namespace string, fresh Freshness) (surroundings, error) {
+	if fresh == Live {
+		return g.ask(ctx, namespace)
 	}
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	for ns, known := range g.services { // forget what no one may use any more
-		if asked.Sub(known.asked) >= MaxServiceAge {
-			delete(g.services, ns)
-		}
+	known, ok := g.known[namespace]
+	epoch := g.epoch
+	g.mu.Unlock()
+	if ok && time.Since(known.asked) < MaxAge {
+		return known, nil
 	}
-	g.services[namespace] = servicesAt{items: list.Items, asked: asked}
-	return list.Items, nil
+	// Not shared with who asked before something was forgotten.
+	answer, err, _ := g.asks.Do(fmt.Sprintf("%s %d", namespace, epoch), func() (any, error) {
+		around, err := g.ask(ctx, namespace)
+		if err != nil {
+			return nil, err
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		for name, known := range g.known { // what no one may use any more
+			if around.asked.Sub(known.asked) >= MaxAge {
+				delete(g.known, name)
+			}
+		}
+		if g.epoch == epoch {
+			g.known[namespace] = around
+		}
+		return around, nil
+	})
+	if err != nil {
+		return surroundings{}, err
+	}
+	around, _ := answer.(surroundings)
+	return around, nil
+}
+
+func (g *Gatherer) ask(ctx context.Context, name string) (surroundings, error) {
+	around := surroundings{asked: time.Now()}
+	var namespace corev1.Namespace
+	if ok, err := found(g.live.Get(ctx, types.NamespacedName{Name: name}, &namespace)); err != nil {
+		return surroundings{}, err
+	} else if ok {
+		around.namespace = &namespace
+	}
+	var list corev1.ServiceList
+	if err := g.live.List(ctx, &list, client.InNamespace(name)); err != nil {
+		return surroundings{}, err
+	}
+	around.services = list.Items
+	return around, nil
+}
+
+// Forget has the next request of a namespace see what is there now: call it when something
+// there has changed that a request waits for.
+func (g *Gatherer) Forget(namespace string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.epoch++
+	delete(g.known, namespace)
 }
 
 // delegation asks whether a requester without a Pod of its own may act for the subject.
@@ -216,6 +264,10 @@ func (g *Gatherer) sameKey(ctx context.Context, csr *certificatesv1.CertificateS
 	if err := g.cache.List(ctx, &list, client.MatchingFields{requestsByKey: digest}); err != nil {
 		return nil, err
 	}
+	// The eldest first: whoever showed the key before must not be hidden by a crowd that came after.
+	slices.SortStableFunc(list.Items, func(a, b certificatesv1.CertificateSigningRequest) int {
+		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
+	})
 	same := []SameKey{}
 	for i := range list.Items {
 		other := &list.Items[i]

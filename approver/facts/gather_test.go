@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -331,7 +332,7 @@ func TestLiveFactsDoNotTrustTheCache(t *testing.T) {
 	}
 }
 
-func TestServicesAreAskedForOnceASecond(t *testing.T) {
+func TestSurroundingsAreAskedForOnceASecond(t *testing.T) {
 	s := &scene{cached: []client.Object{namespaceObject(), podObject("my-pod", nil)}}
 	g := s.gatherer(t)
 	csr, parsed := request(t, "mine", byPod("my-pod"), newKey(t), []string{"my-pod.ns.pod.cluster.local"})
@@ -347,13 +348,107 @@ func TestServicesAreAskedForOnceASecond(t *testing.T) {
 		}
 	}
 	g.mu.Lock()
-	for namespace, known := range g.services {
-		known.asked = known.asked.Add(-MaxServiceAge)
-		g.services[namespace] = known
+	for namespace, known := range g.known {
+		known.asked = known.asked.Add(-MaxAge)
+		g.known[namespace] = known
 	}
 	g.mu.Unlock()
 	if _, err := g.Gather(t.Context(), csr, parsed, Recent, at); err != nil || s.lists != 3 {
 		t.Errorf("a second later: %d lists, want 3; %v", s.lists, err)
+	}
+	g.Forget("ns")
+	if _, err := g.Gather(t.Context(), csr, parsed, Recent, at); err != nil || s.lists != 4 {
+		t.Errorf("after it was forgotten: %d lists, want 4; %v", s.lists, err)
+	}
+}
+
+// TestNamesOfNothing: no object can have such a name, so the API server must not be asked for one:
+// it would answer that the question is wrong, which is no finding.
+func TestNamesOfNothing(t *testing.T) {
+	s := &scene{cached: []client.Object{namespaceObject(), podObject("my-pod", nil)}}
+	names := []string{".ns.svc", "web..svc", "a/b.ns.svc", "a%b.ns.svc", ".ns.pod.cluster.local", "..ns.svc", "-.ns.svc", ".svc", "a..ns.svc.cluster.local"}
+	for _, fresh := range []Freshness{Recent, Live} {
+		csr, parsed := request(t, "mine", byPod("my-pod"), newKey(t), names)
+		f, err := s.gatherer(t).Gather(t.Context(), csr, parsed, fresh, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if found, ok := f.Cluster.Resolved[name]; !ok || len(found) > 0 {
+				t.Errorf("%q: %v, %v", name, found, ok)
+			}
+		}
+	}
+	forged := byPod("a/b")
+	csr, parsed := request(t, "mine", forged, newKey(t), names)
+	calls := s.calls
+	if f, err := s.gatherer(t).Gather(t.Context(), csr, parsed, Live, at); err != nil || f.Cluster.Subject.Pod != nil {
+		t.Errorf("a Pod called a/b: %+v, %v after %d calls", f.Cluster.Subject, err, s.calls-calls)
+	}
+}
+
+// TestCrowds: a crowd that shares a name, or a key, costs no more than a few reads, and hides nobody.
+func TestCrowds(t *testing.T) {
+	key := newKey(t)
+	objects := []client.Object{namespaceObject(), podObject("my-pod", nil)}
+	for i := range 100 {
+		objects = append(objects, podObject(fmt.Sprintf("crowd-%d", i), func(p *corev1.Pod) { p.Spec.Hostname, p.Spec.Subdomain = "a", "b" }))
+		later, _ := request(t, fmt.Sprintf("a-%d", i), byPod(fmt.Sprintf("crowd-%d", i)), key, []string{"example.com"})
+		later.CreationTimestamp = metav1.NewTime(at.Add(time.Minute))
+		objects = append(objects, later)
+	}
+	first, _ := request(t, "z-first", byHuman, key, []string{"example.com"})
+	first.CreationTimestamp = metav1.NewTime(at.Add(-time.Minute))
+	s := &scene{cached: append(objects, first)}
+	csr, parsed := request(t, "mine", byPod("my-pod"), key, []string{"a.b.ns.svc", "A.b.ns.svc", "a.B.ns.svc"})
+	f, err := s.gatherer(t).Gather(t.Context(), csr, parsed, Live, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Cluster.SameKey) != maxSameKey || f.Cluster.SameKey[0].Name != "z-first" {
+		t.Errorf("requests with the same key: %+v", f.Cluster.SameKey)
+	}
+	if n := len(f.Cluster.Resolved["A.b.ns.svc"]); n != maxResolved {
+		t.Errorf("%d Pods are named, want %d", n, maxResolved)
+	}
+	if s.calls > 60 {
+		t.Errorf("%d calls", s.calls)
+	}
+}
+
+func TestAwaits(t *testing.T) {
+	for name, tc := range map[string]struct {
+		requester Requester
+		subject   *Pod
+		want      []Awaited
+	}{
+		"a Pod": {
+			Requester{ServiceAccount: &ServiceAccountRef{Namespace: "ns"}, Pod: &ObjectRef{Name: "my-pod"}}, nil,
+			[]Awaited{{"Pod", "ns", "my-pod"}, {"Service", "ns", ""}},
+		},
+		"a Node": {Requester{Username: "system:node:node-1", Groups: []string{"system:nodes"}}, nil, []Awaited{{"Node", "", "node-1"}}},
+		"a delegate of a Pod": {
+			Requester{Username: "jane"}, &Pod{Namespace: "ns", Name: "my-pod"},
+			[]Awaited{{"Pod", "ns", "my-pod"}, {"Service", "ns", ""}},
+		},
+		"a delegate of nobody yet": {
+			Requester{Username: "jane"}, nil,
+			[]Awaited{{"Pod", "ns", ""}, {"Pod", "ns", ""}, {"IP", "", "10.0.34.2"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := Facts{Requester: tc.requester, Cluster: Cluster{Domain: "cluster.local", Subject: ClusterSubject{Pod: tc.subject}}}
+			f.PKCS10.DNSNames, f.PKCS10.IPAddresses = []string{"my-pod.ns.pod.cluster.local", "a.b.ns.svc", "my-svc.ns.svc"}, []string{"10.0.34.2"}
+			got := f.Awaits()
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+	changed := AwaitedBy(podObject("my-pod", nil))
+	want := []Awaited{{"Pod", "ns", "my-pod"}, {"Pod", "ns", ""}, {"IP", "", "10.0.34.2"}}
+	if diff := cmp.Diff(want, changed); diff != "" {
+		t.Errorf("a Pod that changes (-want +got):\n%s", diff)
 	}
 }
 

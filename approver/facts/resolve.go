@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -20,7 +21,12 @@ import (
 type resolver struct {
 	*Gatherer
 	fresh Freshness
+	seen  map[string][]Resolved // by name in lower case
 }
+
+// maxResolved is how many things of a kind are looked at for one name. Whoever may make Pods
+// can give a thousand of them one name.
+const maxResolved = 8
 
 // reader is what single objects are read from.
 func (r resolver) reader() client.Reader {
@@ -32,6 +38,10 @@ func (r resolver) reader() client.Reader {
 
 // resolve lists what has a DNS name or an IP address: Services, Pods and Nodes.
 func (r resolver) resolve(ctx context.Context, name string, subject *Pod) ([]Resolved, error) {
+	name = strings.ToLower(name)
+	if known, ok := r.seen[name]; ok {
+		return known, nil
+	}
 	services, err := r.servicesOf(ctx, name)
 	if err != nil {
 		return nil, err
@@ -57,6 +67,7 @@ func (r resolver) resolve(ctx context.Context, name string, subject *Pod) ([]Res
 	for i := range nodes {
 		out = append(out, Resolved{Kind: "Node", Name: nodes[i].Name, UID: nodes[i].UID, Detail: fmt.Sprintf("Node %s has it", nodes[i].Name)})
 	}
+	r.seen[name] = out
 	return out, nil
 }
 
@@ -169,6 +180,7 @@ func again[T any, P interface {
 	*T
 	client.Object
 }](ctx context.Context, r resolver, items []T, fits func(P) bool) ([]T, error) {
+	items = items[:min(len(items), maxResolved)]
 	if r.fresh == Recent {
 		return items, nil
 	}
@@ -186,16 +198,22 @@ func again[T any, P interface {
 	return out, nil
 }
 
-// cut takes ".<kind>" or ".<kind>.<domain>" off a name and returns the labels before it.
+// cut takes ".<kind>" or ".<kind>.<domain>" off a name and returns the labels before it. A name
+// with anything else before it is the name of nothing in the cluster.
 func (r resolver) cut(name, kind string) ([]string, bool) {
 	name = strings.ToLower(name)
 	for _, suffix := range []string{"." + kind + "." + r.domain, "." + kind} {
 		if rest, ok := strings.CutSuffix(name, suffix); ok {
-			return strings.Split(rest, "."), true
+			parts := strings.Split(rest, ".")
+			return parts, !slices.ContainsFunc(parts, func(part string) bool { return !isLabel(part) })
 		}
 	}
 	return nil, false
 }
+
+func isLabel(s string) bool { return len(validation.IsDNS1123Label(s)) == 0 }
+
+func isSubdomain(s string) bool { return len(validation.IsDNS1123Subdomain(s)) == 0 }
 
 // undash reads an address written with dashes, as in the DNS names of Pods: 10-0-34-2.
 func undash(label string) (string, bool) {

@@ -1,0 +1,64 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package facts
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Awaited is something in the cluster whose change may change what is decided: an object, all
+// objects of a kind in a namespace if Name is empty, or whatever has an IP address.
+type Awaited struct {
+	Kind, Namespace, Name string
+}
+
+// Awaits lists what a change of which may change what policies make of a request.
+func (f *Facts) Awaits() []Awaited {
+	if name, ok := nodeOf(&f.Requester); ok {
+		return []Awaited{{Kind: "Node", Name: name}}
+	}
+	namespace, pod := "", ""
+	switch {
+	case f.Requester.Pod != nil:
+		namespace, pod = f.Requester.ServiceAccount.Namespace, f.Requester.Pod.Name
+	case f.Cluster.Subject.Pod != nil:
+		namespace, pod = f.Cluster.Subject.Pod.Namespace, f.Cluster.Subject.Pod.Name
+	default: // a delegate, whose Pod is not there yet
+		var out []Awaited
+		r := resolver{Gatherer: &Gatherer{domain: f.Cluster.Domain}}
+		for _, name := range f.PKCS10.DNSNames {
+			if parts, ok := r.cut(name, "pod"); ok && len(parts) == 2 {
+				out = append(out, Awaited{"Pod", parts[1], ""})
+			}
+			if parts, ok := r.cut(name, "svc"); ok && len(parts) == 3 {
+				out = append(out, Awaited{"Pod", parts[2], ""})
+			}
+		}
+		for _, ip := range f.PKCS10.IPAddresses {
+			out = append(out, Awaited{Kind: "IP", Name: ip})
+		}
+		return out
+	}
+	return []Awaited{{"Pod", namespace, pod}, {"Service", namespace, ""}}
+}
+
+// AwaitedBy lists everything that the change of an object may be the change of: a Pod, a
+// Service or a Node, as the caches keep it.
+func AwaitedBy(object client.Object) []Awaited {
+	switch o := object.(type) {
+	case *corev1.Pod:
+		out := []Awaited{{"Pod", o.Namespace, o.Name}, {"Pod", o.Namespace, ""}}
+		for _, ip := range podIPs(o) {
+			out = append(out, Awaited{Kind: "IP", Name: ip})
+		}
+		return out
+	case *corev1.Service:
+		return []Awaited{{"Service", o.Namespace, ""}}
+	case *corev1.Node:
+		return []Awaited{{Kind: "Node", Name: o.Name}}
+	default:
+		return nil
+	}
+}
