@@ -80,7 +80,7 @@ func (p *Policy) Evaluate(ctx context.Context, f facts.Facts) (Result, error) {
 
 func read(b rego.Vars) (Result, error) {
 	var answer struct {
-		Violations                    []Violation
+		Violations                    *[]Violation
 		Controls, Authorized, Applies []any
 	}
 	raw, err := json.Marshal(b)
@@ -95,22 +95,26 @@ func read(b rego.Vars) (Result, error) {
 	if !isTrue(answer.Applies) {
 		return Result{Abstains: true}, nil
 	}
-	for _, v := range answer.Violations {
+	if answer.Violations == nil {
+		return Result{}, errors.New("violations is null: it must be a set, the empty one if there is nothing against the request")
+	}
+	violations := *answer.Violations
+	for _, v := range violations {
 		if (v.Requirement != 1 && v.Requirement != 2) || v.ID == "" || v.Message == "" {
 			return Result{}, fmt.Errorf("violation %+v: requirement must be 1 or 2, id and message must not be empty", v)
 		}
 	}
 	allowed := isTrue(answer.Controls) && isTrue(answer.Authorized)
 	switch {
-	case len(answer.Violations) == 0 && !allowed:
+	case len(violations) == 0 && !allowed:
 		return Result{}, errors.New("the policy neither allows the request nor gives a violation: it must say why not")
-	case len(answer.Violations) == 0:
+	case len(violations) == 0:
 		return Result{Allowed: true}, nil
 	}
-	slices.SortFunc(answer.Violations, func(a, b Violation) int {
+	slices.SortFunc(violations, func(a, b Violation) int {
 		return strings.Compare(fmt.Sprint(a.Requirement, a.ID, "\x00", a.Value, "\x00", a.Message), fmt.Sprint(b.Requirement, b.ID, "\x00", b.Value, "\x00", b.Message))
 	})
-	return Result{Violations: answer.Violations}, nil
+	return Result{Violations: violations}, nil
 }
 
 func isTrue(values []any) bool {

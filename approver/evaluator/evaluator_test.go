@@ -32,6 +32,17 @@ func source(text string) evaluator.Source {
 	return evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"mine.rego": text}}
 }
 
+// withParameters is a policy with a schema of its parameters.
+func withParameters(schema string, parameters map[string]any, condition ...string) evaluator.Source {
+	text := allow
+	if condition != nil {
+		text = strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized if "+condition[0], 1)
+	}
+	s := source(text)
+	s.Modules[evaluator.ParametersSchemaFile], s.Parameters = schema, parameters
+	return s
+}
+
 func compile(t *testing.T, s evaluator.Source) *evaluator.Policy {
 	t.Helper()
 	p, err := evaluator.Compile(t.Context(), s)
@@ -46,7 +57,7 @@ func TestCompileRefuses(t *testing.T) {
 		source evaluator.Source
 		want   string
 	}{
-		"a syntax error": {source(header + "subject_controls_key if {\n"), "mine.rego:6:0: rego_parse_error: unexpected eof token"},
+		"a syntax error": {source(header + "subject_controls_key if {\n"), "mine.rego:6:1: rego_parse_error: unexpected eof token"},
 		"a misspelt field of input": {
 			source(strings.Replace(allow, "subject_controls_key := true", `subject_controls_key if input.requester.usrname == "x"`, 1)),
 			"mine.rego:5:25: rego_type_error: undefined ref: input.requester.usrname",
@@ -58,6 +69,65 @@ func TestCompileRefuses(t *testing.T) {
 		"with": {
 			source(allow + "\nhelper if data.countersign.mine.subject_controls_key with input as {}\n"),
 			"mine.rego:11:54: `with` replaces the facts a policy judges: it is allowed in _test.rego files only",
+		},
+		"!= on input": {
+			source(strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized if input.requester.username != "mallory"`, 1)),
+			"mine.rego:7:26: `!=` is undefined, and so no reason, where a field of input is missing: write `not … == …`",
+		},
+		"a default of true": {
+			source(strings.Replace(allow, "subject_is_authorized := true", "default subject_is_authorized := true", 1)),
+			"mine.rego:7:1: a default of true allows whatever was forgotten",
+		},
+		"a violation without a message": {
+			source(strings.Replace(allow, "violations contains v if some v in []", `violations contains {"requirement": 2, "id": "no"} if true`, 1)),
+			"mine.rego:9:21: the violation has no message: it needs requirement (1 or 2), id and message",
+		},
+		"a violation without an id, assigned in the body": {
+			source(strings.Replace(allow, "violations contains v if some v in []", `violations contains v if v := {"requirement": 2, "message": "no"}`, 1)),
+			"mine.rego:9:21: the violation has no id",
+		},
+		"a third requirement": {
+			source(strings.Replace(allow, "violations contains v if some v in []", `violations contains {"requirement": 3, "id": "no", "message": "no"} if true`, 1)),
+			"mine.rego:9:21: requirement is 1, the subject controls the key, or 2, it is authorized",
+		},
+		"a field of a violation that is misspelt": {
+			source(strings.Replace(allow, "violations contains v if some v in []", `violations contains {"requirement": 2, "id": "no", "message": "no", "retriable": true} if true`, 1)),
+			`mine.rego:9:21: a violation has no field "retriable": it has requirement, id, message, value and retryable`,
+		},
+		"a violation that is a text": {
+			source(strings.Replace(allow, "violations contains v if some v in []", `violations contains "no" if true`, 1)),
+			"mine.rego:9:21: a violation is an object with requirement, id and message, and may have value and retryable",
+		},
+		"a rule that is a function": {
+			source(strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized(x) if x == 1", 1)),
+			"mine.rego:7:1: subject_is_authorized is a function: write it as a rule, without arguments",
+		},
+		"applies is a function": {
+			source(allow + "\napplies(x) if x == 1\n"),
+			"mine.rego:11:1: applies is a function: write it as a rule, without arguments",
+		},
+		"a file of another kind": {
+			evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"mine.rego": allow, "README.md": "read me"}},
+			"README.md:1:1: a policy has files that end in .rego, and parameters.schema.json: rename it or leave it out",
+		},
+		"a schema of parameters that is none":    {withParameters("{", nil), "parameters.schema.json:1:1: it is not a JSON object: "},
+		"a schema of parameters of another type": {withParameters(`{"type": "array"}`, nil), `parameters.schema.json:1:1: parameters are an object: set "type": "object"`},
+		"a schema of parameters that is wrong":   {withParameters(`{"type": "object", "required": 7}`, nil), "parameters.schema.json:1:1: it is not a JSON Schema"},
+		"a schema of parameters on a server": {
+			withParameters(`{"type": "object", "properties": {"x": {"$ref": "http://127.0.0.1/x"}}}`, nil),
+			`parameters.schema.json:1:1: $ref "http://127.0.0.1/x" leads out of the file: write what it names into the file`,
+		},
+		"a parameter of another type": {
+			withParameters(`{"type": "object", "properties": {"team": {"type": "string"}}}`, map[string]any{"team": 7}),
+			"spec.parameters: team: Invalid type. Expected: string, given: integer",
+		},
+		"a parameter that is missing": {
+			withParameters(`{"type": "object", "properties": {"team": {"type": "string"}}, "required": ["team"]}`, nil),
+			"spec.parameters: team is required",
+		},
+		"a parameter that the Rego misspells": {
+			withParameters(`{"type": "object", "properties": {"team": {"type": "string"}}, "additionalProperties": false}`, map[string]any{"team": "blue"}, `input.parameters.taem == "blue"`),
+			"mine.rego:7:26: rego_type_error: undefined ref: input.parameters.taem; there are: team",
 		},
 		"a rule that is missing": {
 			source(header + "subject_controls_key := true\n\nviolations contains v if some v in []\n"),
@@ -92,7 +162,7 @@ func TestCompileRefuses(t *testing.T) {
 
 func TestMisspeltFieldIsAnsweredWithSuggestions(t *testing.T) {
 	_, err := evaluator.Compile(t.Context(), source(strings.Replace(allow, "subject_controls_key := true", `subject_controls_key if input.requester.usrname == "x"`, 1)))
-	if err == nil || !strings.Contains(err.Error(), `want (one of): ["credentialID" "groups" "node" "pod" "serviceAccount" "uid" "username"]`) {
+	if err == nil || !strings.Contains(err.Error(), `; there are: credentialID, groups, node, pod, serviceAccount, uid, username`) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -131,14 +201,19 @@ func TestEvaluate(t *testing.T) {
 			"",
 		},
 		"a violation without a message": {
-			strings.Replace(allow, "violations contains v if some v in []", `violations contains {"requirement": 2, "id": "no"} if true`, 1),
+			strings.Replace(allow, "violations contains v if some v in []", `violations contains v if some v in [{"requirement": 2, "id": "no"}]`, 1),
 			evaluator.Result{},
 			"violation {Requirement:2 ID:no Message: Value: Retryable:false}: requirement must be 1 or 2, id and message must not be empty",
 		},
 		"a violation of another shape": {
-			strings.Replace(allow, "violations contains v if some v in []", `violations contains "no" if true`, 1),
+			strings.Replace(allow, "violations contains v if some v in []", `violations contains v if some v in ["no"]`, 1),
 			evaluator.Result{},
 			"a violation must be an object of requirement, id, message, value and retryable: ",
+		},
+		"no violations at all, not even the empty set": {
+			strings.Replace(allow, "violations contains v if some v in []", "violations := null", 1),
+			evaluator.Result{},
+			"violations is null: it must be a set",
 		},
 		"a conflict": {
 			strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized := x if some x in [true, false]", 1),
@@ -199,6 +274,9 @@ func TestRevisionCoversWhatDecides(t *testing.T) {
 	if base.Revision() != tests.Revision() {
 		t.Error("tests decide nothing and must not change the revision")
 	}
+	if base.Digest() == tests.Digest() {
+		t.Error("tests are part of the source and must change its digest")
+	}
 	if len(base.Revision()) != 64 {
 		t.Errorf("got %q", base.Revision())
 	}
@@ -239,5 +317,71 @@ func TestDocumentedPolicy(t *testing.T) {
 	got, err := p.Evaluate(t.Context(), f)
 	if err != nil || len(got.Violations) != 2 || got.Violations[0].ID != "requester-not-pod" || got.Violations[1].ID != "namespace-not-of-team" {
 		t.Errorf("no team: got %+v, %v", got, err)
+	}
+}
+
+func TestParametersOfTheSchemaCompile(t *testing.T) {
+	s := withParameters(`{"type": "object", "properties": {"team": {"type": "string"}}, "additionalProperties": false}`,
+		map[string]any{"team": "blue"}, `input.parameters.team == "blue"`)
+	got, err := compile(t, s).Evaluate(t.Context(), facts.Facts{})
+	if err != nil || !got.Allowed {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestTests(t *testing.T) {
+	policy := strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized if {\n\tinput.requester.username == \"jane\"\n}", 1)
+	const testHeader = "package countersign.mine_test\n\nimport rego.v2\n\nimport data.countersign.mine\n\n"
+	for name, tc := range map[string]struct {
+		tests string
+		want  evaluator.TestReport
+	}{
+		"none": {"", evaluator.TestReport{}},
+		"all pass": {
+			testHeader + "test_jane if mine.subject_is_authorized with input as {\"requester\": {\"username\": \"jane\"}}\n\ntest_control if mine.subject_controls_key\n\ntest_none if count(mine.violations) == 0\n",
+			evaluator.TestReport{Tests: 3, Percent: 80, NotCovered: []string{"mine.rego:11"}},
+		},
+		"one fails": {
+			testHeader + "test_jane if mine.subject_is_authorized with input as {\"requester\": {\"username\": \"joe\"}}\n",
+			evaluator.TestReport{
+				Tests: 1, NotCovered: []string{"mine.rego:5", "mine.rego:7", "mine.rego:8", "mine.rego:11"},
+				Failures: evaluator.Errors{{File: "mine_test.rego", Row: 7, Col: 1, Message: "test_jane fails"}},
+			},
+		},
+		"a case fails": {
+			testHeader + "test_names[name] if {\n\tsome name in [\"jane\", \"joe\"]\n\tmine.subject_is_authorized with input as {\"requester\": {\"username\": name}}\n}\n",
+			evaluator.TestReport{
+				Tests: 1, Percent: 50, NotCovered: []string{"mine.rego:5", "mine.rego:11"},
+				Failures: evaluator.Errors{{File: "mine_test.rego", Row: 7, Col: 1, Message: "test_names fails for joe"}},
+			},
+		},
+		"a syntax error": {
+			testHeader + "test_jane if {\n",
+			evaluator.TestReport{Failures: evaluator.Errors{{File: "mine_test.rego", Row: 8, Col: 1, Message: "rego_parse_error: unexpected eof token; test_jane if {"}}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := source(policy)
+			if tc.tests != "" {
+				s.Modules["mine_test.rego"] = tc.tests
+			}
+			got, err := evaluator.Test(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTestsEndWithTheContext(t *testing.T) {
+	s := source(allow)
+	s.Modules["mine_test.rego"] = "package countersign.mine_test\n\nimport rego.v2\n\ntest_endless if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == -1\n}\n"
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if got, err := evaluator.Test(ctx, s); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }

@@ -1,0 +1,100 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package evaluator
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/rego"
+)
+
+// ParametersField is the File of an [Error] that is about the parameters of a source.
+const ParametersField = "spec.parameters"
+
+// checkParameters compares the parameters of a source with its schema for them, and returns
+// that schema; nil if it has none.
+func (s Source) checkParameters(ctx context.Context) (any, error) {
+	text, ok := s.Modules[ParametersSchemaFile]
+	if !ok {
+		return nil, nil
+	}
+	invalid := func(format string, args ...any) error {
+		return Errors{{File: ParametersSchemaFile, Row: 1, Col: 1, Message: fmt.Sprintf(format, args...)}}
+	}
+	var schema map[string]any
+	if err := json.Unmarshal([]byte(text), &schema); err != nil {
+		return nil, invalid("it is not a JSON object: %v", err)
+	}
+	if ref := remoteRef(schema); ref != "" {
+		return nil, invalid("$ref %q leads out of the file: write what it names into the file", ref)
+	}
+	if schema["type"] != "object" {
+		return nil, invalid("parameters are an object: set \"type\": \"object\"")
+	}
+	parameters := s.Parameters
+	if parameters == nil {
+		parameters = map[string]any{}
+	}
+	results, err := rego.New(
+		rego.Query("valid := json.verify_schema(input.schema)[0]; problems := [p | some p in json.match_schema(input.parameters, input.schema)[1]]"),
+		rego.Imports([]string{"rego.v1"}),
+		rego.Input(map[string]any{"schema": schema, "parameters": parameters}),
+		rego.StrictBuiltinErrors(true),
+	).Eval(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("checking parameters: %w", ctx.Err())
+	case err != nil:
+		return nil, invalid("it is not a JSON Schema: %v", err)
+	case len(results) != 1 || results[0].Bindings["valid"] != true:
+		return nil, invalid("it is not a JSON Schema")
+	}
+	raw, err := json.Marshal(results[0].Bindings["problems"])
+	if err != nil {
+		return nil, fmt.Errorf("checking parameters: %w", err)
+	}
+	var problems []struct{ Field, Desc string }
+	if err := json.Unmarshal(raw, &problems); err != nil {
+		return nil, fmt.Errorf("checking parameters: %w", err)
+	}
+	var faults Errors
+	for _, p := range problems {
+		text := p.Desc
+		if !strings.EqualFold(p.Field, "(root)") {
+			text = p.Field + ": " + p.Desc
+		}
+		faults = append(faults, Error{File: ParametersField, Message: text})
+	}
+	if faults != nil {
+		slices.SortFunc(faults, func(a, b Error) int { return strings.Compare(a.Message, b.Message) })
+		return nil, faults
+	}
+	return schema, nil
+}
+
+// remoteRef is the first $ref in a schema that does not begin with "#".
+func remoteRef(value any) string {
+	switch v := value.(type) {
+	case map[string]any:
+		for key, item := range v {
+			if text, ok := item.(string); ok && key == "$ref" && !strings.HasPrefix(text, "#") {
+				return text
+			}
+			if ref := remoteRef(item); ref != "" {
+				return ref
+			}
+		}
+	case []any:
+		for _, item := range v {
+			if ref := remoteRef(item); ref != "" {
+				return ref
+			}
+		}
+	}
+	return ""
+}
