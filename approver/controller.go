@@ -5,9 +5,7 @@ package approver
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -22,129 +20,83 @@ import (
 
 	"countersign.dev/countersign/approver/facts"
 	"countersign.dev/countersign/audit"
-	"countersign.dev/countersign/pkcs10"
+	"countersign.dev/countersign/internal/fairqueue"
 )
 
-// conflictDelay is how long to wait for the cache after somebody else has changed a request.
-const conflictDelay = 100 * time.Millisecond
+const (
+	// conflictDelay is how long to wait for the cache after somebody else has changed a request.
+	conflictDelay = 100 * time.Millisecond
+	// abstainDelay is how soon a request is looked at again of which no policy has an opinion.
+	// What it might depend on usually brings it back before.
+	abstainDelay = time.Minute
+)
 
 // reconciler decides CertificateSigningRequests.
 type reconciler struct {
-	client   client.Client
-	live     client.Reader
-	gatherer *facts.Gatherer
-	policies *PolicySet
-	log      *audit.Log
-	events   events.EventRecorder
-	now      func() time.Time
-	// started is when this approver took up its work: no hold begins earlier.
-	started time.Time
-	// held remembers, by the name of the request, why it is held, so that it is said once.
-	held sync.Map
+	client  client.Client
+	live    client.Reader
+	judge   *Judge
+	log     *audit.Log
+	events  events.EventRecorder
+	waiting *waiting
+	tally   *tally
+	// counted is called when candidates were compared.
+	counted func()
 }
 
-// Reconcile reads one request, decides it and carries the decision out.
-func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+// Reconcile reads one request, has it judged, and carries the decision out.
+func (r *reconciler) Reconcile(ctx context.Context, item fairqueue.Item) (reconcile.Result, error) {
 	csr := &certificatesv1.CertificateSigningRequest{}
-	if err := r.client.Get(ctx, req.NamespacedName, csr); err != nil {
-		r.held.Delete(req.Name)
+	key := client.ObjectKey{Name: item.Name}
+	if err := r.client.Get(ctx, key, csr); err != nil {
+		r.waiting.forget(item.Name)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	policies := r.policies.matching(csr.Spec.SignerName)
-	if len(policies) == 0 || facts.IsDecided(csr) {
-		r.held.Delete(req.Name)
+	if facts.IsDecided(csr) || !r.judge.Manages(csr.Spec.SignerName) {
+		r.waiting.forget(item.Name)
 		return reconcile.Result{}, nil
 	}
 	if facts.IsStripped(csr) {
-		if err := r.live.Get(ctx, req.NamespacedName, csr); err != nil || facts.IsDecided(csr) {
+		if err := r.live.Get(ctx, key, csr); err != nil || facts.IsDecided(csr) {
 			return reconcile.Result{}, client.IgnoreNotFound(err)
 		}
 	}
-	since := csr.CreationTimestamp.Time
-	if since.Before(r.started) {
-		since = r.started
-	}
-	decision, record, err := r.decide(ctx, csr, policies, since)
+	now := r.judge.now()
+	since := r.waiting.since(csr.Name, csr.UID, now)
+	judgement, err := r.judge.Judge(ctx, csr, since)
 	if err != nil {
 		decisionErrors.Inc()
 		return reconcile.Result{}, err
 	}
-	switch decision.Verdict {
+	switch judgement.Decision.Verdict {
 	case Approved, Denied:
-		return r.carryOut(ctx, csr, decision, record)
+		return r.carryOut(ctx, csr, judgement)
 	case Held:
-		return reconcile.Result{RequeueAfter: retryAfter(since, r.now(), decision.Until)}, r.announceHold(csr, decision, record)
+		return reconcile.Result{RequeueAfter: retryAfter(since, now, judgement.Decision.Until)}, r.hold(csr, item, since, judgement)
 	default:
-		return reconcile.Result{}, nil // a policy is not loaded, and its loading takes the request up again; or all abstain
+		return r.leave(csr, item, judgement)
 	}
-}
-
-// decide decides by recent facts and, if that would deny, once more by live ones.
-func (r *reconciler) decide(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, policies []loadedPolicy, since time.Time) (Decision, audit.Decision, error) {
-	record := recordOf(csr)
-	for _, p := range policies {
-		if p.compiled == nil {
-			return Decision{}, record, nil
-		}
-	}
-	request, err := pkcs10.Parse(csr.Spec.Request)
-	var refused *pkcs10.Error
-	if err != nil && !errors.As(err, &refused) {
-		return Decision{}, record, fmt.Errorf("parsing request: %w", err)
-	}
-	if decision := Refuse(&csr.Spec, request, refused); decision.Verdict != NoOpinion {
-		return decision, record, nil
-	}
-	for _, fresh := range []facts.Freshness{facts.Recent, facts.Live} {
-		now := r.now()
-		f, err := r.gatherer.Gather(ctx, csr, request, fresh, now)
-		if err != nil {
-			return Decision{}, record, fmt.Errorf("gathering facts: %w", err)
-		}
-		evaluations := evaluate(ctx, policies, f)
-		for _, e := range evaluations {
-			if e.Err != nil {
-				return Decision{}, record, fmt.Errorf("evaluating policy %s: %w", e.Policy, e.Err)
-			}
-		}
-		decision := Decide(since, now, evaluations)
-		if decision.Verdict != Denied || fresh == facts.Live {
-			return decision, complete(record, f, evaluations), nil
-		}
-	}
-	panic("unreachable: live facts decide")
-}
-
-func evaluate(ctx context.Context, policies []loadedPolicy, f facts.Facts) []Evaluation {
-	evaluations := make([]Evaluation, len(policies))
-	for i, p := range policies {
-		start := time.Now()
-		result, err := p.compiled.Evaluate(ctx, f)
-		evaluationSeconds.WithLabelValues(p.name).Observe(time.Since(start).Seconds())
-		evaluations[i] = Evaluation{Policy: p.name, Revision: p.compiled.Revision(), HoldFor: p.holdFor, Result: result, Err: err}
-	}
-	return evaluations
 }
 
 // carryOut records a verdict, writes it, and then announces it.
-func (r *reconciler) carryOut(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, d Decision, record audit.Decision) (reconcile.Result, error) {
-	id := string(uuid.NewUUID())
-	message := truncate(d.Message, 8<<10) + "; decision " + id
-	record.ID, record.Verdict, record.Reason, record.Message = id, string(d.Verdict), d.Reason, d.Message
+func (r *reconciler) carryOut(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, judgement Judgement) (reconcile.Result, error) {
+	record := Record(csr, judgement)
 	if err := r.log.AppendDecision(record); err != nil {
 		return reconcile.Result{}, err
 	}
+	d := judgement.Decision
+	message := truncate(d.Message, 8<<10) + "; decision " + record.ID
 	csr = csr.DeepCopy()
 	csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
 		Type:           certificatesv1.RequestConditionType(d.Verdict),
 		Status:         corev1.ConditionTrue,
 		Reason:         d.Reason,
 		Message:        message,
-		LastUpdateTime: metav1.NewTime(r.now()),
+		LastUpdateTime: metav1.NewTime(r.judge.now()),
 	})
 	err := r.client.SubResource("approval").Update(ctx, csr)
-	if logErr := r.log.AppendOutcome(audit.OutcomeOf(id, err)); logErr != nil {
-		log.FromContext(ctx).Error(logErr, "the outcome of a decision is not recorded", "decisionID", id)
+	if logErr := r.log.AppendOutcome(audit.OutcomeOf(record.ID, err)); logErr != nil {
+		log.FromContext(ctx).Error(logErr, "the outcome of a decision is not recorded", "decisionID", record.ID)
 	}
 	switch {
 	case apierrors.IsNotFound(err):
@@ -152,28 +104,87 @@ func (r *reconciler) carryOut(ctx context.Context, csr *certificatesv1.Certifica
 	case apierrors.IsConflict(err):
 		return reconcile.Result{RequeueAfter: conflictDelay}, nil
 	case err != nil:
-		return reconcile.Result{}, fmt.Errorf("writing decision %s: %w", id, err)
+		return reconcile.Result{}, fmt.Errorf("writing decision %s: %w", record.ID, err)
 	}
-	r.held.Delete(csr.Name)
+	r.waiting.forget(csr.Name)
 	decisions.WithLabelValues(string(d.Verdict), d.Reason).Inc()
-	decisionSeconds.Observe(r.now().Sub(csr.CreationTimestamp.Time).Seconds())
+	decisionSeconds.Observe(r.judge.now().Sub(csr.CreationTimestamp.Time).Seconds())
+	countAudited(judgement)
 	if d.Verdict == Denied {
 		r.events.Eventf(csr, nil, corev1.EventTypeWarning, d.Reason, "Deny", "%s", truncate(message, 1024))
+	}
+	if r.tally.compare(ctx, csr.Name, judgement, r.judge.now()) {
+		r.counted()
 	}
 	return reconcile.Result{}, nil
 }
 
-// announceHold says why a request is held, once for each reason. Nothing is written to the request.
-func (r *reconciler) announceHold(csr *certificatesv1.CertificateSigningRequest, d Decision, record audit.Decision) error {
-	if before, ok := r.held.Swap(csr.Name, d.Message); ok && before == d.Message {
+// hold says why a request is held, once for each reason. Nothing is written to the request.
+func (r *reconciler) hold(csr *certificatesv1.CertificateSigningRequest, item fairqueue.Item, since time.Time, judgement Judgement) error {
+	d := judgement.Decision
+	if !r.waiting.put(item, csr.UID, since, d.Message, judgement.Facts.Awaits()) {
 		return nil
 	}
-	record.ID, record.Verdict, record.Reason, record.Message = string(uuid.NewUUID()), string(d.Verdict), d.Reason, d.Message
-	if err := r.log.AppendDecision(record); err != nil {
-		r.held.Delete(csr.Name)
+	if err := r.log.AppendDecision(Record(csr, judgement)); err != nil {
+		r.waiting.forget(csr.Name)
 		return err
 	}
 	decisions.WithLabelValues(string(d.Verdict), d.Reason).Inc()
 	r.events.Eventf(csr, nil, corev1.EventTypeNormal, d.Reason, "Hold", "%s", truncate(d.Message+"; held until "+d.Until.UTC().Format(time.RFC3339), 1024))
 	return nil
+}
+
+// leave leaves a request alone: a policy that is for it is not loaded, and its loading takes the
+// request up again; or every policy abstains; or there are only policies that are looked at.
+func (r *reconciler) leave(csr *certificatesv1.CertificateSigningRequest, item fairqueue.Item, judgement Judgement) (reconcile.Result, error) {
+	if judgement.Facts == nil {
+		return reconcile.Result{}, nil
+	}
+	message := ""
+	for _, e := range judgement.Audited {
+		message += e.Policy + " " + e.Revision + " " + answerOf(e.Result, e.Err) + " " + texts(e.Result.Violations) + "\n"
+	}
+	if r.waiting.put(item, csr.UID, time.Time{}, message, judgement.Facts.Awaits()) && !judgement.Ours && message != "" {
+		if err := r.log.AppendDecision(Record(csr, judgement)); err != nil {
+			r.waiting.forget(csr.Name)
+			return reconcile.Result{}, err
+		}
+		countAudited(judgement)
+	}
+	return reconcile.Result{RequeueAfter: abstainDelay}, nil
+}
+
+func countAudited(judgement Judgement) {
+	for _, e := range judgement.Audited {
+		audited.WithLabelValues(e.Policy, answerOf(e.Result, e.Err)).Inc()
+	}
+}
+
+// Record is the record of a judgement, under a new decision id.
+func Record(csr *certificatesv1.CertificateSigningRequest, judgement Judgement) audit.Decision {
+	d := judgement.Decision
+	record := audit.Decision{
+		ID: string(uuid.NewUUID()), Verdict: string(d.Verdict), Reason: d.Reason, Message: d.Message,
+		Request:   audit.Request{Name: csr.Name, UID: csr.UID, SignerName: csr.Spec.SignerName},
+		Requester: audit.RequesterOf(&csr.Spec),
+	}
+	if !judgement.Ours {
+		record.Verdict = "Audited"
+	}
+	if f := judgement.Facts; f != nil {
+		record.Request.KeySHA256 = f.PKCS10.Key.SHA256
+		record.Request.DNSNames, record.Request.IPs = f.PKCS10.DNSNames, f.PKCS10.IPAddresses
+		record.AddFacts(f)
+	}
+	for _, e := range judgement.Evaluations {
+		record.Policies = append(record.Policies, audit.Policy{Name: e.Policy, Revision: e.Revision, Answer: answerOf(e.Result, e.Err), Violations: e.Result.Violations})
+	}
+	for _, e := range judgement.Audited {
+		policy := audit.Policy{Name: e.Policy, Revision: e.Revision, Answer: answerOf(e.Result, e.Err), Audit: true, Violations: e.Result.Violations}
+		if e.Err != nil {
+			policy.Error = e.Err.Error()
+		}
+		record.Policies = append(record.Policies, policy)
+	}
+	return record
 }

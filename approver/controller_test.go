@@ -24,7 +24,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/events"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -33,13 +32,14 @@ import (
 	"countersign.dev/countersign/approver/evaluator"
 	"countersign.dev/countersign/approver/facts"
 	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/internal/fairqueue"
 )
 
 const (
 	regoHeader = "package countersign.mine\n\nimport rego.v2\n\n"
 	allowing   = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := true\n\nviolations contains v if some v in []\n"
 	denying    = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := false\n\nviolations contains {\"requirement\": 2, \"id\": \"no\", \"message\": \"not today\"} if true\n"
-	failing    = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := true\n\nviolations contains {\"requirement\": 7, \"id\": \"no\", \"message\": \"not today\"} if true\n"
+	failing    = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := true\n\nviolations contains v if some v in [{\"requirement\": 7, \"id\": \"no\", \"message\": \"not today\"}]\n"
 )
 
 // world is one request and what a reconciler makes of it. How requests fare when nothing fails is
@@ -52,6 +52,7 @@ type world struct {
 	writes     int   // to /approval, whether they went well or not
 	fault      error // of a write to /approval
 	away       error // of every read of a Pod
+	now        time.Time
 }
 
 func (w *world) Write(p []byte) (int, error) {
@@ -91,7 +92,7 @@ func newWorld(t *testing.T, module string) *world {
 		},
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "my-pod", UID: "u"}}
-	w := &world{recorder: events.NewFakeRecorder(8)}
+	w := &world{recorder: events.NewFakeRecorder(8), now: since}
 	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(csr, pod).WithStatusSubresource(csr).WithInterceptorFuncs(interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
 			if _, isPod := object.(*corev1.Pod); isPod && w.away != nil {
@@ -127,8 +128,8 @@ func newWorld(t *testing.T, module string) *world {
 	policies.replace([]loadedPolicy{{name: "mine", signerNames: []string{"example.com/*"}, holdFor: time.Minute, compiled: compiled}})
 	c := builder.Build()
 	w.reconciler = &reconciler{
-		client: c, live: c, policies: policies, gatherer: facts.NewGatherer(c, c, c, "cluster.local"),
-		log: audit.NewLog(w), events: w.recorder, now: func() time.Time { return since },
+		client: c, live: c, log: audit.NewLog(w), events: w.recorder, waiting: newWaiting(), tally: newTally(), counted: func() {},
+		judge: &Judge{policies: policies, gatherer: facts.NewGatherer(c, c, c, "cluster.local"), now: func() time.Time { return w.now }},
 	}
 	return w
 }
@@ -202,7 +203,7 @@ func TestReconcileFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tc.module)
 			w.full, w.fault, w.away = tc.full, tc.fault, tc.away
-			got, err := w.reconciler.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKey{Name: "web"}})
+			got, err := w.reconciler.Reconcile(t.Context(), fairqueue.Item{Name: "web"})
 			if (err != nil) != (tc.wantErr != "") || err != nil && !strings.Contains(err.Error(), tc.wantErr) {
 				t.Errorf("error %v, want %q", err, tc.wantErr)
 			}

@@ -76,8 +76,8 @@ func Refuse(spec *certificatesv1.CertificateSigningRequestSpec, request *pkcs10.
 	return Decision{Verdict: Denied, Reason: string(refusals[0].Reason), Message: (&pkcs10.Error{Refusals: refusals}).Error()}
 }
 
-// Decide makes one decision of what every matching policy made of a request. since is when
-// the time that a request may be held began.
+// Decide makes one decision of what every matching policy made of a request. since is when it
+// was first found that the request has to wait.
 //
 // Approved: at least one policy applies, and every one that does allows. Denied: every
 // policy was evaluated and one does not allow for good. Held: what stands in the way is
@@ -100,13 +100,11 @@ func Decide(since, now time.Time, evaluations []Evaluation) Decision {
 			if until.IsZero() || end.Before(until) {
 				until = end
 			}
-			texts := make([]string, len(e.Result.Violations))
-			for i, v := range e.Result.Violations {
-				texts[i] = v.ID + ": " + v.Message
+			for _, v := range e.Result.Violations {
 				requirement1 = requirement1 || v.Requirement == 1
 				final = final || !v.Retryable
 			}
-			blocking = append(blocking, label+": "+strings.Join(texts, "; "))
+			blocking = append(blocking, label+": "+texts(e.Result.Violations))
 		}
 	}
 	switch {

@@ -116,15 +116,36 @@ func TestMatchesSigner(t *testing.T) {
 		{"example.com/serving", "example.com/servin", false},
 		{"example.com/*", "example.com/serving", true},
 		{"example.com/*", "example.com/a.b", true},
+		{"example.com/*", "example.com/a/b", true},
 		{"example.com/*", "example.com/", false},
 		{"example.com/*", "example.com", false},
 		{"example.com/*", "sub.example.com/serving", false},
 		{"example.com/*", "example.comx/serving", false},
 		{"example.com/*", "evil.com/example.com/x", false},
 	} {
-		if got := matchesSigner(tc.pattern, tc.signerName); got != tc.want {
-			t.Errorf("matchesSigner(%q, %q) = %v", tc.pattern, tc.signerName, got)
+		var set PolicySet
+		set.replace([]loadedPolicy{{name: "p", signerNames: []string{tc.pattern}}})
+		if got := set.Matches(tc.signerName); got != tc.want {
+			t.Errorf("%q matches %q: %v", tc.pattern, tc.signerName, got)
 		}
+	}
+}
+
+func TestPoliciesMatchOnceAndInOrder(t *testing.T) {
+	var set PolicySet
+	set.replace([]loadedPolicy{
+		{name: "b", uid: "2", signerNames: []string{"example.com/*", "example.com/serving"}},
+		{name: "a", uid: "1", signerNames: []string{"example.com/*"}},
+		{name: "c", uid: "3", signerNames: []string{"example.com/serving"}},
+		{name: "d", uid: "4", signerNames: []string{"example.org/*"}},
+		{name: "e", uid: "5", signerNames: []string{"example.com/*"}, mode: "Disabled"},
+	})
+	var names []string
+	for _, p := range set.matching("example.com/serving") {
+		names = append(names, p.name)
+	}
+	if diff := cmp.Diff([]string{"a", "b", "c"}, names); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -133,7 +154,7 @@ func TestThePolicySetIsReadyOnceAllIsLoaded(t *testing.T) {
 	if err := set.Ready(); err == nil || err.Error() != "policies have not been loaded yet" {
 		t.Errorf("zero set: %v", err)
 	}
-	set.replace([]loadedPolicy{{name: "broken", signerNames: []string{"example.com/*"}}})
+	set.replace([]loadedPolicy{{name: "broken", signerNames: []string{"example.com/*"}}, {name: "watched", mode: "Audit"}, {name: "off", mode: "Disabled"}})
 	if err := set.Ready(); err == nil || err.Error() != "not loaded, see the status of each ApprovalPolicy: broken" {
 		t.Errorf("a policy that is not compiled: %v", err)
 	}

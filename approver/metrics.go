@@ -23,6 +23,14 @@ var (
 		Help:    "Time from the creation of a request, which is stored to the second, to its verdict.",
 		Buckets: []float64{.25, .5, 1, 2, 5, 10, 30, 60, 300},
 	})
+	audited = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "countersign_approver_audited_total",
+		Help: "What policies in mode Audit answered, by policy and answer (allow, deny, hold, abstain, error).",
+	}, []string{"policy", "answer"})
+	candidateDisagreements = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "countersign_approver_candidate_disagreements_total",
+		Help: "Decisions on which a policy's candidate answers otherwise than its active revision.",
+	}, []string{"policy"})
 	evaluationSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "countersign_approver_evaluation_seconds",
 		Help:    "Time of one evaluation of a policy.",
@@ -31,7 +39,7 @@ var (
 )
 
 func registerMetrics() error {
-	for _, c := range []prometheus.Collector{decisions, decisionErrors, decisionSeconds, evaluationSeconds} {
+	for _, c := range []prometheus.Collector{decisions, decisionErrors, decisionSeconds, audited, candidateDisagreements, evaluationSeconds} {
 		if err := metrics.Registry.Register(c); err != nil {
 			return err
 		}

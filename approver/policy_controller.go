@@ -6,16 +6,12 @@ package approver
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,7 +20,6 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver/evaluator"
-	"countersign.dev/countersign/policies"
 )
 
 // defaultHoldFor is the default of spec.holdFor, for objects that were stored without it.
@@ -32,20 +27,30 @@ const defaultHoldFor = 30 * time.Second
 
 // policyLoader loads all ApprovalPolicies at once into a PolicySet, whichever of them, or
 // of the ConfigMaps they name, has changed. It runs in every replica, so that a standby has
-// them loaded; only the leader writes status.
+// them loaded.
 type policyLoader struct {
-	client    client.Client
-	namespace string
-	set       *PolicySet
-	elected   <-chan struct{}
+	client client.Client
+	set    *PolicySet
+	load   Loader
+	// status writes what became of each policy; nil in a process that does not.
+	status *statusWriter
 	// changed is called when requests may be decided otherwise than before.
 	changed func(context.Context) error
 
-	// lastGood is, by the policy's UID, the revision in force. Only Reconcile uses it, and one at a time.
-	lastGood map[types.UID]*evaluator.Policy
+	// Only Reconcile uses these, and one at a time.
+	loaded   map[types.UID]loadedPolicy // what is in force of each policy that could ever be used
+	attempts map[attemptKey]Attempt     // of every source that a policy names now
 }
 
-// Reconcile loads every policy, replaces the set, and writes what became of each into its status.
+// attemptKey says whose attempt to load it was: that of a policy, or of its candidate.
+type attemptKey struct {
+	policy    types.UID
+	candidate bool
+}
+
+// Reconcile loads every policy, replaces the set, and writes what became of each into its
+// status. What is wrong with one policy, or with the way to its source, does not keep back
+// the others.
 func (l *policyLoader) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	var list v1alpha1.ApprovalPolicyList
 	if err := l.client.List(ctx, &list); err != nil {
@@ -53,145 +58,143 @@ func (l *policyLoader) Reconcile(ctx context.Context, _ reconcile.Request) (reco
 	}
 	slices.SortFunc(list.Items, func(a, b v1alpha1.ApprovalPolicy) int { return cmp.Compare(a.Name, b.Name) })
 
-	loaded := make([]loadedPolicy, 0, len(list.Items))
-	good := make(map[types.UID]*evaluator.Policy, len(list.Items))
-	faults := make([]error, len(list.Items))
+	var errs []error
+	var set []loadedPolicy
+	loaded, attempts := map[types.UID]loadedPolicy{}, map[attemptKey]Attempt{}
+	reports := make([]*loadReport, len(list.Items))
 	for i := range list.Items {
 		policy := &list.Items[i]
-		compiled, err := l.load(ctx, policy)
-		if apiFault(err) {
-			return reconcile.Result{}, fmt.Errorf("loading policy %s: %w", policy.Name, err)
+		active, wasLoaded := l.loaded[policy.UID]
+		report, err := l.loadOne(ctx, policy, attempts)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("loading policy %s: %w", policy.Name, err))
+		case report.attempt.Usable():
+			active, wasLoaded = report.wanted, true
+		default:
+			log.FromContext(ctx).Info("policy cannot be loaded", "policy", policy.Name, "reason", report.attempt.Reason(), "error", report.attempt.Error())
 		}
-		if faults[i] = err; err != nil {
-			log.FromContext(ctx).Info("policy cannot be loaded", "policy", policy.Name, "error", err.Error())
-			compiled = l.lastGood[policy.UID]
+		if wasLoaded {
+			loaded[policy.UID] = active
 		}
-		if compiled != nil {
-			good[policy.UID] = compiled
+		if report != nil {
+			set = append(set, inForce(report.wanted, active, wasLoaded)...)
+			if wasLoaded {
+				report.active = active.compiled
+			}
+			reports[i] = report
+		} else if wasLoaded { // its source could not be read: what was in force stays so
+			set = append(set, active)
+		} else {
+			set = append(set, wantedOf(policy, nil))
 		}
-		holdFor := defaultHoldFor
-		if policy.Spec.HoldFor != nil {
-			holdFor = policy.Spec.HoldFor.Duration
-		}
-		loaded = append(loaded, loadedPolicy{name: policy.Name, signerNames: policy.Spec.Match.SignerNames, holdFor: holdFor, compiled: compiled})
 	}
-	l.lastGood = good
-	l.set.replace(loaded)
+	l.loaded, l.attempts = loaded, attempts
+	l.set.replace(set)
 	if err := l.changed(ctx); err != nil {
-		return reconcile.Result{}, fmt.Errorf("taking up pending requests: %w", err)
+		errs = append(errs, fmt.Errorf("taking up pending requests: %w", err))
 	}
-	select {
-	case <-l.elected:
-	default:
-		return reconcile.Result{}, nil
-	}
-	var errs []error
-	for i := range list.Items {
-		errs = append(errs, l.writeStatus(ctx, &list.Items[i], good[list.Items[i].UID], faults[i]))
+	if l.status != nil {
+		for i, report := range reports {
+			if report != nil {
+				errs = append(errs, l.status.write(ctx, &list.Items[i], report))
+			}
+		}
 	}
 	return reconcile.Result{}, errors.Join(errs...)
 }
 
-// errSource is a source that is not there.
-type errSource struct{ message string }
-
-func (e errSource) Error() string { return e.message }
-
-// apiFault says that an error speaks of the API server and not of the policy.
-func apiFault(err error) bool {
-	var source errSource
-	var rego evaluator.Errors
-	return err != nil && !errors.As(err, &source) && !errors.As(err, &rego)
+// loadReport is what became of a policy.
+type loadReport struct {
+	wanted    loadedPolicy // as the spec has it; compiled only if its source can be used
+	attempt   Attempt
+	candidate *Attempt          // nil if there is no candidate
+	active    *evaluator.Policy // by which requests are decided; nil if there is none
 }
 
-func (l *policyLoader) load(ctx context.Context, policy *v1alpha1.ApprovalPolicy) (*evaluator.Policy, error) {
-	source, err := l.source(ctx, policy)
+// loadOne tries the source of a policy, and that of its candidate. The error is a fault of the API server.
+func (l *policyLoader) loadOne(ctx context.Context, policy *v1alpha1.ApprovalPolicy, attempts map[attemptKey]Attempt) (*loadReport, error) {
+	try := func(candidate bool) (Attempt, error) {
+		source, err := l.load.Source(ctx, policy, candidate)
+		if err != nil {
+			return Attempt{}, err
+		}
+		key := attemptKey{policy.UID, candidate}
+		attempt, err := l.load.Try(ctx, source, policy.Spec.MinCoverage, l.attempts[key])
+		if err == nil {
+			attempts[key] = attempt
+		}
+		return attempt, err
+	}
+	attempt, err := try(false)
 	if err != nil {
 		return nil, err
 	}
-	if last := l.lastGood[policy.UID]; last != nil && last.Revision() == source.Revision() {
-		return last, nil
+	report := &loadReport{attempt: attempt, wanted: wantedOf(policy, attempt.policy())}
+	if policy.Spec.Candidate != nil {
+		candidate, err := try(true)
+		if err != nil {
+			return nil, err
+		}
+		report.candidate = &candidate
+		if compiled := candidate.policy(); compiled != nil && (report.wanted.compiled == nil || compiled.Revision() != report.wanted.compiled.Revision()) {
+			report.wanted.candidate = compiled
+		}
 	}
-	return evaluator.Compile(ctx, source)
+	return report, nil
 }
 
-// source finds the text of a policy.
-func (l *policyLoader) source(ctx context.Context, policy *v1alpha1.ApprovalPolicy) (evaluator.Source, error) {
-	rego := policy.Spec.Rego
-	source := evaluator.Source{Package: rego.Package, Modules: rego.Modules}
-	if policy.Spec.Parameters != nil {
-		if err := json.Unmarshal(policy.Spec.Parameters.Raw, &source.Parameters); err != nil {
-			return source, errSource{fmt.Sprintf("spec.parameters must be an object: %v", err)}
+// wantedOf is a policy as its spec has it.
+func wantedOf(policy *v1alpha1.ApprovalPolicy, compiled *evaluator.Policy) loadedPolicy {
+	p := loadedPolicy{
+		name: policy.Name, uid: policy.UID, mode: policy.Spec.Mode, signerNames: policy.Spec.Match.SignerNames,
+		holdFor: defaultHoldFor, compiled: compiled,
+	}
+	if policy.Spec.HoldFor != nil {
+		p.holdFor = policy.Spec.HoldFor.Duration
+	}
+	if selector := policy.Spec.Match.NamespaceSelector; selector != nil && len(selector.MatchLabels)+len(selector.MatchExpressions) > 0 {
+		var err error
+		if p.namespaces, err = metav1.LabelSelectorAsSelector(selector); err != nil {
+			// Selectors are checked before: see Loader.Source. For every request, and not loaded, is the safe reading.
+			p.namespaces, p.compiled = nil, nil
 		}
 	}
-	switch {
-	case rego.Builtin != "":
-		pkg, modules, ok := policies.Builtin(rego.Builtin)
-		if !ok {
-			return source, errSource{fmt.Sprintf("there is no builtin policy %q: this approver has pod-serving", rego.Builtin)}
-		}
-		if source.Modules = modules; source.Package == "" {
-			source.Package = pkg
-		}
-	case rego.ConfigMapRef != nil:
-		var configMap corev1.ConfigMap
-		key := types.NamespacedName{Namespace: l.namespace, Name: rego.ConfigMapRef.Name}
-		if err := l.client.Get(ctx, key, &configMap); apierrors.IsNotFound(err) {
-			return source, errSource{fmt.Sprintf("ConfigMap %s does not exist: create it, or name another in spec.rego.configMapRef", key)}
-		} else if err != nil {
-			return source, err
-		}
-		source.Modules = configMap.Data
-	}
-	return source, nil
+	return p
 }
 
-func (l *policyLoader) writeStatus(ctx context.Context, policy *v1alpha1.ApprovalPolicy, active *evaluator.Policy, fault error) error {
-	before := policy.DeepCopy()
-	status := &policy.Status
-	status.ObservedGeneration = policy.Generation
-	status.Errors, status.Revision = nil, ""
-	if active != nil {
-		status.Revision = active.Revision()
+// inForce is how a policy decides: as its spec has it or, while that cannot be used, by what was
+// in force before, for what both are about. What only the spec is about stays pending: the
+// revision before was never meant for it.
+func inForce(wanted, before loadedPolicy, wasLoaded bool) []loadedPolicy {
+	if wanted.compiled != nil || !wasLoaded {
+		return []loadedPolicy{wanted}
 	}
-	compiled := metav1.Condition{Type: v1alpha1.ConditionCompiled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompiled, Message: "the source compiles"}
-	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonPolicyLoaded, Message: "requests are decided by the source that the spec names"}
-	if fault != nil {
-		compiled.Status, compiled.Reason, compiled.Message = metav1.ConditionFalse, v1alpha1.ReasonSourceNotFound, truncate(fault.Error(), 1024)
-		if rego, ok := errors.AsType[evaluator.Errors](fault); ok {
-			compiled.Reason = v1alpha1.ReasonInvalidRego
-			for _, e := range rego[:min(len(rego), 16)] {
-				status.Errors = append(status.Errors, v1alpha1.RegoError{File: e.File, Row: int32(e.Row), Col: int32(e.Col), Message: truncate(e.Message, 1024)}) //nolint:gosec // rows and columns of a file below 3 MiB
-			}
-		}
-		if active != nil {
-			ready.Reason, ready.Message = v1alpha1.ReasonLastGoodActive, fmt.Sprintf("requests are still decided by revision %.12s", active.Revision())
+	if wanted.mode == v1alpha1.ModeDisabled || !sameNamespaces(wanted, before) {
+		return []loadedPolicy{wanted}
+	}
+	kept, rest := before, wanted
+	kept.mode, kept.holdFor, kept.candidate = wanted.mode, wanted.holdFor, wanted.candidate
+	kept.signerNames, rest.signerNames = nil, nil
+	for _, name := range wanted.signerNames {
+		if slices.Contains(before.signerNames, name) {
+			kept.signerNames = append(kept.signerNames, name)
 		} else {
-			ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.ReasonNotLoaded, "requests that this policy matches stay pending"
+			rest.signerNames = append(rest.signerNames, name)
 		}
 	}
-	for _, condition := range []metav1.Condition{compiled, ready} {
-		condition.ObservedGeneration = policy.Generation
-		meta.SetStatusCondition(&status.Conditions, condition)
+	var out []loadedPolicy
+	for _, p := range []loadedPolicy{kept, rest} {
+		if p.signerNames != nil {
+			out = append(out, p)
+		}
 	}
-	if equality.Semantic.DeepEqual(before.Status, policy.Status) {
-		return nil
-	}
-	if err := l.client.Status().Update(ctx, policy); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("writing the status of policy %s: %w", policy.Name, err)
-	}
-	return nil
+	return out
 }
 
-// truncate shortens a text to at most n bytes and says so.
-func truncate(text string, n int) string {
-	const mark = " … (shortened; the audit record has it all)"
-	if len(text) <= n {
-		return text
+func sameNamespaces(a, b loadedPolicy) bool {
+	if a.namespaces == nil || b.namespaces == nil {
+		return a.namespaces == nil && b.namespaces == nil
 	}
-	cut := n - len(mark)
-	for cut > 0 && text[cut]&0xC0 == 0x80 { // not inside of a UTF-8 sequence
-		cut--
-	}
-	return text[:cut] + mark
+	return equality.Semantic.DeepEqual(a.namespaces.String(), b.namespaces.String())
 }

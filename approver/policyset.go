@@ -4,76 +4,105 @@
 package approver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver/evaluator"
+	"countersign.dev/countersign/approver/facts"
 )
 
-// loadedPolicy is an ApprovalPolicy as requests are decided by it.
+// loadedPolicy is an ApprovalPolicy as requests are decided by it. It is immutable.
 type loadedPolicy struct {
 	name        string
+	uid         types.UID
+	mode        v1alpha1.PolicyMode
 	signerNames []string
-	holdFor     time.Duration
+	// namespaces selects the namespaces of subjects; nil if the policy is for every request.
+	namespaces labels.Selector
+	holdFor    time.Duration
 	// compiled is nil if no revision of the policy could be used yet: requests it matches stay pending.
 	compiled *evaluator.Policy
+	// candidate is compared with compiled, and decides nothing; nil if there is none.
+	candidate *evaluator.Policy
+}
+
+// selects says whether the policy is for requests with such a subject.
+func (p *loadedPolicy) selects(subject *facts.ClusterSubject) bool {
+	return p.namespaces == nil || subject.Namespace != nil && p.namespaces.Matches(labels.Set(subject.Namespace.Labels))
 }
 
 // PolicySet is the policies that requests are decided by. It is replaced as a whole: no
 // request ever sees half of a change. The zero PolicySet has not been loaded.
 type PolicySet struct {
-	current atomic.Pointer[[]loadedPolicy]
+	current atomic.Pointer[policyIndex]
 }
 
-func (s *PolicySet) replace(policies []loadedPolicy) { s.current.Store(&policies) }
+// policyIndex finds policies by signerName, at a cost that does not grow with their number.
+type policyIndex struct {
+	byPattern map[string][]loadedPolicy // by "example.com/serving" or "example.com/*"
+	missing   []string                  // names of policies that ought to decide and cannot be evaluated
+}
+
+// replace sets the policies. One with the mode Disabled is left out.
+func (s *PolicySet) replace(policies []loadedPolicy) {
+	index := &policyIndex{byPattern: map[string][]loadedPolicy{}}
+	for _, p := range policies {
+		if p.mode == v1alpha1.ModeDisabled {
+			continue
+		}
+		for _, pattern := range p.signerNames {
+			index.byPattern[pattern] = append(index.byPattern[pattern], p)
+		}
+		if p.compiled == nil && p.mode != v1alpha1.ModeAudit && !slices.Contains(index.missing, p.name) {
+			index.missing = append(index.missing, p.name)
+		}
+	}
+	s.current.Store(index)
+}
 
 // Matches says whether some policy matches a signerName.
 func (s *PolicySet) Matches(signerName string) bool { return len(s.matching(signerName)) > 0 }
 
-// Ready is nil once policies have been loaded and every one of them can be evaluated.
+// Ready is nil once policies have been loaded and every one that enforces can be evaluated.
 // The error names those that cannot.
 func (s *PolicySet) Ready() error {
 	current := s.current.Load()
-	if current == nil {
+	switch {
+	case current == nil:
 		return errors.New("policies have not been loaded yet")
-	}
-	var missing []string
-	for _, p := range *current {
-		if p.compiled == nil {
-			missing = append(missing, p.name)
-		}
-	}
-	if missing != nil {
-		return fmt.Errorf("not loaded, see the status of each ApprovalPolicy: %s", strings.Join(missing, ", "))
+	case current.missing != nil:
+		return fmt.Errorf("not loaded, see the status of each ApprovalPolicy: %s", strings.Join(current.missing, ", "))
 	}
 	return nil
 }
 
+// matching returns, in the order of their names, the policies that match a signerName.
 func (s *PolicySet) matching(signerName string) []loadedPolicy {
 	current := s.current.Load()
-	if current == nil {
+	domain, path, ok := strings.Cut(signerName, "/")
+	if current == nil || !ok || path == "" {
 		return nil
 	}
-	var out []loadedPolicy
-	for _, p := range *current {
-		for _, pattern := range p.signerNames {
-			if matchesSigner(pattern, signerName) {
-				out = append(out, p)
-				break
-			}
+	exact, all := current.byPattern[signerName], current.byPattern[domain+"/*"]
+	if len(all) == 0 {
+		return exact
+	}
+	out := slices.Clone(exact)
+	for _, p := range all {
+		// One that matches in both ways counts once; one that is half loaded, each half.
+		if !slices.ContainsFunc(exact, func(e loadedPolicy) bool { return e.uid == p.uid && (e.compiled == nil) == (p.compiled == nil) }) {
+			out = append(out, p)
 		}
 	}
+	slices.SortStableFunc(out, func(a, b loadedPolicy) int { return cmp.Compare(a.name, b.name) })
 	return out
-}
-
-// matchesSigner compares a signerName with a name or with "domain/*", in linear time.
-func matchesSigner(pattern, signerName string) bool {
-	if domain, ok := strings.CutSuffix(pattern, "/*"); ok {
-		got, path, ok := strings.Cut(signerName, "/")
-		return ok && path != "" && got == domain
-	}
-	return pattern == signerName
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -15,11 +16,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/util/workqueue"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -29,7 +30,11 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver/facts"
 	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/internal/fairqueue"
 )
+
+// tellDelay is how long after a comparison the status of its policy tells of it: many go into one write.
+const tellDelay = 2 * time.Second
 
 // Options of an approver.
 type Options struct {
@@ -37,6 +42,8 @@ type Options struct {
 	Namespace string
 	// ClusterDomain is the cluster's DNS domain, such as "cluster.local".
 	ClusterDomain string
+	// Replica is the name of this process's Pod, by which statuses of policies tell it from others.
+	Replica string
 	// Audit is where decisions are recorded.
 	Audit *audit.Log
 }
@@ -47,75 +54,130 @@ func NewScheme() (*runtime.Scheme, error) {
 	return scheme, errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme))
 }
 
-// CacheOptions says how the manager of an approver must keep its caches. policies is the
-// set that is handed to [Setup] as well.
+// CacheOptions says how the manager of a Judge must keep its caches. policies is the
+// set that is handed to [Setup] or [SetupJudge] as well.
 func CacheOptions(namespace string, policies *PolicySet) cache.Options {
 	byObject := facts.CacheByObject(policies.Matches)
 	byObject[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: map[string]cache.Config{namespace: {}}}
 	return cache.Options{ByObject: byObject}
 }
 
-// Setup adds an approver to a manager: the controllers of policies and of requests, and
-// readiness, which says no until the caches are synced and every policy is loaded.
-func Setup(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options) error {
-	if err := registerMetrics(); err != nil {
-		return fmt.Errorf("registering metrics: %w", err)
-	}
-	if err := facts.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
-		return fmt.Errorf("adding indexes: %w", err)
-	}
-	if _, err := mgr.GetCache().GetInformer(ctx, &corev1.Namespace{}); err != nil {
-		return fmt.Errorf("watching namespaces: %w", err)
-	}
-	requests, requestQueue := trigger()
-	r := &reconciler{
-		client: mgr.GetClient(), live: mgr.GetAPIReader(), policies: policies,
-		gatherer: facts.NewGatherer(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetClient(), o.ClusterDomain),
-		log:      o.Audit, events: mgr.GetEventRecorder("countersign-approver"), now: time.Now,
-	}
-	err := builder.ControllerManagedBy(mgr).Named("request").
-		For(&certificatesv1.CertificateSigningRequest{}, builder.WithPredicates(predicate.NewPredicateFuncs(func(obj client.Object) bool {
-			csr, ok := obj.(*certificatesv1.CertificateSigningRequest)
-			return ok && policies.Matches(csr.Spec.SignerName)
-		}))).
-		WatchesRawSource(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-			r.started = time.Now()
-			if err := requests(ctx, queue); err != nil {
-				return err
-			}
-			// Events that came before the policies were loaded did not pass the predicate.
-			return enqueuePending(ctx, mgr.GetClient(), policies, requestQueue)
-		})).
-		WithOptions(controller.Options{RateLimiter: rateLimiter()}).
-		Complete(r)
+// SetupJudge adds to a manager what a Judge needs, the loading of policies among it, and
+// readiness, which says no until the caches are synced and every policy is loaded. Nothing
+// is written, and a leader is not needed.
+func SetupJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options) (*Judge, error) {
+	judge, err := newJudge(ctx, mgr, policies, o)
 	if err != nil {
-		return fmt.Errorf("adding the controller of requests: %w", err)
+		return nil, err
 	}
-	return setupPolicies(mgr, policies, o.Namespace, func(ctx context.Context) error {
-		return enqueuePending(ctx, mgr.GetClient(), policies, requestQueue)
-	})
+	loader := &policyLoader{
+		client: mgr.GetClient(), set: policies, load: Loader{Reader: mgr.GetClient(), Namespace: o.Namespace},
+		changed: func(context.Context) error { return nil },
+	}
+	return judge, setupPolicies(mgr, policies, loader, &queueRef[reconcile.Request]{})
 }
 
-func setupPolicies(mgr manager.Manager, policies *PolicySet, namespace string, changed func(context.Context) error) error {
-	loader := &policyLoader{client: mgr.GetClient(), namespace: namespace, set: policies, elected: mgr.Elected(), changed: changed}
-	start, enqueue := trigger()
+func newJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options) (*Judge, error) {
+	if err := registerMetrics(); err != nil {
+		return nil, fmt.Errorf("registering metrics: %w", err)
+	}
+	if err := facts.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return nil, fmt.Errorf("adding indexes: %w", err)
+	}
+	gatherer := facts.NewGatherer(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetClient(), o.ClusterDomain)
+	return &Judge{policies: policies, gatherer: gatherer, now: time.Now}, nil
+}
+
+// Setup adds an approver to a manager: a Judge, the controller of requests, and the one of policies,
+// which tells in their status what became of them.
+func Setup(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options) error {
+	judge, err := newJudge(ctx, mgr, policies, o)
+	if err != nil {
+		return err
+	}
+	requests, policyQueue := &queueRef[fairqueue.Item]{}, &queueRef[reconcile.Request]{}
+	counts := newTally()
+	r := &reconciler{
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), judge: judge,
+		log: o.Audit, events: mgr.GetEventRecorder("countersign-approver"), waiting: newWaiting(), tally: counts,
+		counted: func() { policyQueue.addAfter(reconcile.Request{}, tellDelay) },
+	}
+	if err := setupRequests(mgr, r, requests); err != nil {
+		return fmt.Errorf("adding the controller of requests: %w", err)
+	}
+	loader := &policyLoader{
+		client: mgr.GetClient(), set: policies, load: Loader{Reader: mgr.GetClient(), Namespace: o.Namespace},
+		status:  &statusWriter{client: mgr.GetClient(), namespace: o.Namespace, replica: o.Replica, elected: mgr.Elected(), tally: counts},
+		changed: func(ctx context.Context) error { return enqueuePending(ctx, mgr.GetClient(), policies, requests) },
+	}
+	return setupPolicies(mgr, policies, loader, policyQueue)
+}
+
+// setupRequests has a request reconciled when it changes, and when something changes that it waits for.
+func setupRequests(mgr manager.Manager, r *reconciler, queue *queueRef[fairqueue.Item]) error {
+	itself := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, object client.Object) []fairqueue.Item {
+		if csr, ok := object.(*certificatesv1.CertificateSigningRequest); ok {
+			return []fairqueue.Item{fairqueue.ItemOf(csr)}
+		}
+		return nil
+	})
+	ours := predicate.NewPredicateFuncs(func(object client.Object) bool {
+		csr, ok := object.(*certificatesv1.CertificateSigningRequest)
+		return ok && r.judge.Manages(csr.Spec.SignerName)
+	})
+	waiters := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, object client.Object) []fairqueue.Item {
+		items := r.waiting.awaiting(facts.AwaitedBy(object))
+		if len(items) > 0 {
+			r.judge.gatherer.Forget(object.GetNamespace())
+		}
+		return items
+	})
+	return builder.TypedControllerManagedBy[fairqueue.Item](mgr).Named("request").
+		Watches(&certificatesv1.CertificateSigningRequest{}, itself, builder.WithPredicates(ours)).
+		Watches(&corev1.Pod{}, waiters).
+		Watches(&corev1.Service{}, waiters).
+		Watches(&corev1.Node{}, waiters).
+		WatchesRawSource(source.TypedFunc[fairqueue.Item](func(ctx context.Context, started workqueue.TypedRateLimitingInterface[fairqueue.Item]) error {
+			queue.set(started)
+			// Events that came before the policies were loaded did not pass the predicate.
+			return enqueuePending(ctx, mgr.GetClient(), r.judge.policies, queue)
+		})).
+		WithOptions(controller.TypedOptions[fairqueue.Item]{RateLimiter: rateLimiter[fairqueue.Item](), NewQueue: fairqueue.New}).
+		Complete(r)
+}
+
+func setupPolicies(mgr manager.Manager, policies *PolicySet, loader *policyLoader, queue *queueRef[reconcile.Request]) error {
 	all := reconcile.Request{} // one request stands for all policies
 	toAll := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{all} })
+	// An informer tells of one object that took the place of another as of an update.
+	newSpec := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return e.ObjectOld.GetUID() != e.ObjectNew.GetUID() || e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration()
+	}}
 	err := builder.ControllerManagedBy(mgr).Named("policy").
-		Watches(&v1alpha1.ApprovalPolicy{}, toAll, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.ApprovalPolicy{}, toAll, builder.WithPredicates(newSpec)).
 		Watches(&corev1.ConfigMap{}, toAll).
-		WatchesRawSource(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-			queue.Add(all) // there may be no policy at all
-			return start(ctx, queue)
+		WatchesRawSource(source.Func(func(_ context.Context, started workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+			started.Add(all) // there may be no policy at all
+			queue.set(started)
+			return nil
 		})).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 1, NeedLeaderElection: new(false), RateLimiter: rateLimiter()}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 1, NeedLeaderElection: new(false), RateLimiter: rateLimiter[reconcile.Request]()}).
 		Complete(loader)
 	if err != nil {
 		return fmt.Errorf("adding the controller of policies: %w", err)
 	}
-	// Once elected, statuses are ours to write.
-	if err := mgr.Add(manager.RunnableFunc(func(context.Context) error { enqueue(all); return nil })); err != nil {
-		return fmt.Errorf("adding the election hook: %w", err)
+	if loader.status != nil {
+		// Once elected, statuses are ours to write.
+		if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+			select {
+			case <-mgr.Elected():
+				queue.addAfter(all, 0)
+			case <-ctx.Done():
+			}
+			return nil
+		})); err != nil {
+			return fmt.Errorf("adding the election hook: %w", err)
+		}
 	}
 	return mgr.AddReadyzCheck("policies", func(req *http.Request) error {
 		ctx, cancel := context.WithTimeout(req.Context(), time.Second)
@@ -128,36 +190,33 @@ func setupPolicies(mgr manager.Manager, policies *PolicySet, namespace string, c
 }
 
 // rateLimiter spaces retries after faults: from 100 ms, doubling, to 30 s.
-func rateLimiter() workqueue.TypedRateLimiter[reconcile.Request] {
-	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, 30*time.Second)
+func rateLimiter[T comparable]() workqueue.TypedRateLimiter[T] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[T](100*time.Millisecond, 30*time.Second)
 }
 
-// trigger is a source that lets others add to a controller's queue once the controller has
-// started. Before that adding does nothing: a controller that starts sees every object anyway.
-func trigger() (func(context.Context, workqueue.TypedRateLimitingInterface[reconcile.Request]) error, func(reconcile.Request)) {
-	started := make(chan workqueue.TypedRateLimitingInterface[reconcile.Request], 1)
-	return func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-			started <- queue
-			return nil
-		}, func(req reconcile.Request) {
-			select {
-			case queue := <-started:
-				started <- queue
-				queue.Add(req)
-			default:
-			}
-		}
+// queueRef lets others add to a controller's queue once the controller has started. Before
+// that adding does nothing: a controller that starts sees every object anyway.
+type queueRef[T comparable] struct {
+	queue atomic.Pointer[workqueue.TypedRateLimitingInterface[T]]
+}
+
+func (q *queueRef[T]) set(queue workqueue.TypedRateLimitingInterface[T]) { q.queue.Store(&queue) }
+
+func (q *queueRef[T]) addAfter(item T, delay time.Duration) {
+	if queue := q.queue.Load(); queue != nil {
+		(*queue).AddAfter(item, delay)
+	}
 }
 
 // enqueuePending takes up every undecided request that a policy matches now.
-func enqueuePending(ctx context.Context, reader client.Reader, policies *PolicySet, enqueue func(reconcile.Request)) error {
+func enqueuePending(ctx context.Context, reader client.Reader, policies *PolicySet, queue *queueRef[fairqueue.Item]) error {
 	var list certificatesv1.CertificateSigningRequestList
 	if err := reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return err
 	}
 	for i := range list.Items {
 		if csr := &list.Items[i]; !facts.IsDecided(csr) && policies.Matches(csr.Spec.SignerName) {
-			enqueue(ctrl.Request{NamespacedName: client.ObjectKeyFromObject(csr)})
+			queue.addAfter(fairqueue.ItemOf(csr), 0)
 		}
 	}
 	return nil

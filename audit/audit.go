@@ -10,6 +10,9 @@
 package audit
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,7 +32,7 @@ import (
 type Decision struct {
 	// ID of the decision; it stands in the condition of the request too.
 	ID string `json:"id"`
-	// Verdict is Approved, Denied or Held, of the approver; Issued or Failed, of the signer.
+	// Verdict is Approved, Denied, Held or Audited, of the approver; Issued or Failed, of the signer.
 	Verdict string `json:"verdict"`
 	// Reason is the reason of the condition; empty if there is none, as of what is issued.
 	Reason string `json:"reason"`
@@ -41,11 +44,23 @@ type Decision struct {
 	Requester Requester `json:"requester"`
 	// Policies that were evaluated, with their revisions and every violation.
 	Policies []Policy `json:"policies,omitempty"`
-	// FactsSHA256 is the SHA-256, in lower-case hex, of the JSON of the facts; empty if the
-	// request was refused before facts were gathered.
+	// Facts are the input that the policies saw, but for the parameters, which are each policy's
+	// own. With the revisions they replay the decision. Absent if it needed none.
+	Facts json.RawMessage `json:"facts,omitempty"`
+	// FactsSHA256 is the SHA-256, in lower-case hex, of Facts as they stand here.
 	FactsSHA256 string `json:"factsSHA256,omitempty"`
 	// Certificate that is to be signed; only of what is issued.
 	Certificate *Certificate `json:"certificate,omitempty"`
+}
+
+// AddFacts adds what the decision rests on.
+func (d *Decision) AddFacts(facts any) {
+	raw, err := json.Marshal(facts)
+	if err != nil {
+		return // what could not be encoded could not be evaluated either
+	}
+	sum := sha256.Sum256(raw)
+	d.Facts, d.FactsSHA256 = raw, hex.EncodeToString(sum[:])
 }
 
 // Request identifies a CertificateSigningRequest and the key it asks a certificate for.
@@ -97,10 +112,14 @@ type Certificate struct {
 type Policy struct {
 	Name     string `json:"name"`
 	Revision string `json:"revision"`
-	Allowed  bool   `json:"allowed"`
-	Abstains bool   `json:"abstains,omitempty"`
+	// Answer is "allow", "deny", "hold", "abstain" or "error".
+	Answer string `json:"answer"`
+	// Audit is true if the policy is only looked at, and decides nothing.
+	Audit bool `json:"audit,omitempty"`
+	// Error is why there is no answer.
+	Error string `json:"error,omitempty"`
 	// Violations as the policy gave them.
-	Violations any `json:"violations"`
+	Violations any `json:"violations,omitempty"`
 }
 
 // Outcome says what became of carrying a decision out.

@@ -12,7 +12,9 @@ package policies
 import (
 	"embed"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -41,6 +43,9 @@ func Builtin(name string) (pkg string, source map[string]string, ok bool) {
 	}
 	return pkg, modules(name), true
 }
+
+// Builtins are the names of the embedded policies, sorted.
+func Builtins() []string { return slices.Sorted(maps.Keys(builtins)) }
 
 // modules reads a folder of the embedded files, which cannot fail: patterns that match
 // nothing do not compile, and what was embedded can be read.

@@ -17,8 +17,12 @@ import (
 // +kubebuilder:resource:scope=Cluster,categories=countersign
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Signers",type=string,JSONPath=`.spec.match.signerNames`
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Tests",type=string,JSONPath=`.status.conditions[?(@.type=="TestsPassed")].status`
+// +kubebuilder:printcolumn:name="Coverage",type=integer,JSONPath=`.status.coverage.percent`
+// +kubebuilder:printcolumn:name="Disagreements",type=integer,JSONPath=`.status.candidate.disagreements`,priority=1
 // +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.revision`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type ApprovalPolicy struct {
@@ -49,14 +53,58 @@ type ApprovalPolicySpec struct {
 	// +kubebuilder:validation:Type=object
 	Parameters *apiextensionsv1.JSON `json:"parameters,omitempty"`
 
+	// Mode says what becomes of the policy's answers. "Enforce": they decide. "Audit": they
+	// are recorded beside each decision, and decide nothing; a request that only such policies
+	// match is not touched. "Disabled": the policy is compiled and tested, and never evaluated.
+	// +optional
+	// +kubebuilder:default=Enforce
+	// +kubebuilder:validation:Enum=Enforce;Audit;Disabled
+	Mode PolicyMode `json:"mode,omitempty"`
+
+	// MinCoverage is how many percent of the lines of the policy's rules its own tests must
+	// reach. A revision that stays below does not become active. 0 asks for no tests.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	MinCoverage int32 `json:"minCoverage,omitempty"`
+
+	// Candidate is a second revision, evaluated beside the active one on every request that is
+	// decided. What it would have decided otherwise is told in the status, and changes nothing.
+	// To promote it, let spec.rego name its source.
+	// +optional
+	Candidate *Candidate `json:"candidate,omitempty"`
+
 	// HoldFor is how long a request stays pending while all that stands in its way
 	// is something that time may mend, such as a Pod that has no address yet.
-	// After that it is denied. It counts from the creation of the request, or from
-	// the moment the approver took up its work if that is later.
+	// After that it is denied. It counts from the moment the approver that leads first
+	// found that the request has to wait: time in which it could not tell does not count.
 	// +optional
 	// +kubebuilder:default="30s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="must be between 0s and 24h: the cluster deletes pending requests after 24 hours"
 	HoldFor *metav1.Duration `json:"holdFor,omitempty"`
+}
+
+// PolicyMode says what becomes of a policy's answers.
+type PolicyMode string
+
+// The modes of a policy.
+const (
+	ModeEnforce  PolicyMode = "Enforce"
+	ModeAudit    PolicyMode = "Audit"
+	ModeDisabled PolicyMode = "Disabled"
+)
+
+// Candidate is a revision that is tried and decides nothing.
+type Candidate struct {
+	// Rego names its source.
+	// +required
+	Rego RegoSource `json:"rego"`
+
+	// Parameters of the candidate. Absent means those of the policy itself.
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Type=object
+	Parameters *apiextensionsv1.JSON `json:"parameters,omitempty"`
 }
 
 // ApprovalPolicyMatch selects certificate requests.
@@ -71,6 +119,12 @@ type ApprovalPolicyMatch struct {
 	// +kubebuilder:validation:items:MaxLength=571
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)$`
 	SignerNames []string `json:"signerNames"`
+
+	// NamespaceSelector narrows the requests to those that speak for a Pod in a namespace with
+	// such labels. Absent or empty it also matches requests that speak for no Pod, such as a
+	// kubelet's; otherwise it does not.
+	// +optional
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
 }
 
 // RegoSource names the Rego of a policy: its package, and exactly one place its modules come from.
@@ -86,18 +140,20 @@ type RegoSource struct {
 	Package string `json:"package,omitempty"`
 
 	// ConfigMapRef names a ConfigMap in the approver's namespace whose keys are module file
-	// names ending in .rego. Keys ending in _test.rego are not part of the policy. Give every
-	// revision a ConfigMap of its own, immutable: kustomize's configMapGenerator does.
+	// names ending in .rego. Keys ending in _test.rego hold the policy's tests. A key
+	// parameters.schema.json may hold a JSON Schema of spec.parameters. Give every revision a
+	// ConfigMap of its own, immutable: kustomize's configMapGenerator does.
 	// +optional
 	ConfigMapRef *LocalObjectReference `json:"configMapRef,omitempty"`
 
-	// Modules holds the modules themselves, by file name ending in .rego.
+	// Modules holds the same as such a ConfigMap, by the same names.
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=32
 	Modules map[string]string `json:"modules,omitempty"`
 
-	// Builtin names a policy compiled into the approver: "pod-serving".
+	// Builtin names a policy compiled into the approver: "kubelet-serving", "pod-client",
+	// "pod-serving" or "spiffe".
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
@@ -124,8 +180,8 @@ type ApprovalPolicyStatus struct {
 	// +optional
 	Revision string `json:"revision,omitempty"`
 
-	// Conditions: "Compiled" is about the source the spec names; "Ready" is true while the
-	// policy, in this or an earlier revision, decides requests.
+	// Conditions: "Compiled" and "TestsPassed" are about the source the spec names; "Ready" is
+	// true while the policy, in this or an earlier revision, is evaluated.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -136,6 +192,81 @@ type ApprovalPolicyStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
 	Errors []RegoError `json:"errors,omitempty"`
+
+	// Coverage is what the policy's own tests reach of the source the spec names.
+	// +optional
+	Coverage *Coverage `json:"coverage,omitempty"`
+
+	// Candidate is what became of spec.candidate.
+	// +optional
+	Candidate *CandidateStatus `json:"candidate,omitempty"`
+
+	// Replicas are the approvers that have the policy loaded, each with the revision by which
+	// it decides, or would if it led.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	Replicas []ReplicaStatus `json:"replicas,omitempty"`
+}
+
+// Coverage is what the tests of a policy reach.
+type Coverage struct {
+	// Percent of the lines of the policy's rules, rounded down.
+	Percent int32 `json:"percent"`
+	// NotCovered are lines that no test reaches, at most 16, each as file:row.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	NotCovered []string `json:"notCovered,omitempty"`
+}
+
+// ReplicaStatus says what one approver has loaded.
+type ReplicaStatus struct {
+	// Name of the replica: that of its Pod.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// Revision that it has loaded; empty if there is none it can use.
+	// +optional
+	Revision string `json:"revision,omitempty"`
+}
+
+// CandidateStatus says how a candidate compares.
+type CandidateStatus struct {
+	// Revision of the candidate; empty if it cannot be used.
+	// +optional
+	Revision string `json:"revision,omitempty"`
+	// Message says why the candidate cannot be used; empty if it can.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// Evaluations is how many decisions it was compared on, since it became the candidate.
+	// +optional
+	Evaluations int64 `json:"evaluations,omitempty"`
+	// Disagreements is on how many of them it answers otherwise than the active revision.
+	// +optional
+	Disagreements int64 `json:"disagreements,omitempty"`
+	// Samples are the latest disagreements, at most 8, the newest last.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=8
+	Samples []Disagreement `json:"samples,omitempty"`
+}
+
+// Disagreement is one request on which the candidate answers otherwise.
+type Disagreement struct {
+	// Time of the decision.
+	Time metav1.Time `json:"time"`
+	// Request is the name of the CertificateSigningRequest.
+	Request string `json:"request"`
+	// Active is what the active revision answers: "allow", "deny", "hold" or "abstain".
+	Active string `json:"active"`
+	// Candidate is what the candidate answers: one of the same, or "error".
+	Candidate string `json:"candidate"`
+	// Message names what the candidate has against the request, or the active revision has if the candidate has nothing.
+	// +optional
+	Message string `json:"message,omitempty"`
 }
 
 // RegoError is one fault in the source of a policy.
@@ -152,6 +283,11 @@ type RegoError struct {
 	// Message says what is wrong.
 	// +required
 	Message string `json:"message"`
+	// Suggestions are the names that there are in place of one that is not, at most 16.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Suggestions []string `json:"suggestions,omitempty"`
 }
 
 // ApprovalPolicyList is a list of ApprovalPolicies.
@@ -167,6 +303,9 @@ type ApprovalPolicyList struct {
 const (
 	// ConditionCompiled is true if the source the spec names compiles.
 	ConditionCompiled = "Compiled"
+	// ConditionTestsPassed is true if the policy's own tests pass, and reach enough of it;
+	// unknown if it has none, or they were not run because it does not compile.
+	ConditionTestsPassed = "TestsPassed"
 	// ConditionReady is true, on an ApprovalPolicy, if requests are decided by it, and, on
 	// a Signer, if certificates are issued by it.
 	ConditionReady = "Ready"
@@ -178,6 +317,20 @@ const (
 	ReasonCompiled = "Compiled"
 	// ReasonInvalidRego: the source does not compile, or breaks a rule for policies; see status.errors.
 	ReasonInvalidRego = "InvalidRego"
+	// ReasonInvalidParameters: spec.parameters are not what the policy's parameters.schema.json asks for.
+	ReasonInvalidParameters = "InvalidParameters"
+	// ReasonTestsPassed: all tests pass. Example: "42 tests, 100% covered".
+	ReasonTestsPassed = "TestsPassed"
+	// ReasonTestsFailed: a test fails, or the tests could not be run to their end; see status.errors.
+	ReasonTestsFailed = "TestsFailed"
+	// ReasonCoverageTooLow: the tests pass, and reach less than spec.minCoverage.
+	ReasonCoverageTooLow = "CoverageTooLow"
+	// ReasonNoTests: the source has no tests, and spec.minCoverage asks for none.
+	ReasonNoTests = "NoTests"
+	// ReasonNotCompiled: the tests were not run, because the source does not compile.
+	ReasonNotCompiled = "NotCompiled"
+	// ReasonDisabled: spec.mode is Disabled: no request is decided by the policy.
+	ReasonDisabled = "Disabled"
 	// ReasonSourceNotFound: the ConfigMap or the builtin that the spec names does not exist.
 	ReasonSourceNotFound = "SourceNotFound"
 	// ReasonPolicyLoaded: requests are decided by the source the spec names.

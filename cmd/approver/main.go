@@ -36,6 +36,14 @@ live Pods and Services. Decisions are recorded on standard output, one line of J
 	os.Exit(command.Main(ctrl.SetupSignalHandler(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
+// replica is the name of this process's Pod: the kubelet makes it the host name.
+func replica() string {
+	if name, err := os.Hostname(); err == nil {
+		return name
+	}
+	return "unknown"
+}
+
 func run(ctx context.Context, cfg process.Config, domain string) error {
 	scheme, err := approver.NewScheme()
 	if err != nil {
@@ -50,7 +58,7 @@ func run(ctx context.Context, cfg process.Config, domain string) error {
 		return err
 	}
 	err = approver.Setup(ctx, mgr, policies, approver.Options{
-		Namespace: cfg.Namespace, ClusterDomain: domain, Audit: audit.NewLog(os.Stdout),
+		Namespace: cfg.Namespace, ClusterDomain: domain, Replica: replica(), Audit: audit.NewLog(os.Stdout),
 	})
 	if err != nil {
 		return fmt.Errorf("setting up the approver: %w", err)

@@ -1,0 +1,139 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package approver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/approver/evaluator"
+	"countersign.dev/countersign/approver/facts"
+	"countersign.dev/countersign/pkcs10"
+)
+
+// A Judge says what is to become of a request. It reads, and writes nothing. It is safe for
+// concurrent use. [SetupJudge] makes one.
+type Judge struct {
+	policies *PolicySet
+	gatherer *facts.Gatherer
+	now      func() time.Time
+}
+
+// Judgement is what a Judge says, and what it rests on.
+type Judgement struct {
+	// Decision is the zero one if the request is nobody's here, if a policy that matches it is not
+	// loaded, or if every policy abstains.
+	Decision Decision
+	// Ours is true if a policy in mode Enforce is for the request.
+	Ours bool
+	// Facts are nil if the decision needed none.
+	Facts *facts.Facts
+	// Evaluations are those of the policies that decide.
+	Evaluations []Evaluation
+	// Audited are those of the policies that are only looked at.
+	Audited []Evaluation
+
+	policies []loadedPolicy // whose candidates are to be compared
+}
+
+// Manages says whether some policy matches a signerName.
+func (j *Judge) Manages(signerName string) bool { return j.policies.Matches(signerName) }
+
+// Judge judges a request by recent facts and, if these do not allow it, once more by live
+// ones. since is when it was first found that the request has to wait. An error is a fault
+// and no judgement.
+func (j *Judge) Judge(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, since time.Time) (Judgement, error) {
+	policies := j.policies.matching(csr.Spec.SignerName)
+	if len(policies) == 0 {
+		return Judgement{}, nil
+	}
+	request, err := pkcs10.Parse(csr.Spec.Request)
+	var refused *pkcs10.Error
+	if err != nil && !errors.As(err, &refused) {
+		return Judgement{}, fmt.Errorf("parsing request: %w", err)
+	}
+	refusal := Refuse(&csr.Spec, request, refused)
+	if request == nil || refusal.Verdict != NoOpinion {
+		request = &pkcs10.Request{} // enough to find whose namespace the request is for
+	}
+	everybodys := !slices.ContainsFunc(policies, func(p loadedPolicy) bool { return p.namespaces != nil })
+	if refusal.Verdict != NoOpinion && everybodys {
+		return refuse(refusal, policies, nil), nil
+	}
+	for _, fresh := range []facts.Freshness{facts.Recent, facts.Live} {
+		now := j.now()
+		f, err := j.gatherer.Gather(ctx, csr, request, fresh, now)
+		if err != nil {
+			return Judgement{}, fmt.Errorf("gathering facts: %w", err)
+		}
+		selected := slices.DeleteFunc(slices.Clone(policies), func(p loadedPolicy) bool { return !p.selects(&f.Cluster.Subject) })
+		if refusal.Verdict != NoOpinion {
+			return refuse(refusal, selected, &f), nil
+		}
+		judgement := Judgement{Facts: &f, policies: selected}
+		decision, err := judgement.evaluate(ctx, since, now)
+		if err != nil {
+			return Judgement{}, err
+		}
+		judgement.Decision = decision
+		// An approval, or a hold, may rest on recent facts; whatever is final, or leaves the request alone, may not.
+		if decision.Verdict == Approved || decision.Verdict == Held || fresh == facts.Live {
+			return judgement, nil
+		}
+	}
+	panic("unreachable: live facts decide")
+}
+
+// refuse is the judgement on a request that no policy needs to see, if it is a loaded policy's to refuse.
+func refuse(refusal Decision, policies []loadedPolicy, f *facts.Facts) Judgement {
+	judgement := Judgement{Facts: f}
+	loaded := true
+	for _, p := range policies {
+		if p.mode != v1alpha1.ModeAudit {
+			judgement.Ours = true
+			loaded = loaded && p.compiled != nil
+		}
+	}
+	if judgement.Ours && loaded {
+		judgement.Decision = refusal
+	}
+	return judgement
+}
+
+// evaluate has every policy look at the facts.
+func (j *Judgement) evaluate(ctx context.Context, since, now time.Time) (Decision, error) {
+	for _, p := range j.policies {
+		enforced := p.mode != v1alpha1.ModeAudit
+		j.Ours = j.Ours || enforced
+		if p.compiled == nil {
+			if enforced {
+				return Decision{}, nil
+			}
+			continue
+		}
+		e := evaluate(ctx, &p, p.compiled, *j.Facts)
+		switch {
+		case !enforced:
+			j.Audited = append(j.Audited, e)
+		case e.Err != nil:
+			return Decision{}, fmt.Errorf("evaluating policy %s: %w", e.Policy, e.Err)
+		default:
+			j.Evaluations = append(j.Evaluations, e)
+		}
+	}
+	return Decide(since, now, j.Evaluations), nil
+}
+
+func evaluate(ctx context.Context, p *loadedPolicy, compiled *evaluator.Policy, f facts.Facts) Evaluation {
+	start := time.Now()
+	result, err := compiled.Evaluate(ctx, f)
+	evaluationSeconds.WithLabelValues(p.name).Observe(time.Since(start).Seconds())
+	return Evaluation{Policy: p.name, Revision: compiled.Revision(), HoldFor: p.holdFor, Result: result, Err: err}
+}
