@@ -21,6 +21,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/internal/fairqueue"
 	"countersign.dev/countersign/signer/ca"
 )
 
@@ -54,9 +55,9 @@ type requestReconciler struct {
 }
 
 // Reconcile reads a request, prepares its certificate, and writes one of certificate, Failed, or nothing.
-func (r *requestReconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) (reconcile.Result, error) {
 	started := time.Now()
-	csr, err := r.read(ctx, request.Name)
+	csr, err := r.read(ctx, item.Name)
 	if err != nil || csr == nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}

@@ -29,6 +29,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/internal/fairqueue"
 )
 
 // TestRequestReconciler_faults has the API server, or the CA, fail while a request is issued. How
@@ -151,7 +152,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 				recheck: func(_ context.Context, name string) { rechecked = name == "serving" },
 				now:     func() time.Time { return at },
 			}
-			got, err := r.Reconcile(t.Context(), requestFor("web"))
+			got, err := r.Reconcile(t.Context(), fairqueue.Item{Name: "web"})
 			if (err != nil) != test.err {
 				t.Errorf("error %v, want one: %v", err, test.err)
 			}

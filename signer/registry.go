@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/internal/fairqueue"
 	"countersign.dev/countersign/signer/ca"
 )
 
@@ -84,8 +85,8 @@ func (r *registry) knows(signerName string) bool {
 // strip is the transform of the cache of CertificateSigningRequests: what is kept of them.
 //
 //   - One that is to be signed by a Signer is kept whole, so that signing needs no live read.
-//   - One that is to be signed, but by no Signer known now, keeps only what tells that: it may
-//     become ours, and is then read live.
+//   - One that is to be signed, but by no Signer known now, keeps only what tells that, and whose it
+//     is: it may become ours, and is then read live.
 //   - Of any other only its identity is kept: a cluster may have hundreds of thousands.
 //
 // So an object of the cache has a spec.signerName only if it is to be signed, and a
@@ -111,7 +112,10 @@ func (r *registry) strip(object any) (any, error) {
 		ResourceVersion: csr.ResourceVersion,
 	}}
 	if isDue {
-		kept.Spec.SignerName = csr.Spec.SignerName
+		kept.Spec.SignerName, kept.Spec.Username = csr.Spec.SignerName, csr.Spec.Username
+		if pod := csr.Spec.Extra[fairqueue.PodUIDExtra]; pod != nil { // whose turn it is, see fairqueue.ItemOf
+			kept.Spec.Extra = map[string]certificatesv1.ExtraValue{fairqueue.PodUIDExtra: pod}
+		}
 		for _, c := range csr.Status.Conditions {
 			if c.Type == certificatesv1.CertificateApproved {
 				kept.Status.Conditions = append(kept.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{Type: c.Type, Status: c.Status})

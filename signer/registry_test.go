@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/internal/fairqueue"
 )
 
 func TestRegistry_strip(t *testing.T) {
@@ -24,6 +25,7 @@ func TestRegistry_strip(t *testing.T) {
 		c.Labels, c.Annotations = map[string]string{"l": "v"}, map[string]string{"a": "v"}
 		c.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
 		c.Spec.SignerName, c.Spec.Request, c.Spec.Username = signerName, []byte("request"), "user"
+		c.Spec.Extra = map[string]certificatesv1.ExtraValue{fairqueue.PodUIDExtra: {"pod"}, "scopes": {"a"}}
 		c.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{conditionOf("Approved")}
 		return c
 	}
@@ -31,7 +33,8 @@ func TestRegistry_strip(t *testing.T) {
 	kept := whole()
 	kept.ManagedFields = nil
 	strangers := identity.DeepCopy()
-	strangers.Spec.SignerName = "example.com/other"
+	strangers.Spec.SignerName, strangers.Spec.Username = "example.com/other", "user"
+	strangers.Spec.Extra = map[string]certificatesv1.ExtraValue{fairqueue.PodUIDExtra: {"pod"}}
 	strangers.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: "Approved", Status: "True"}}
 
 	tests := map[string]struct {

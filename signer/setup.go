@@ -34,6 +34,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/internal/fairqueue"
 	"countersign.dev/countersign/signer/ca"
 	"countersign.dev/countersign/signer/trust"
 )
@@ -236,37 +237,41 @@ func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretCh
 		WatchesRawSource(signerDue.source(func(_ context.Context, signer string) []reconcile.Request {
 			return []reconcile.Request{requestFor(signer)}
 		})).
-		WithOptions(controller.Options{MaxConcurrentReconciles: signerWorkers, RateLimiter: rateLimiter()}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: signerWorkers, RateLimiter: rateLimiter[reconcile.Request]()}).
 		Complete(r)
 }
 
 // setupRequests has a request reconciled when it changes and is due by a Signer that is ready, and
 // when the Signer of a request that is due becomes ready.
 func (s *Signer) setupRequests(mgr manager.Manager, r *requestReconciler, signerReady signal) error {
-	due := predicate.NewPredicateFuncs(func(o client.Object) bool {
-		csr, ok := o.(*certificatesv1.CertificateSigningRequest)
-		return ok && csr.Spec.SignerName != "" && s.signers.get(csr.Spec.SignerName) != nil
+	itself := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []fairqueue.Item {
+		if csr, ok := o.(*certificatesv1.CertificateSigningRequest); ok && csr.Spec.SignerName != "" && s.signers.get(csr.Spec.SignerName) != nil {
+			return []fairqueue.Item{fairqueue.ItemOf(csr)}
+		}
+		return nil
 	})
-	return ctrl.NewControllerManagedBy(mgr).
+	return builder.TypedControllerManagedBy[fairqueue.Item](mgr).
 		Named("certificatesigningrequest").
-		For(&certificatesv1.CertificateSigningRequest{}, builder.WithPredicates(due)).
-		WatchesRawSource(signerReady.source(func(ctx context.Context, signerName string) []reconcile.Request {
-			var list certificatesv1.CertificateSigningRequestList
-			if err := mgr.GetClient().List(ctx, &list, client.MatchingFields{dueIndex: signerName}); err != nil {
-				ctrl.LoggerFrom(ctx).Error(err, "listing certificate requests") // from a cache that is synced
-			}
-			var requests []reconcile.Request
-			for i := range list.Items {
-				requests = append(requests, requestFor(list.Items[i].Name))
-			}
-			return requests
+		Watches(&certificatesv1.CertificateSigningRequest{}, itself).
+		WatchesRawSource(source.TypedChannel(signerReady, handler.TypedFuncs[string, fairqueue.Item]{
+			GenericFunc: func(ctx context.Context, e event.TypedGenericEvent[string], queue workqueue.TypedRateLimitingInterface[fairqueue.Item]) {
+				var list certificatesv1.CertificateSigningRequestList
+				if err := mgr.GetClient().List(ctx, &list, client.MatchingFields{dueIndex: e.Object}); err != nil {
+					ctrl.LoggerFrom(ctx).Error(err, "listing certificate requests") // from a cache that is synced
+				}
+				for i := range list.Items {
+					queue.Add(fairqueue.ItemOf(&list.Items[i]))
+				}
+			},
 		})).
-		WithOptions(controller.Options{MaxConcurrentReconciles: s.options.Concurrency, RateLimiter: rateLimiter()}).
+		WithOptions(controller.TypedOptions[fairqueue.Item]{
+			MaxConcurrentReconciles: s.options.Concurrency, RateLimiter: rateLimiter[fairqueue.Item](), NewQueue: fairqueue.New,
+		}).
 		Complete(r)
 }
 
-func rateLimiter() workqueue.TypedRateLimiter[reconcile.Request] {
-	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minRetry, maxRetry)
+func rateLimiter[T comparable]() workqueue.TypedRateLimiter[T] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[T](minRetry, maxRetry)
 }
 
 func requestFor(name string) reconcile.Request {

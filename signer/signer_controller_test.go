@@ -25,6 +25,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/internal/fairqueue"
 	"countersign.dev/countersign/signer/ca"
 )
 
@@ -302,7 +303,7 @@ func TestRequestReconciler_read(t *testing.T) {
 					},
 				}),
 			}
-			if result, err := r.Reconcile(t.Context(), requestFor("web")); err != nil || result != (reconcile.Result{}) {
+			if result, err := r.Reconcile(t.Context(), fairqueue.Item{Name: "web"}); err != nil || result != (reconcile.Result{}) {
 				t.Errorf("got %+v, %v", result, err)
 			}
 			if reads != test.reads || (*writes > 0) != test.issued {
