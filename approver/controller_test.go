@@ -9,7 +9,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -22,6 +24,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,6 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver/evaluator"
 	"countersign.dev/countersign/approver/facts"
 	"countersign.dev/countersign/audit"
@@ -39,6 +43,8 @@ const (
 	regoHeader = "package countersign.mine\n\nimport rego.v2\n\n"
 	allowing   = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := true\n\nviolations contains v if some v in []\n"
 	denying    = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := false\n\nviolations contains {\"requirement\": 2, \"id\": \"no\", \"message\": \"not today\"} if true\n"
+	waits      = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := false\n\nviolations contains {\"requirement\": 2, \"id\": \"soon\", \"message\": \"not yet\", \"retryable\": true} if true\n"
+	abstaining = allowing + "\napplies := false\n"
 	failing    = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := true\n\nviolations contains v if some v in [{\"requirement\": 7, \"id\": \"no\", \"message\": \"not today\"}]\n"
 )
 
@@ -120,18 +126,49 @@ func newWorld(t *testing.T, module string) *world {
 	if err := facts.AddIndexes(t.Context(), fieldIndexer{builder}); err != nil {
 		t.Fatal(err)
 	}
-	compiled, err := evaluator.Compile(t.Context(), evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"mine.rego": module}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	policies := &PolicySet{}
-	policies.replace([]loadedPolicy{{name: "mine", signerNames: []string{"example.com/*"}, holdFor: time.Minute, compiled: compiled}})
+	policies.replace([]loadedPolicy{mine(t, module)})
 	c := builder.Build()
 	w.reconciler = &reconciler{
 		client: c, live: c, log: audit.NewLog(w), events: w.recorder, waiting: newWaiting(), tally: newTally(), counted: func() {},
 		judge: &Judge{policies: policies, gatherer: facts.NewGatherer(c, c, c, "cluster.local"), now: func() time.Time { return w.now }},
 	}
 	return w
+}
+
+// mine is a policy for every signer of example.com.
+func mine(t *testing.T, module string) loadedPolicy {
+	t.Helper()
+	return loadedPolicy{name: "mine", uid: "mine-uid", signerNames: []string{"example.com/*"}, holdFor: time.Minute, compiled: compile(t, module)}
+}
+
+func compile(t *testing.T, module string) *evaluator.Policy {
+	t.Helper()
+	compiled, err := evaluator.Compile(t.Context(), evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"mine.rego": module}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compiled
+}
+
+// reconcile has the one request decided, at a time.
+func (w *world) reconcile(t *testing.T, at time.Time) (reconcile.Result, error) {
+	t.Helper()
+	w.now = at
+	return w.reconciler.Reconcile(t.Context(), fairqueue.Item{Name: "web"})
+}
+
+// verdict is the type of the request's condition, and its reason.
+func (w *world) verdict(t *testing.T) string {
+	t.Helper()
+	var csr certificatesv1.CertificateSigningRequest
+	if err := w.reconciler.live.Get(t.Context(), client.ObjectKey{Name: "web"}, &csr); err != nil {
+		t.Fatal(err)
+	}
+	if len(csr.Status.Conditions) == 0 {
+		return ""
+	}
+	return string(csr.Status.Conditions[0].Type) + " " + csr.Status.Conditions[0].Reason
 }
 
 // told is the verdicts on record, and what became of each.
@@ -170,10 +207,10 @@ func TestReconcileFaults(t *testing.T) {
 		told    []string
 		events  int
 		writes  int
-		verdict certificatesv1.RequestConditionType
+		verdict string
 	}{
-		"an approval, and nothing fails": {module: allowing, told: []string{"Approved", "written"}, writes: 1, verdict: "Approved"},
-		"a denial, and nothing fails":    {module: denying, told: []string{"Denied", "written"}, writes: 1, events: 1, verdict: "Denied"},
+		"an approval, and nothing fails": {module: allowing, told: []string{"Approved", "written"}, writes: 1, verdict: "Approved PolicyAllowed"},
+		"a denial, and nothing fails":    {module: denying, told: []string{"Denied", "written"}, writes: 1, events: 1, verdict: "Denied SubjectNotAuthorized"},
 		"an approval that cannot be recorded": {
 			module: allowing, full: true, told: []string{}, wantErr: "appending to the audit log: no space left on device",
 		},
@@ -203,7 +240,7 @@ func TestReconcileFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tc.module)
 			w.full, w.fault, w.away = tc.full, tc.fault, tc.away
-			got, err := w.reconciler.Reconcile(t.Context(), fairqueue.Item{Name: "web"})
+			got, err := w.reconcile(t, since)
 			if (err != nil) != (tc.wantErr != "") || err != nil && !strings.Contains(err.Error(), tc.wantErr) {
 				t.Errorf("error %v, want %q", err, tc.wantErr)
 			}
@@ -216,17 +253,204 @@ func TestReconcileFaults(t *testing.T) {
 			if w.writes != tc.writes || len(w.recorder.Events) != tc.events {
 				t.Errorf("%d writes and %d Events, want %d and %d", w.writes, len(w.recorder.Events), tc.writes, tc.events)
 			}
-			var after certificatesv1.CertificateSigningRequest
-			if err := w.reconciler.live.Get(t.Context(), client.ObjectKey{Name: "web"}, &after); err != nil {
-				t.Fatal(err)
-			}
-			verdict := certificatesv1.RequestConditionType("")
-			if len(after.Status.Conditions) > 0 {
-				verdict = after.Status.Conditions[0].Type
-			}
-			if verdict != tc.verdict {
-				t.Errorf("the request is %q, want %q", verdict, tc.verdict)
+			if got := w.verdict(t); got != tc.verdict {
+				t.Errorf("the request is %q, want %q", got, tc.verdict)
 			}
 		})
+	}
+}
+
+// TestAHoldBeginsWhenItIsFound: neither the age of a request, nor a fault, counts as time it was held.
+func TestAHoldBeginsWhenItIsFound(t *testing.T) {
+	w := newWorld(t, waits)
+	w.away = errors.New("connection refused")
+	if _, err := w.reconcile(t, since.Add(time.Hour)); err == nil {
+		t.Fatal("want a fault")
+	}
+	w.away = nil
+	first := since.Add(2 * time.Hour)
+	for _, step := range []struct {
+		at      time.Duration
+		verdict string
+		told    int // decisions and outcomes on record
+		events  int
+	}{
+		{0, "", 1, 1},
+		{time.Second, "", 1, 1}, // said once
+		{59 * time.Second, "", 1, 1},
+	} {
+		result, err := w.reconcile(t, first.Add(step.at))
+		if err != nil || result.RequeueAfter <= 0 || result.RequeueAfter > 5*time.Second {
+			t.Errorf("after %s: %+v, %v", step.at, result, err)
+		}
+		if w.verdict(t) != step.verdict || len(w.told(t)) != step.told || len(w.recorder.Events) != step.events {
+			t.Errorf("after %s: %q, record %v, %d Events", step.at, w.verdict(t), w.told(t), len(w.recorder.Events))
+		}
+	}
+	if items := w.reconciler.waiting.awaiting([]facts.Awaited{{Kind: "Pod", Namespace: "ns", Name: "my-pod"}}); len(items) != 1 || items[0].Name != "web" {
+		t.Errorf("a change of its Pod brings back %v", items)
+	}
+	if items := w.reconciler.waiting.awaiting([]facts.Awaited{{Kind: "Service", Namespace: "other"}}); len(items) > 0 {
+		t.Errorf("a change elsewhere brings back %v", items)
+	}
+	<-w.recorder.Events // so that what is announced next is seen to come after its write
+	if _, err := w.reconcile(t, first.Add(time.Minute)); err != nil || w.verdict(t) != "Denied HoldExpired" {
+		t.Errorf("at the end: %q, %v", w.verdict(t), err)
+	}
+	if len(w.reconciler.waiting.requests)+len(w.reconciler.waiting.byAwaited) > 0 {
+		t.Errorf("what is decided still waits: %+v", w.reconciler.waiting)
+	}
+}
+
+func TestWhatIsNobodysIsNotTouched(t *testing.T) {
+	selector, err := labels.Parse("team=blue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	watched, elsewhere, unloaded := mine(t, denying), mine(t, denying), mine(t, allowing)
+	watched.mode, elsewhere.namespaces, unloaded.compiled = v1alpha1.ModeAudit, selector, nil
+	broken := mine(t, failing)
+	broken.mode = v1alpha1.ModeAudit
+	for name, tc := range map[string]struct {
+		policies []loadedPolicy
+		told     []string
+	}{
+		"a policy that is only looked at":                 {[]loadedPolicy{watched}, []string{"Audited"}},
+		"a policy that is only looked at, and fails":      {[]loadedPolicy{broken}, []string{"Audited"}},
+		"a policy for another namespace":                  {[]loadedPolicy{elsewhere}, []string{}},
+		"a policy that abstains":                          {[]loadedPolicy{mine(t, abstaining)}, []string{}},
+		"a policy that is not loaded, beside one that is": {[]loadedPolicy{mine(t, allowing), unloaded}, []string{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, allowing)
+			w.reconciler.judge.policies.replace(tc.policies)
+			for range 2 { // said once
+				if result, err := w.reconcile(t, since); err != nil || result.RequeueAfter != abstainDelay {
+					t.Errorf("%+v, %v", result, err)
+				}
+			}
+			if w.writes > 0 || len(w.recorder.Events) > 0 {
+				t.Errorf("%d writes, %d Events", w.writes, len(w.recorder.Events))
+			}
+			if diff := cmp.Diff(tc.told, w.told(t)); diff != "" {
+				t.Errorf("audit log (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestAuditDoesNotDecide: what a policy that is only looked at says, or fails to say, is on record
+// beside the verdict of the others, and changes nothing.
+func TestAuditDoesNotDecide(t *testing.T) {
+	for _, module := range []string{denying, failing, waits} {
+		w := newWorld(t, allowing)
+		watched := mine(t, module)
+		watched.name, watched.uid, watched.mode = "watched", "watched-uid", v1alpha1.ModeAudit
+		w.reconciler.judge.policies.replace([]loadedPolicy{mine(t, allowing), watched})
+		if _, err := w.reconcile(t, since); err != nil || w.verdict(t) != "Approved PolicyAllowed" {
+			t.Errorf("%q, %v", w.verdict(t), err)
+		}
+		if !strings.Contains(w.disk.String(), `"name":"watched"`) || !strings.Contains(w.disk.String(), `"audit":true`) {
+			t.Errorf("not on record: %s", w.disk.String())
+		}
+	}
+}
+
+// TestMalformedRequestsOfOtherNamespaces: what the kernel refuses is denied by who decides for the
+// namespace, and by nobody else.
+func TestMalformedRequestsOfOtherNamespaces(t *testing.T) {
+	selector, err := labels.Parse("team=blue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := mine(t, allowing)
+	elsewhere.namespaces = selector
+	for name, tc := range map[string]struct {
+		policies []loadedPolicy
+		want     string
+	}{
+		"of everybody's policy":   {[]loadedPolicy{mine(t, allowing)}, "Denied MalformedRequest"},
+		"of another namespace's":  {[]loadedPolicy{elsewhere}, ""},
+		"of both":                 {[]loadedPolicy{elsewhere, mine(t, allowing)}, "Denied MalformedRequest"},
+		"of one that is watching": {[]loadedPolicy{{name: "watched", mode: v1alpha1.ModeAudit, signerNames: []string{"example.com/*"}, compiled: compile(t, allowing)}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, allowing)
+			var csr certificatesv1.CertificateSigningRequest
+			if err := w.reconciler.live.Get(t.Context(), client.ObjectKey{Name: "web"}, &csr); err != nil {
+				t.Fatal(err)
+			}
+			csr.Spec.Request = []byte("junk")
+			if err := w.reconciler.client.Update(t.Context(), &csr); err != nil {
+				t.Fatal(err)
+			}
+			w.reconciler.judge.policies.replace(tc.policies)
+			if _, err := w.reconcile(t, since); err != nil || w.verdict(t) != tc.want {
+				t.Errorf("%q, %v; want %q", w.verdict(t), err, tc.want)
+			}
+		})
+	}
+}
+
+func TestACandidateIsComparedAndDecidesNothing(t *testing.T) {
+	for name, tc := range map[string]struct {
+		active, candidate string
+		verdict           string
+		want              []v1alpha1.Disagreement
+	}{
+		"a stricter one": {allowing, denying, "Approved PolicyAllowed", []v1alpha1.Disagreement{
+			{Time: metav1.NewTime(since), Request: "web", Active: "allow", Candidate: "deny", Message: "no: not today"},
+		}},
+		"a laxer one": {denying, allowing, "Denied SubjectNotAuthorized", []v1alpha1.Disagreement{
+			{Time: metav1.NewTime(since), Request: "web", Active: "deny", Candidate: "allow", Message: "no: not today"},
+		}},
+		"one that agrees": {allowing, allowing + "# changed\n", "Approved PolicyAllowed", nil},
+		"one that fails": {allowing, failing, "Approved PolicyAllowed", []v1alpha1.Disagreement{
+			{
+				Time: metav1.NewTime(since), Request: "web", Active: "allow", Candidate: "error",
+				Message: "violation {Requirement:7 ID:no Message:not today Value: Retryable:false}: requirement must be 1 or 2, id and message must not be empty",
+			},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tc.active)
+			policy := mine(t, tc.active)
+			policy.candidate = compile(t, tc.candidate)
+			w.reconciler.judge.policies.replace([]loadedPolicy{policy})
+			told := 0
+			w.reconciler.counted = func() { told++ }
+			if _, err := w.reconcile(t, since); err != nil || w.verdict(t) != tc.verdict {
+				t.Errorf("%q, %v", w.verdict(t), err)
+			}
+			got := w.reconciler.tally.status("mine-uid", policy.candidate.Revision(), nil)
+			want := v1alpha1.CandidateStatus{Revision: policy.candidate.Revision(), Evaluations: 1, Disagreements: int64(len(tc.want)), Samples: tc.want}
+			if diff := cmp.Diff(want, got); diff != "" || told != 1 {
+				t.Errorf("told %d times; (-want +got):\n%s", told, diff)
+			}
+		})
+	}
+}
+
+func TestTheRecordReplays(t *testing.T) {
+	w := newWorld(t, denying)
+	if _, err := w.reconcile(t, since); err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(w.disk.String(), "\n")
+	var record struct{ Decision audit.Decision }
+	if err := json.Unmarshal([]byte(line), &record); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(record.Decision.Facts)
+	if hex.EncodeToString(sum[:]) != record.Decision.FactsSHA256 {
+		t.Error("the digest is not that of the facts on record")
+	}
+	var f facts.Facts
+	if err := json.Unmarshal(record.Decision.Facts, &f); err != nil {
+		t.Fatal(err)
+	}
+	got, err := compile(t, denying).Evaluate(t.Context(), f)
+	if err != nil || len(got.Violations) != 1 || got.Violations[0].ID != "no" {
+		t.Errorf("replayed: %+v, %v", got, err)
 	}
 }

@@ -36,8 +36,11 @@ live Pods and Services. Decisions are recorded on standard output, one line of J
 	os.Exit(command.Main(ctrl.SetupSignalHandler(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// replica is the name of this process's Pod: the kubelet makes it the host name.
+// replica is the name of this process's Pod: the kubelet makes it the host name, too.
 func replica() string {
+	if name := os.Getenv("POD_NAME"); name != "" {
+		return name
+	}
 	if name, err := os.Hostname(); err == nil {
 		return name
 	}

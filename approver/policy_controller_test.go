@@ -1,0 +1,344 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package approver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"countersign.dev/countersign/api/v1alpha1"
+)
+
+// loading is a policyLoader and the API server it reads from.
+type loading struct {
+	*policyLoader
+	client client.Client
+	away   bool // every read of a ConfigMap fails
+}
+
+func newLoading(t *testing.T, objects ...client.Object) *loading {
+	t.Helper()
+	scheme, err := NewScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &loading{}
+	l.client = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&v1alpha1.ApprovalPolicy{}).
+		WithInterceptorFuncs(interceptor.Funcs{
+			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+				if _, ok := object.(*corev1.ConfigMap); ok && l.away {
+					return errors.New("connection refused")
+				}
+				return c.Get(ctx, key, object, options...)
+			},
+		}).Build()
+	elected := make(chan struct{})
+	close(elected)
+	l.policyLoader = &policyLoader{
+		client: l.client, set: &PolicySet{}, load: Loader{Reader: l.client, Namespace: "countersign-system"},
+		status:  &statusWriter{client: l.client, namespace: "countersign-system", replica: "approver-a", elected: elected, tally: newTally()},
+		changed: func(context.Context) error { return nil },
+	}
+	return l
+}
+
+func (l *loading) reconcile(t *testing.T) error {
+	t.Helper()
+	_, err := l.Reconcile(t.Context(), reconcile.Request{})
+	return err
+}
+
+// loads reconciles and returns the status of a policy, each condition as "type status reason".
+func (l *loading) loads(t *testing.T, name string) (v1alpha1.ApprovalPolicyStatus, []string) {
+	t.Helper()
+	if err := l.reconcile(t); err != nil {
+		t.Fatal(err)
+	}
+	status := l.get(t, name).Status
+	var conditions []string
+	for _, kind := range []string{v1alpha1.ConditionCompiled, v1alpha1.ConditionTestsPassed, v1alpha1.ConditionReady} {
+		if c := meta.FindStatusCondition(status.Conditions, kind); c != nil {
+			conditions = append(conditions, fmt.Sprint(c.Type, " ", c.Status, " ", c.Reason))
+		}
+	}
+	return status, conditions
+}
+
+func (l *loading) get(t *testing.T, name string) *v1alpha1.ApprovalPolicy {
+	t.Helper()
+	var policy v1alpha1.ApprovalPolicy
+	if err := l.client.Get(t.Context(), client.ObjectKey{Name: name}, &policy); err != nil {
+		t.Fatal(err)
+	}
+	return &policy
+}
+
+func (l *loading) change(t *testing.T, name string, change func(*v1alpha1.ApprovalPolicySpec)) {
+	t.Helper()
+	policy := l.get(t, name)
+	change(&policy.Spec)
+	if err := l.client.Update(t.Context(), policy); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// decides says by which revisions requests of a signer are decided, "" for none.
+func (l *loading) decides(signerName string) []string {
+	var out []string
+	for _, p := range l.set.matching(signerName) {
+		revision := ""
+		if p.compiled != nil {
+			revision = p.compiled.Revision()
+		}
+		out = append(out, revision)
+	}
+	return out
+}
+
+func policyOf(name string, modules map[string]string) *v1alpha1.ApprovalPolicy {
+	return &v1alpha1.ApprovalPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: "uid-of-" + "p"},
+		Spec: v1alpha1.ApprovalPolicySpec{
+			Match: v1alpha1.ApprovalPolicyMatch{SignerNames: []string{"example.com/" + name}},
+			Rego:  v1alpha1.RegoSource{Package: "countersign.mine", Modules: modules},
+		},
+	}
+}
+
+func modules(text string, more ...string) map[string]string {
+	out := map[string]string{"mine.rego": text}
+	for i := 0; i+1 < len(more); i += 2 {
+		out[more[i]] = more[i+1]
+	}
+	return out
+}
+
+const passing = "package countersign.mine_test\n\nimport rego.v2\n\nimport data.countersign.mine\n\ntest_control if mine.subject_controls_key\n"
+
+func TestWhatBecomesOfAPolicy(t *testing.T) {
+	failingTest := strings.Replace(passing, "if mine", "if not mine", 1)
+	for name, tc := range map[string]struct {
+		policy     *v1alpha1.ApprovalPolicy
+		conditions []string
+		errors     []v1alpha1.RegoError
+		coverage   *v1alpha1.Coverage
+	}{
+		"one that compiles and has no tests": {
+			policyOf("p", modules(allowing)),
+			[]string{"Compiled True Compiled", "TestsPassed Unknown NoTests", "Ready True PolicyLoaded"}, nil, nil,
+		},
+		"one whose tests pass": {
+			policyOf("p", modules(allowing, "mine_test.rego", passing)),
+			[]string{"Compiled True Compiled", "TestsPassed True TestsPassed", "Ready True PolicyLoaded"}, nil,
+			&v1alpha1.Coverage{Percent: 33, NotCovered: []string{"mine.rego:7", "mine.rego:9"}},
+		},
+		"a test fails": {
+			policyOf("p", modules(allowing, "mine_test.rego", failingTest)),
+			[]string{"Compiled True Compiled", "TestsPassed False TestsFailed", "Ready False NotLoaded"},
+			[]v1alpha1.RegoError{{File: "mine_test.rego", Row: 7, Col: 1, Message: "test_control fails"}},
+			&v1alpha1.Coverage{Percent: 33, NotCovered: []string{"mine.rego:7", "mine.rego:9"}},
+		},
+		"a field that is misspelt": {
+			policyOf("p", modules(strings.Replace(allowing, "subject_controls_key := true", `subject_controls_key if input.requester.usrname == ""`, 1))),
+			[]string{"Compiled False InvalidRego", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"},
+			[]v1alpha1.RegoError{{
+				File: "mine.rego", Row: 5, Col: 25, Message: "rego_type_error: undefined ref: input.requester.usrname",
+				Suggestions: []string{"credentialID", "groups", "node", "pod", "serviceAccount", "uid", "username"},
+			}}, nil,
+		},
+		"a builtin that is not there": {
+			&v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "u"}, Spec: v1alpha1.ApprovalPolicySpec{Rego: v1alpha1.RegoSource{Builtin: "no-such"}}},
+			[]string{"Compiled False SourceNotFound", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"}, nil, nil,
+		},
+		"a ConfigMap that is not there": {
+			&v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "u"}, Spec: v1alpha1.ApprovalPolicySpec{Rego: v1alpha1.RegoSource{Package: "x", ConfigMapRef: &v1alpha1.LocalObjectReference{Name: "no-such"}}}},
+			[]string{"Compiled False SourceNotFound", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"}, nil, nil,
+		},
+		"parameters that its schema does not have": {
+			policyOf("p", modules(allowing, "parameters.schema.json", `{"type": "object", "required": ["team"]}`)),
+			[]string{"Compiled False InvalidParameters", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"},
+			[]v1alpha1.RegoError{{File: "spec.parameters", Message: "team is required"}}, nil,
+		},
+		"one that is disabled": {
+			func() *v1alpha1.ApprovalPolicy {
+				p := policyOf("p", modules(allowing))
+				p.Spec.Mode = v1alpha1.ModeDisabled
+				return p
+			}(),
+			[]string{"Compiled True Compiled", "TestsPassed Unknown NoTests", "Ready False Disabled"}, nil, nil,
+		},
+		"tests that reach too little": {
+			func() *v1alpha1.ApprovalPolicy {
+				p := policyOf("p", modules(allowing, "mine_test.rego", passing))
+				p.Spec.MinCoverage = 100
+				return p
+			}(),
+			[]string{"Compiled True Compiled", "TestsPassed False CoverageTooLow", "Ready False NotLoaded"}, nil,
+			&v1alpha1.Coverage{Percent: 33, NotCovered: []string{"mine.rego:7", "mine.rego:9"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLoading(t, tc.policy)
+			status, conditions := l.loads(t, "p")
+			if diff := cmp.Diff(tc.conditions, conditions); diff != "" {
+				t.Errorf("conditions (-want +got):\n%s%+v", diff, status.Conditions)
+			}
+			if diff := cmp.Diff(tc.errors, status.Errors); diff != "" {
+				t.Errorf("errors (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tc.coverage, status.Coverage); diff != "" {
+				t.Errorf("coverage (-want +got):\n%s", diff)
+			}
+			ready := strings.HasPrefix(conditions[2], "Ready True")
+			if (status.Revision != "") != ready && tc.policy.Spec.Mode != v1alpha1.ModeDisabled {
+				t.Errorf("revision %q", status.Revision)
+			}
+			if want := []v1alpha1.ReplicaStatus{{Name: "approver-a", Revision: status.Revision}}; !slices.Equal(status.Replicas, want) {
+				t.Errorf("replicas %+v, want %+v", status.Replicas, want)
+			}
+			before := l.get(t, "p").ResourceVersion
+			if l.loads(t, "p"); l.get(t, "p").ResourceVersion != before {
+				t.Error("a status that has not changed was written again")
+			}
+		})
+	}
+}
+
+// TestOneFaultDoesNotKeepBackTheOthers: neither a policy that is written wrongly in whatever way, nor one
+// whose ConfigMap cannot be read now.
+func TestOneFaultDoesNotKeepBackTheOthers(t *testing.T) {
+	function := policyOf("function", modules(allowing+"\napplies(x) if x\n"))
+	unread := &v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: "unread", UID: "unread"}, Spec: v1alpha1.ApprovalPolicySpec{
+		Match: v1alpha1.ApprovalPolicyMatch{SignerNames: []string{"example.com/unread"}},
+		Rego:  v1alpha1.RegoSource{Package: "countersign.mine", ConfigMapRef: &v1alpha1.LocalObjectReference{Name: "rego"}},
+	}}
+	good := policyOf("good", modules(allowing))
+	function.UID, good.UID = "function", "good"
+	configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "countersign-system", Name: "rego"}, Data: modules(allowing)}
+	l := newLoading(t, function, unread, good, configMap)
+	l.away = true
+	if err := l.reconcile(t); err == nil || !strings.Contains(err.Error(), "loading policy unread: reading ConfigMap countersign-system/rego: connection refused") {
+		t.Errorf("got %v", err)
+	}
+	if len(l.decides("example.com/good")) != 1 || l.decides("example.com/good")[0] == "" {
+		t.Error("the good policy is not loaded")
+	}
+	for _, name := range []string{"function", "unread"} {
+		if diff := cmp.Diff([]string{""}, l.decides("example.com/"+name)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	if err := l.set.Ready(); err == nil || err.Error() != "not loaded, see the status of each ApprovalPolicy: function, unread" {
+		t.Errorf("readyz: %v", err)
+	}
+	l.away = false
+	if status, conditions := l.loads(t, "function"); conditions[0] != "Compiled False InvalidRego" || status.Errors[0].Message != "applies is a function: write it as a rule, without arguments" {
+		t.Errorf("function: %v %+v", conditions, status.Errors)
+	}
+	loaded := l.decides("example.com/unread")
+	if loaded[0] == "" {
+		t.Fatal("not loaded although it can be read")
+	}
+	l.away = true // what was in force stays so
+	if err := l.reconcile(t); err == nil {
+		t.Error("want a fault")
+	}
+	if diff := cmp.Diff(loaded, l.decides("example.com/unread")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestLastGoodDecidesWhatItWasMeantFor: while what the spec names cannot be used, the revision before
+// goes on for the signers and namespaces it was loaded for, and for no others.
+func TestLastGoodDecidesWhatItWasMeantFor(t *testing.T) {
+	l := newLoading(t, policyOf("p", modules(allowing)))
+	status, _ := l.loads(t, "p")
+	good := status.Revision
+	broken := modules("package countersign.mine\n\nimport rego.v2\n\nsubject_controls_key if {\n")
+	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) { spec.Rego.Modules = broken })
+	status, conditions := l.loads(t, "p")
+	if status.Revision != good || conditions[2] != "Ready True LastGoodActive" || !slices.Equal(l.decides("example.com/p"), []string{good}) {
+		t.Errorf("%q, %v, decides by %v", status.Revision, conditions, l.decides("example.com/p"))
+	}
+	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) {
+		spec.Match.SignerNames = []string{"example.com/p", "example.com/prod"}
+	})
+	if l.loads(t, "p"); !slices.Equal(l.decides("example.com/p"), []string{good}) || !slices.Equal(l.decides("example.com/prod"), []string{""}) {
+		t.Errorf("p by %v, prod by %v", l.decides("example.com/p"), l.decides("example.com/prod"))
+	}
+	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) {
+		spec.Match.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"team": "blue"}}
+	})
+	if l.loads(t, "p"); !slices.Equal(l.decides("example.com/p"), []string{""}) {
+		t.Errorf("for namespaces it was not loaded for: %v", l.decides("example.com/p"))
+	}
+	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) { spec.Rego.Modules = modules(allowing + "# mended\n") })
+	status, _ = l.loads(t, "p")
+	if status.Revision == good || !slices.Equal(l.decides("example.com/prod"), []string{status.Revision}) {
+		t.Errorf("mended: %q, decides by %v", status.Revision, l.decides("example.com/prod"))
+	}
+	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) { spec.Mode = v1alpha1.ModeDisabled })
+	if l.loads(t, "p"); len(l.decides("example.com/p")) > 0 {
+		t.Errorf("disabled, and decides by %v", l.decides("example.com/p"))
+	}
+}
+
+func TestACandidateInTheStatus(t *testing.T) {
+	policy := policyOf("p", modules(allowing))
+	policy.Spec.Candidate = &v1alpha1.Candidate{Rego: v1alpha1.RegoSource{Package: "countersign.mine", Modules: modules(denying)}}
+	l := newLoading(t, policy)
+	status, _ := l.loads(t, "p")
+	candidate := status.Candidate
+	if candidate == nil || candidate.Revision == "" || candidate.Revision == status.Revision || candidate.Message != "" || candidate.Evaluations != 0 {
+		t.Fatalf("got %+v", candidate)
+	}
+	l.status.tally.count(policy.UID, candidate.Revision, &v1alpha1.Disagreement{Request: "web", Active: "allow", Candidate: "deny"})
+	l.status.tally.count(policy.UID, candidate.Revision, nil)
+	if status, _ = l.loads(t, "p"); status.Candidate.Evaluations != 2 || status.Candidate.Disagreements != 1 || len(status.Candidate.Samples) != 1 {
+		t.Errorf("got %+v", status.Candidate)
+	}
+	l.status.tally = newTally() // another approver leads, and goes on from there
+	l.loads(t, "p")
+	l.status.tally.count(policy.UID, candidate.Revision, nil)
+	if status, _ = l.loads(t, "p"); status.Candidate.Evaluations != 3 || status.Candidate.Disagreements != 1 {
+		t.Errorf("after a change of leader: %+v", status.Candidate)
+	}
+	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) { spec.Candidate.Rego.Modules = modules("package x") })
+	if status, _ = l.loads(t, "p"); status.Candidate.Revision != "" || !strings.HasPrefix(status.Candidate.Message, "InvalidRego: ") || status.Revision == "" {
+		t.Errorf("a broken candidate: %+v", status.Candidate)
+	}
+	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) {
+		spec.Rego.Modules, spec.Candidate.Rego.Modules = modules(denying), modules(denying)
+	})
+	if status, _ = l.loads(t, "p"); status.Revision != candidate.Revision || status.Candidate.Message != "it is the active revision: nothing is left to compare" {
+		t.Errorf("promoted: %q, %+v", status.Revision, status.Candidate)
+	}
+}
+
+// TestReplicasThatAreGone: in a cluster, entries of Pods that are no more are left out.
+func TestReplicasThatAreGone(t *testing.T) {
+	policy := policyOf("p", modules(allowing))
+	policy.Status.Replicas = []v1alpha1.ReplicaStatus{{Name: "approver-b", Revision: "1"}, {Name: "approver-gone", Revision: "1"}}
+	pod := func(name string) *corev1.Pod {
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "countersign-system", Name: name}}
+	}
+	l := newLoading(t, policy, pod("approver-a"), pod("approver-b"))
+	status, _ := l.loads(t, "p")
+	if want := []v1alpha1.ReplicaStatus{{Name: "approver-a", Revision: status.Revision}, {Name: "approver-b", Revision: "1"}}; !slices.Equal(status.Replicas, want) {
+		t.Errorf("got %+v, want %+v", status.Replicas, want)
+	}
+}
