@@ -66,5 +66,5 @@ func run(ctx context.Context, cfg process.Config, domain string) error {
 	if err != nil {
 		return fmt.Errorf("setting up the approver: %w", err)
 	}
-	return mgr.Start(ctx)
+	return process.Start(ctx, mgr)
 }

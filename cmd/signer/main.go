@@ -43,5 +43,5 @@ func run(ctx context.Context, cfg process.Config) error {
 	if err := s.Setup(ctx, mgr); err != nil {
 		return err
 	}
-	return mgr.Start(ctx)
+	return process.Start(ctx, mgr)
 }

@@ -4,6 +4,7 @@
 package process
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"time"
@@ -84,3 +85,43 @@ func NewManager(c Config, scheme *kruntime.Scheme, adjust func(*manager.Options)
 	}
 	return mgr, nil
 }
+
+// Start runs a manager until ctx ends, and returns when its work has.
+//
+// A manager whose caches are not filled yet, because it may not list something or cannot reach
+// the API server, does not end with ctx (controller-runtime v0.25.2, runnableGroup.Start). Such a
+// one has no work in hand, and is left behind.
+func Start(ctx context.Context, mgr manager.Manager) error {
+	working := make(chan struct{})
+	if err := mgr.Add(onStart(func() { close(working) })); err != nil {
+		return fmt.Errorf("adding the start hook: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	grace := shutdownTimeout + time.Second
+	select {
+	case <-working:
+	default:
+		grace = time.Second
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(grace):
+		return nil
+	}
+}
+
+// onStart is called once caches are filled, in every replica.
+type onStart func()
+
+// Start implements manager.Runnable.
+func (f onStart) Start(context.Context) error { f(); return nil }
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
+func (onStart) NeedLeaderElection() bool { return false }

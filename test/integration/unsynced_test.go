@@ -46,7 +46,7 @@ func TestUnsyncedCache(t *testing.T) {
 	if len(csr.Status.Conditions) > 0 {
 		t.Errorf("decided without knowing the Pods: %+v", csr.Status.Conditions)
 	}
-	must(t, installation.Approver.Kill()) // it would wait for its caches until the end of its grace
+	must(t, installation.Approver.Stop())
 	_, err = world.Kubectl(ctx, nil, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(root, "deploy/overlays/default"))
 	must(t, err)
 	start(t, "approver")
