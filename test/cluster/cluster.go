@@ -53,7 +53,7 @@ type Cluster struct {
 	admin     *rest.Config
 	clientset kubernetes.Interface
 
-	etcd, apiServer, controllerManager *process
+	etcd, apiServer, controllerManager *Process
 }
 
 // Start starts a control plane on free loopback ports and waits until it is ready. The error

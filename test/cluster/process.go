@@ -18,25 +18,28 @@ import (
 	"time"
 )
 
-// process is one component of the control plane.
-type process struct {
+// Process is a running program. The kernel ends it if this program is killed.
+type Process struct {
+	// Log is the file that has its output.
+	Log  string
 	name string
-	log  string
 	cmd  *exec.Cmd
 	done chan struct{}
 }
 
-// start runs a component with its output appended to a log, and waits until ready says nil.
-func (c *Cluster) start(ctx context.Context, name string, args []string, ready func(context.Context) error) (*process, error) {
-	p := &process{name: name, log: filepath.Join(c.dir, name+".log"), done: make(chan struct{})}
-	output, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// Spawn runs a program with its output appended to a log. It lives until it is stopped. env is
+// added to the environment.
+func Spawn(path string, args []string, log string, env ...string) (*Process, error) {
+	p := &Process{Log: log, name: filepath.Base(path), done: make(chan struct{})}
+	output, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer output.Close() //nolint:errcheck // the process has its own descriptor
 	// Not CommandContext: it lives until Stop, however short the caller's context.
-	p.cmd = exec.Command(filepath.Join(c.bin, name), args...)
+	p.cmd = exec.Command(path, args...)
 	p.cmd.Stdout, p.cmd.Stderr = output, output
+	p.cmd.Env = append(os.Environ(), env...)
 	detach(p.cmd)
 	started := make(chan error)
 	go func() {
@@ -50,7 +53,16 @@ func (c *Cluster) start(ctx context.Context, name string, args []string, ready f
 		}
 	}()
 	if err := <-started; err != nil {
-		return nil, fmt.Errorf("starting %s: %w", name, err)
+		return nil, fmt.Errorf("starting %s: %w", p.name, err)
+	}
+	return p, nil
+}
+
+// start runs a component with its output appended to a log, and waits until ready says nil.
+func (c *Cluster) start(ctx context.Context, name string, args []string, ready func(context.Context) error) (*Process, error) {
+	p, err := Spawn(filepath.Join(c.bin, name), args, filepath.Join(c.dir, name+".log"))
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -60,7 +72,7 @@ func (c *Cluster) start(ctx context.Context, name string, args []string, ready f
 		cancel()
 		select {
 		case <-p.done: // then it was another process on its port that answered, if any did
-			return nil, fmt.Errorf("%s ended before it was ready: %s\n%s", name, p.cmd.ProcessState, p.tail())
+			return nil, fmt.Errorf("%s ended before it was ready: %s\n%s", name, p.cmd.ProcessState, p.Tail())
 		default:
 		}
 		if err == nil {
@@ -69,34 +81,61 @@ func (c *Cluster) start(ctx context.Context, name string, args []string, ready f
 		select {
 		case <-p.done:
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("%s was not ready in time: %w\n%s", name, err, p.tail()), p.stop())
+			return nil, errors.Join(fmt.Errorf("%s was not ready in time: %w\n%s", name, err, p.Tail()), p.stop())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
 
-func (p *process) tail() []byte {
-	raw, err := os.ReadFile(p.log)
+// PID of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Tail is the end of the process's log.
+func (p *Process) Tail() string {
+	raw, err := os.ReadFile(p.Log)
 	if err != nil {
-		return []byte(err.Error())
+		return err.Error()
 	}
-	return tail(raw)
+	return string(raw[max(0, len(raw)-4096):])
 }
 
-// stop ends the process and waits for it. A nil process is stopped.
-func (p *process) stop() error {
-	if p == nil {
-		return nil
-	}
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("stopping %s: %w", p.name, err)
+// Stop tells the process to end, and waits for it; one that does not end in time is killed, and
+// that is an error.
+func (p *Process) Stop(patience time.Duration) error {
+	if err := p.signal(syscall.SIGTERM); err != nil {
+		return err
 	}
 	select {
 	case <-p.done:
-	case <-time.After(10 * time.Second):
-		_ = p.cmd.Process.Kill()
-		<-p.done
+		return nil
+	case <-time.After(patience):
+		return errors.Join(fmt.Errorf("%s did not end within %s", p.name, patience), p.Kill())
 	}
+}
+
+// Kill ends the process without warning, and waits for it.
+func (p *Process) Kill() error {
+	err := p.signal(syscall.SIGKILL)
+	<-p.done
+	return err
+}
+
+func (p *Process) signal(signal syscall.Signal) error {
+	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("ending %s: %w", p.name, err)
+	}
+	return nil
+}
+
+// stop ends a component, whichever way. A nil one is stopped.
+func (p *Process) stop() error {
+	if p == nil {
+		return nil
+	}
+	_ = p.Stop(10 * time.Second) // the API server may take longer, and is killed then
 	return nil
 }
 

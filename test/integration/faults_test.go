@@ -40,6 +40,7 @@ func TestRestarts(t *testing.T) {
 	name := func(i int) string { return fmt.Sprintf("restart-%03d", i) }
 	own, foreign := "my-pod.my-namespace.pod.cluster.local", "other-pod.my-namespace.pod.cluster.local"
 
+	second := make(chan struct{})
 	var wg sync.WaitGroup
 	for worker := range 8 {
 		wg.Go(func() {
@@ -48,7 +49,10 @@ func TestRestarts(t *testing.T) {
 				if i%2 == 1 {
 					ask.DNSNames = []string{foreign}
 				}
-				err := tutorial.Eventually(ctx, enough, func() error { // the API server is away for a while
+				if i >= 100 { // the second half is for the API server that is away
+					<-second
+				}
+				err := tutorial.Eventually(ctx, enough, func() error {
 					_, _, err := ask.Create(ctx, config, name(i))
 					if err != nil && strings.Contains(err.Error(), "already exists") {
 						return nil
@@ -66,10 +70,18 @@ func TestRestarts(t *testing.T) {
 	must(t, installation.Signer.Kill())
 	start(t, "approver")
 	start(t, "signer")
+	// Both lead again, and have work in hand: a request that was made after they were killed is issued.
+	marker := tutorial.Ask{DNSNames: []string{own}}
+	_, _, err = marker.Create(ctx, config, "restart-marker")
+	must(t, err)
+	outcome(t, "restart-marker", certificatesv1.CertificateApproved)
 	waitForSome(t, name(80))
+	close(second)
+	waitForSome(t, name(110))
 	must(t, world.StopAPIServer())
 	must(t, world.StartAPIServer(ctx))
 	wg.Wait()
+	revive(t) // one that could not renew its Lease in time ends itself, and a kubelet starts it again
 
 	requests := world.Clientset().CertificatesV1().CertificateSigningRequests()
 	for i := range count {
@@ -123,6 +135,18 @@ func start(t *testing.T, name string) {
 	t.Helper()
 	if _, err := installation.Start(t.Context(), name); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// revive starts again whatever has ended.
+func revive(t *testing.T) {
+	t.Helper()
+	for name, p := range map[string]*tutorial.Process{"approver": installation.Approver, "signer": installation.Signer} {
+		select {
+		case <-p.Done():
+			start(t, name)
+		default:
+		}
 	}
 }
 

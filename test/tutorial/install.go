@@ -20,7 +20,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,7 +41,7 @@ type Installation struct {
 
 // Install builds the binaries, applies deploy/ and policies/ with kubectl, makes the CA of
 // the signer "serving", and starts both processes. Each step is told to progress.
-func Install(ctx context.Context, c *cluster.Cluster, progress io.Writer) (*Installation, error) {
+func Install(ctx context.Context, c *cluster.Cluster, progress io.Writer) (_ *Installation, err error) {
 	root, err := cluster.Root()
 	if err != nil {
 		return nil, err
@@ -52,6 +51,11 @@ func Install(ctx context.Context, c *cluster.Cluster, progress io.Writer) (*Inst
 		return nil, err
 	}
 	i := &Installation{Cluster: c, dir: dir}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, i.Stop())
+		}
+	}()
 	step(progress, "building approver and signer")
 	build := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), "./cmd/approver", "./cmd/signer")
 	build.Dir = root
@@ -78,7 +82,7 @@ func Install(ctx context.Context, c *cluster.Cluster, progress io.Writer) (*Inst
 	for _, name := range []string{"approver", "signer"} {
 		step(progress, "starting the "+name+" as ServiceAccount "+SystemNamespace+"/countersign-"+name)
 		if _, err := i.Start(ctx, name); err != nil {
-			return nil, errors.Join(err, i.Stop())
+			return nil, err
 		}
 	}
 	return i, nil
@@ -129,23 +133,38 @@ func (i *Installation) StoreCA(ctx context.Context, commonName string) error {
 	return err
 }
 
-// Process is a running approver or signer.
+// Process is a running approver, signer or webhook.
 type Process struct {
-	// Log is the file that has its output: for the approver, the audit records among it.
-	Log    string
+	*cluster.Process
 	health string
-	cmd    *exec.Cmd
-	done   chan struct{}
 }
 
 // Start starts the approver or the signer, as its own ServiceAccount, and waits until it is
 // healthy; whether it is ready is for the caller to ask. flags are added to the usual ones.
 func (i *Installation) Start(ctx context.Context, name string, flags ...string) (*Process, error) {
+	p, err := i.Run(ctx, name, "", flags...)
+	if p != nil {
+		if name == "approver" {
+			i.Approver = p
+		} else {
+			i.Signer = p
+		}
+	}
+	return p, err
+}
+
+// Run runs one more replica of a process, under the name of a Pod, and waits until it is healthy.
+func (i *Installation) Run(ctx context.Context, name, pod string, flags ...string) (*Process, error) {
 	token, err := i.Cluster.ServiceAccountToken(ctx, SystemNamespace, "countersign-"+name)
 	if err != nil {
 		return nil, err
 	}
-	kubeconfig := filepath.Join(i.dir, name+".kubeconfig")
+	return i.RunAs(ctx, name, pod, token, flags...)
+}
+
+// RunAs is Run with a token of the caller's.
+func (i *Installation) RunAs(ctx context.Context, name, pod, token string, flags ...string) (*Process, error) {
+	kubeconfig := filepath.Join(i.dir, name+pod+".kubeconfig")
 	if err := i.Cluster.WriteKubeconfig(kubeconfig, i.Cluster.TokenConfig(token)); err != nil {
 		return nil, err
 	}
@@ -153,36 +172,17 @@ func (i *Installation) Start(ctx context.Context, name string, flags ...string) 
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{Log: filepath.Join(i.dir, name+".log"), health: "http://" + address, done: make(chan struct{})}
-	output, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer output.Close() //nolint:errcheck // the process has its own descriptor
 	args := append([]string{
 		"--kubeconfig=" + kubeconfig, "--namespace=" + SystemNamespace,
 		"--metrics-bind-address=0", "--health-probe-bind-address=" + address,
 	}, flags...)
-	// Not CommandContext: a process lives until Stop, however short the caller's context.
-	p.cmd = exec.Command(filepath.Join(i.dir, name), args...)
-	p.cmd.Stdout, p.cmd.Stderr = output, output
-	if err := p.cmd.Start(); err != nil {
+	running, err := cluster.Spawn(filepath.Join(i.dir, name), args, filepath.Join(i.dir, name+pod+".log"), "POD_NAME="+pod)
+	if err != nil {
 		return nil, err
 	}
-	go func() {
-		defer close(p.done)
-		_ = p.cmd.Wait()
-	}()
-	if name == "approver" {
-		i.Approver = p
-	} else {
-		i.Signer = p
-	}
+	p := &Process{Process: running, health: "http://" + address}
 	return p, p.wait(ctx, "/healthz")
 }
-
-// PID of the process.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Ready waits until the process says that it is ready.
 func (p *Process) Ready(ctx context.Context) error { return p.wait(ctx, "/readyz") }
@@ -190,7 +190,7 @@ func (p *Process) Ready(ctx context.Context) error { return p.wait(ctx, "/readyz
 func (p *Process) wait(ctx context.Context, path string) error {
 	return Eventually(ctx, 60*time.Second, func() error {
 		select {
-		case <-p.done:
+		case <-p.Done():
 			return errors.New("the process has ended; its log: " + p.Tail())
 		default:
 		}
@@ -218,31 +218,7 @@ func (p *Process) Probe(ctx context.Context, path string) (string, error) {
 }
 
 // Stop ends the process as a kubelet would, and waits for it.
-func (p *Process) Stop() error { return p.end(syscall.SIGTERM) }
-
-// Kill ends the process without warning, and waits for it.
-func (p *Process) Kill() error { return p.end(syscall.SIGKILL) }
-
-func (p *Process) end(signal syscall.Signal) error {
-	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	select {
-	case <-p.done:
-		return nil
-	case <-time.After(30 * time.Second):
-		return errors.Join(errors.New("the process did not end within 30 s"), p.cmd.Process.Kill())
-	}
-}
-
-// Tail is the end of the process's log.
-func (p *Process) Tail() string {
-	raw, err := os.ReadFile(p.Log)
-	if err != nil {
-		return err.Error()
-	}
-	return string(raw[max(0, len(raw)-4096):])
-}
+func (p *Process) Stop() error { return p.Process.Stop(30 * time.Second) }
 
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // ends at once
