@@ -22,10 +22,10 @@ demo: controlplane ## Walk the Kubernetes tutorial on a real API server; KEEP=1 
 controlplane: ## Build etcd, kube-apiserver and kubectl from source, once per machine: some 10 minutes.
 	@go run ./test/cluster/build
 
-generate: ## Write what is generated: deepcopy functions, CRDs, the schema of the policy input.
+generate: ## Write what is generated: deepcopy functions, CRDs, the schema of the policy input and its reference.
 	$(TOOL) controller-gen object paths=./api/...
 	$(TOOL) controller-gen crd paths=./api/... output:crd:dir=deploy/base/crds
-	go test ./approver/facts -run TestInputSchemaIsCurrent -count=1 -update
+	go test ./approver/facts -run 'TestInput(Schema|Reference)IsCurrent' -count=1 -update
 
 fmt: ## Format the Go files.
 	$(TOOL) golangci-lint fmt ./...

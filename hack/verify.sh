@@ -14,7 +14,7 @@ go mod tidy -diff || fail "run go mod tidy"
 (cd test/controlplane && GOFLAGS=-mod=mod go mod tidy -diff) || fail "run go mod tidy in test/controlplane"
 
 step "generated files are current"
-generated="api/v1alpha1/zz_generated.deepcopy.go deploy/base/crds policies/schema"
+generated="api/v1alpha1/zz_generated.deepcopy.go deploy/base/crds policies/schema docs/input.md"
 before=$(mktemp -d)
 trap 'rm -rf "$before"' EXIT
 tar cf "$before/generated.tar" $generated

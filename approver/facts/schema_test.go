@@ -7,8 +7,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
+	"maps"
 	"os"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +40,64 @@ func TestInputSchemaIsCurrent(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Fatalf("%s is not the schema of facts.Facts: run make generate", schemaFile)
 	}
+}
+
+const referenceFile = "../../docs/input.md"
+
+// The reference for people who write policies is the same, to be read.
+func TestInputReferenceIsCurrent(t *testing.T) {
+	var schema map[string]any
+	if err := json.Unmarshal(inputSchema(t), &schema); err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	text.WriteString("# The input of a policy\n\n" +
+		"Generated from [policies/schema/input.json](../policies/schema/input.json) by `make generate`: change approver/facts/facts.go instead. " +
+		"Every key is always there; what is unknown is null, where that is said, or empty.\n\n| key | type | what it is |\n|---|---|---|\n")
+	reference(&text, "input", schema)
+	want := []byte(text.String())
+	if *update {
+		if err := os.WriteFile(referenceFile, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(referenceFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Fatalf("%s is not what the schema says: run make generate", referenceFile)
+	}
+}
+
+// reference writes a row for each key below a schema.
+func reference(out *strings.Builder, path string, schema map[string]any) {
+	properties, _ := schema["properties"].(map[string]any)
+	for _, key := range slices.Sorted(maps.Keys(properties)) {
+		property, _ := properties[key].(map[string]any)
+		at := path + "." + key
+		kind, suffix, item := kindOf(property)
+		description, _ := property["description"].(string)
+		fmt.Fprintf(out, "| `%s` | %s | %s |\n", at, kind, strings.ReplaceAll(strings.Join(strings.Fields(description), " "), "|", "\\|"))
+		reference(out, at+suffix, item)
+	}
+}
+
+// kindOf names the type of a schema. The suffix leads to its items, or is empty if it has none.
+func kindOf(schema map[string]any) (kind, suffix string, item map[string]any) {
+	kind, null := fmt.Sprint(schema["type"]), ""
+	if types, ok := schema["type"].([]any); ok {
+		kind, null = fmt.Sprint(types[0]), " or null"
+	}
+	if items, ok := schema["items"].(map[string]any); ok {
+		of, more, inner := kindOf(items)
+		return "array of " + of + null, "[]" + more, inner
+	}
+	if values, ok := schema["additionalProperties"].(map[string]any); ok && schema["properties"] == nil {
+		of, more, inner := kindOf(values)
+		return "object of " + of + " by name" + null, "[name]" + more, inner
+	}
+	return kind + null, "", schema
 }
 
 func inputSchema(t *testing.T) []byte {
