@@ -5,14 +5,18 @@
 # title: Names a Pod owns
 # description: >-
 #   The DNS names and addresses that the cluster itself gives to the Pod a request speaks
-#   for, directly or by a Service that selects it. Whoever may only edit objects of a
-#   namespace cannot make a name or address of someone else appear in these sets.
+#   for, directly or by a Service that selects it, and what is wrong with the names asked
+#   for. Whoever may only edit objects of a namespace cannot make a name or address of
+#   someone else appear in these sets.
+#   Parameter: allowShortNames, true to count names of the form <service>.<namespace>.
 # scope: package
 # schemas:
 #   - input: schema.input
 package countersign.lib.names
 
 import rego.v2
+
+import data.countersign.lib.subject
 
 # METADATA
 # title: Services that lend the Pod their names
@@ -111,4 +115,151 @@ dashed(ip) := replace(replace(ip, ".", "-"), ":", "-")
 is_api_server(service) if {
 	service.namespace == "default"
 	service.name == "kubernetes"
+}
+
+# METADATA
+# title: Every DNS name and address asked for is the Pod's
+are_owned if {
+	every name in input.pkcs10.dnsNames {
+		is_owned_dns_name(name)
+	}
+	every ip in input.pkcs10.ipAddresses {
+		ip in ip_addresses
+	}
+}
+
+# METADATA
+# title: wildcard-not-allowed
+# description: A wildcard stands for names of others.
+violations contains {"requirement": 2, "id": "wildcard-not-allowed", "message": msg, "value": name, "retryable": false} if {
+	some name in foreign_dns_names
+	contains(name, "*")
+	msg := sprintf("DNS name %q is a wildcard: ask for each name", [name])
+}
+
+# METADATA
+# title: dns-name-not-owned
+# description: The name belongs to something else, or can never belong to the Pod.
+violations contains {"requirement": 2, "id": "dns-name-not-owned", "message": msg, "value": name, "retryable": false} if {
+	some name in foreign_dns_names
+	not contains(name, "*")
+	not dns_name_may_come(name)
+	msg := sprintf("DNS name %q does not belong to Pod %s%s: ask for names of the Pod, or of Services that select it", [name, subject.name, owners(name)])
+}
+
+# METADATA
+# title: dns-name-unknown
+# description: Nothing has the name yet, and it may become the Pod's.
+violations contains {"requirement": 2, "id": "dns-name-unknown", "message": msg, "value": name, "retryable": true} if {
+	some name in foreign_dns_names
+	dns_name_may_come(name)
+	msg := sprintf("nothing has DNS name %q yet: it belongs to Pod %s once %s", [name, subject.name, awaited(name)])
+}
+
+# METADATA
+# title: host-network-address
+# description: A Pod in the host network has no address of its own.
+violations contains {"requirement": 2, "id": "host-network-address", "message": msg, "value": ip, "retryable": false} if {
+	some ip in foreign_addresses
+	not input.cluster.subject.pod.hostNetwork == false
+	msg := sprintf("address %s does not belong to Pod %s, which is in the host network and has the addresses of its Node: ask for DNS names, or for cluster IPs of Services that select it", [ip, subject.name])
+}
+
+# METADATA
+# title: ip-address-not-owned
+# description: The address belongs to something else, or can never belong to the Pod.
+violations contains {"requirement": 2, "id": "ip-address-not-owned", "message": msg, "value": ip, "retryable": false} if {
+	some ip in foreign_addresses
+	input.cluster.subject.pod.hostNetwork == false
+	not address_may_come(ip)
+	msg := sprintf("address %s does not belong to Pod %s%s: ask for addresses of the Pod, or for cluster IPs of Services that select it", [ip, subject.name, owners(ip)])
+}
+
+# METADATA
+# title: ip-address-unknown
+# description: Nothing has the address yet, and the Pod has none.
+violations contains {"requirement": 2, "id": "ip-address-unknown", "message": msg, "value": ip, "retryable": true} if {
+	some ip in foreign_addresses
+	address_may_come(ip)
+	msg := sprintf("nothing has address %s yet: Pod %s has no address so far", [ip, subject.name])
+}
+
+is_owned_dns_name(name) if fold(name) in dns_names
+
+is_owned_dns_name(name) if {
+	input.parameters.allowShortNames == true
+	fold(name) in short_dns_names
+}
+
+# Names are judged only for who speaks for the Pod: no one else is told what has them.
+foreign_dns_names contains name if {
+	subject.requester_speaks_for_pod
+	some name in input.pkcs10.dnsNames
+	not is_owned_dns_name(name)
+}
+
+foreign_addresses contains ip if {
+	subject.requester_speaks_for_pod
+	some ip in input.pkcs10.ipAddresses
+	not ip in ip_addresses
+}
+
+nothing_has(name) if count(object.get(input.cluster.resolved, name, [])) == 0
+
+# What has a name instead of the subject, as a clause for messages.
+owners(name) := "" if count(details(name)) == 0
+
+owners(name) := sprintf(" (%s)", [concat(" and ", details(name))]) if count(details(name)) > 0
+
+# What selects the subject, or is it, explains nothing: it has the name in a way that does not count.
+details(name) := {entry.detail |
+	some entry in object.get(input.cluster.resolved, name, [])
+	entry.selectsSubject == false
+}
+
+dns_name_may_come(name) if {
+	nothing_has(name)
+	awaited(name)
+}
+
+# What would make a name the Pod's, as a clause for messages. Undefined if nothing can.
+awaited(name) := sprintf("Service %s/%s exists and selects it", [input.cluster.subject.pod.namespace, service_in(name)])
+
+awaited(name) := "it has that address" if {
+	has_no_address_yet
+	label := label_before(name, sprintf(".%s.pod.%s", [input.cluster.subject.pod.namespace, input.cluster.domain]))
+	looks_like_address(label)
+}
+
+# The Service of the subject's namespace that a name is a name of. Undefined if there can be none.
+service_in(name) := label_before(name, sprintf(".%s.svc.%s", [input.cluster.subject.pod.namespace, input.cluster.domain]))
+
+service_in(name) := label_before(name, sprintf(".%s.svc", [input.cluster.subject.pod.namespace]))
+
+service_in(name) := label_before(name, sprintf(".%s", [input.cluster.subject.pod.namespace])) if {
+	input.parameters.allowShortNames == true
+}
+
+service_in(name) := pod.subdomain if {
+	pod := input.cluster.subject.pod
+	fold(name) == lower(sprintf("%s.%s.%s.svc.%s", [pod.hostname, pod.subdomain, pod.namespace, input.cluster.domain]))
+	not looks_like_address(lower(pod.hostname))
+}
+
+# The one label before a suffix, in lower case. Undefined if there is no such label.
+label_before(name, suffix) := label if {
+	folded := fold(name)
+	endswith(folded, lower(suffix))
+	label := trim_suffix(folded, lower(suffix))
+	regex.match(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`, label)
+}
+
+address_may_come(ip) if {
+	nothing_has(ip)
+	has_no_address_yet
+}
+
+has_no_address_yet if {
+	input.cluster.subject.pod.hostNetwork == false
+	count(input.cluster.subject.pod.podIPs) == 0
 }

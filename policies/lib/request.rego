@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: The Countersign Authors
+# SPDX-License-Identifier: Apache-2.0
+
+# METADATA
+# title: What a request asks for beside names
+# description: >-
+#   Parameter: maxExpirationSeconds, the longest lifetime that may be asked for. Without it
+#   every lifetime may be, and the signer's own limit holds.
+# scope: package
+# schemas:
+#   - input: schema.input
+package countersign.lib.request
+
+import rego.v2
+
+import data.countersign.lib.names
+
+# METADATA
+# title: The lifetime asked for is within the parameter maxExpirationSeconds
+lifetime_is_allowed if is_null(input.request.expirationSeconds)
+
+lifetime_is_allowed if object.get(input.parameters, "maxExpirationSeconds", null) == null
+
+lifetime_is_allowed if {
+	is_number(input.parameters.maxExpirationSeconds)
+	input.request.expirationSeconds <= input.parameters.maxExpirationSeconds
+}
+
+# METADATA
+# title: The subject has no attribute but a common name and organizations
+other_attributes_are_absent if {
+	count(input.pkcs10.subject.organizationalUnits) == 0
+	count(input.pkcs10.subject.other) == 0
+}
+
+# METADATA
+# title: The common name is one of the DNS names or addresses asked for
+common_name_is_among_names if {
+	some name in array.concat(input.pkcs10.dnsNames, input.pkcs10.ipAddresses)
+	names.fold(name) == names.fold(input.pkcs10.subject.commonName)
+}
+
+# METADATA
+# title: Every usage asked for is one of a set
+usages_are_within(allowed) if {
+	every usage in input.request.usages {
+		usage in allowed
+	}
+	every usage in input.pkcs10.usages {
+		usage in allowed
+	}
+}
+
+# METADATA
+# title: Usages asked for, by spec.usages or by the PKCS#10 request itself
+usages contains usage if some usage in input.request.usages
+
+usages contains usage if some usage in input.pkcs10.usages
+
+# METADATA
+# title: subject-attribute-not-allowed
+# description: The attribute is neither a common name nor an organization.
+violations contains {"requirement": 2, "id": "subject-attribute-not-allowed", "message": msg, "value": unit, "retryable": false} if {
+	some unit in input.pkcs10.subject.organizationalUnits
+	msg := sprintf("organizational unit %q is not allowed: remove it from the subject", [unit])
+}
+
+violations contains {"requirement": 2, "id": "subject-attribute-not-allowed", "message": msg, "value": attribute.oid, "retryable": false} if {
+	some attribute in input.pkcs10.subject.other
+	msg := sprintf("subject attribute %s (%q) is not allowed: remove it from the subject", [attribute.oid, attribute.value])
+}
+
+# METADATA
+# title: expiration-too-long
+# description: The lifetime asked for is longer than the policy's parameter maxExpirationSeconds.
+violations contains {"requirement": 2, "id": "expiration-too-long", "message": msg, "value": sprintf("%d", [input.request.expirationSeconds]), "retryable": false} if {
+	not lifetime_is_allowed
+	msg := sprintf("a lifetime of %d seconds is not allowed: set spec.expirationSeconds to at most %v", [input.request.expirationSeconds, input.parameters.maxExpirationSeconds])
+}

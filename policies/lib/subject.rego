@@ -1,0 +1,106 @@
+# SPDX-FileCopyrightText: The Countersign Authors
+# SPDX-License-Identifier: Apache-2.0
+
+# METADATA
+# title: The Pod that a request speaks for
+# description: >-
+#   Whether the requester is that Pod or may act for it, and whether the Pod is alive. The Pod
+#   is read from the API server when the request is judged: what a token says of it held when
+#   the request was made.
+# scope: package
+# schemas:
+#   - input: schema.input
+package countersign.lib.subject
+
+import rego.v2
+
+import data.countersign.lib.delegation
+
+# METADATA
+# title: The requester is the Pod, in the same life and with the same ServiceAccount
+requester_is_pod if {
+	has_uid_of_requester
+	service_account_is_requesters
+}
+
+# METADATA
+# title: The requester is the Pod, or may act for it
+requester_speaks_for_pod if requester_is_pod
+
+requester_speaks_for_pod if delegation.is_granted
+
+# METADATA
+# title: The Pod may run, and neither it nor its namespace is being deleted
+pod_is_alive if {
+	input.cluster.subject.pod.phase in live_phases
+	input.cluster.subject.pod.deleting == false
+	input.cluster.subject.namespace.deleting == false
+}
+
+# METADATA
+# title: The Pod as messages call it, <namespace>/<name>
+name := sprintf("%s/%s", [input.cluster.subject.pod.namespace, input.cluster.subject.pod.name])
+
+has_uid_of_requester if input.cluster.subject.pod.uid == input.requester.pod.uid
+
+service_account_is_requesters if {
+	input.cluster.subject.pod.serviceAccountName == input.requester.serviceAccount.name
+	input.cluster.subject.pod.namespace == input.requester.serviceAccount.namespace
+}
+
+live_phases := {"Pending", "Running", "Unknown"}
+
+# METADATA
+# title: pod-gone
+# description: The Pod that the requester's token is bound to does not exist any more.
+violations contains {"requirement": 1, "id": "pod-gone", "message": msg, "value": input.requester.pod.name, "retryable": false} if {
+	is_object(input.requester.pod)
+	is_null(input.cluster.subject.pod)
+	msg := sprintf("Pod %s, which made the request, does not exist any more: make a new request from the Pod that runs now", [input.requester.pod.name])
+}
+
+# METADATA
+# title: pod-replaced
+# description: A Pod of that name exists, but it is not the one that the token is bound to.
+violations contains {"requirement": 1, "id": "pod-replaced", "message": msg, "value": input.requester.pod.name, "retryable": false} if {
+	is_object(input.requester.pod)
+	is_object(input.cluster.subject.pod)
+	not has_uid_of_requester
+	msg := sprintf("Pod %s was replaced since it made the request (its UID was %s and is %s now): make a new request from the Pod that runs now", [name, input.requester.pod.uid, input.cluster.subject.pod.uid])
+}
+
+# METADATA
+# title: service-account-mismatch
+# description: The Pod does not run as the ServiceAccount that the requester has.
+violations contains {"requirement": 1, "id": "service-account-mismatch", "message": msg, "value": input.requester.username, "retryable": false} if {
+	has_uid_of_requester
+	not service_account_is_requesters
+	msg := sprintf("Pod %s runs as ServiceAccount %s, but the requester is %s: use the token of the Pod's own ServiceAccount", [name, input.cluster.subject.pod.serviceAccountName, input.requester.username])
+}
+
+# METADATA
+# title: pod-finished
+# description: The Pod has run to its end, and its addresses may be those of others.
+violations contains {"requirement": 2, "id": "pod-finished", "message": msg, "value": name, "retryable": false} if {
+	requester_speaks_for_pod
+	not input.cluster.subject.pod.phase in live_phases
+	msg := sprintf("Pod %s is finished (phase %s): make the request from a running Pod", [name, input.cluster.subject.pod.phase])
+}
+
+# METADATA
+# title: pod-deleting
+# description: The Pod is being deleted.
+violations contains {"requirement": 2, "id": "pod-deleting", "message": msg, "value": name, "retryable": false} if {
+	requester_speaks_for_pod
+	not input.cluster.subject.pod.deleting == false
+	msg := sprintf("Pod %s is being deleted: make the request from the Pod that takes its place", [name])
+}
+
+# METADATA
+# title: namespace-deleting
+# description: The namespace of the Pod is being deleted, or is gone.
+violations contains {"requirement": 2, "id": "namespace-deleting", "message": msg, "value": input.cluster.subject.pod.namespace, "retryable": false} if {
+	requester_speaks_for_pod
+	not input.cluster.subject.namespace.deleting == false
+	msg := sprintf("namespace %s is being deleted: make the request from another one", [input.cluster.subject.pod.namespace])
+}
