@@ -191,18 +191,29 @@ func TestMisspeltFieldIsAnError(t *testing.T) {
 	}
 }
 
-// TestBaseIsAnInput shows that the tests of a policy speak of the input as it is: its base
-// has every key of facts.Facts and no other.
+// TestBaseIsAnInput shows that the tests of policies speak of the input as it is: each
+// document of lib/example.rego has every key of facts.Facts and no other.
 func TestBaseIsAnInput(t *testing.T) {
 	compiler := strict(t)
 	if compiler.Compile(parse(t, sources(t))); compiler.Failed() {
 		t.Fatal(compiler.Errors)
 	}
-	results, err := rego.New(rego.Compiler(compiler), rego.Query("data.countersign.pod_serving_test.base")).Eval(t.Context())
+	results, err := rego.New(rego.Compiler(compiler), rego.Query("data.countersign.lib.example")).Eval(t.Context())
 	if err != nil || len(results) != 1 {
-		t.Fatalf("evaluating base: %d results, error %v", len(results), err)
+		t.Fatalf("evaluating the examples: %d results, error %v", len(results), err)
 	}
-	got, err := json.Marshal(results[0].Expressions[0].Value)
+	examples, _ := results[0].Expressions[0].Value.(map[string]any)
+	if len(examples) == 0 {
+		t.Fatal("there are no examples")
+	}
+	for name, example := range examples {
+		t.Run(name, func(t *testing.T) { isInput(t, example) })
+	}
+}
+
+func isInput(t *testing.T, example any) {
+	t.Helper()
+	got, err := json.Marshal(example)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,9 +221,9 @@ func TestBaseIsAnInput(t *testing.T) {
 	decoder.DisallowUnknownFields()
 	var f facts.Facts
 	if err := decoder.Decode(&f); err != nil {
-		t.Fatalf("base has a key or type that facts do not: %v", err)
+		t.Fatalf("it has a key or type that facts do not: %v", err)
 	}
-	// Written again it has every key, so that one missing from base shows as a difference.
+	// Written again it has every key, so that one missing from the example shows as a difference.
 	want, err := json.Marshal(f)
 	if err != nil {
 		t.Fatal(err)
@@ -225,7 +236,7 @@ func TestBaseIsAnInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(a, b); diff != "" {
-		t.Errorf("base differs from an input (-facts +base):\n%s", diff)
+		t.Errorf("it differs from an input (-facts +example):\n%s", diff)
 	}
 }
 
@@ -237,7 +248,7 @@ func TestEmbedded(t *testing.T) {
 	if diff := cmp.Diff([]string{"pod-serving/pod_serving.rego"}, slices.Sorted(maps.Keys(source))); diff != "" {
 		t.Errorf("modules of pod-serving (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"lib/delegation.rego", "lib/key.rego", "lib/names.rego", "lib/organization.rego", "lib/request.rego", "lib/subject.rego"}, slices.Sorted(maps.Keys(policies.Lib()))); diff != "" {
+	if diff := cmp.Diff([]string{"lib/delegation.rego", "lib/example.rego", "lib/key.rego", "lib/names.rego", "lib/organization.rego", "lib/request.rego", "lib/subject.rego"}, slices.Sorted(maps.Keys(policies.Lib()))); diff != "" {
 		t.Errorf("modules of the library (-want +got):\n%s", diff)
 	}
 	for _, name := range []string{"", "lib", "schema", "../policies", "pod_serving"} {

@@ -5,99 +5,20 @@ package countersign.pod_serving_test
 
 import rego.v2
 
+import data.countersign.lib.example
+import data.countersign.lib.example.joined
+import data.countersign.lib.example.set_to
 import data.countersign.pod_serving
 
-# A request that is allowed, with every key of the input. Every case is a patch of it.
-base := {
-	"request": {
-		"kind": "CertificateSigningRequest",
-		"name": "my-request",
-		"namespace": "",
-		"uid": "11111111-1111-4111-8111-111111111111",
-		"signerName": "example.com/serving",
-		"usages": ["digital signature", "key encipherment", "server auth"],
-		"expirationSeconds": 3600,
-		"createdAt": "2026-01-02T03:04:05Z",
-	},
-	"requester": {
-		"username": "system:serviceaccount:my-namespace:my-sa",
-		"uid": "22222222-2222-4222-8222-222222222222",
-		"groups": ["system:serviceaccounts", "system:authenticated"],
-		"serviceAccount": {"namespace": "my-namespace", "name": "my-sa"},
-		"pod": {"name": "my-pod", "uid": "33333333-3333-4333-8333-333333333333"},
-		"node": {"name": "my-node", "uid": "44444444-4444-4444-8444-444444444444"},
-		"credentialID": "JTI=55555555-5555-4555-8555-555555555555",
-	},
-	"pkcs10": {
-		"subject": {"commonName": "", "organizations": [], "organizationalUnits": [], "other": []},
-		"dnsNames": ["my-svc.my-namespace.svc.cluster.local", "my-pod.my-namespace.pod.cluster.local"],
-		"ipAddresses": ["10.0.34.2", "10.96.0.7"],
-		"uris": [],
-		"emailAddresses": [],
-		"usages": [],
-		"key": {"algorithm": "ECDSA", "bits": 256, "sha256": "00"},
-	},
-	"cluster": {
-		"domain": "cluster.local",
-		"subject": {
-			"pod": {
-				"name": "my-pod",
-				"namespace": "my-namespace",
-				"uid": "33333333-3333-4333-8333-333333333333",
-				"labels": {"app": "api"},
-				"podIPs": ["10.0.34.2"],
-				"phase": "Running",
-				"deleting": false,
-				"hostNetwork": false,
-				"hostname": "",
-				"subdomain": "",
-				"serviceAccountName": "my-sa",
-				"nodeName": "my-node",
-				"ready": true,
-				"owners": [{"kind": "ReplicaSet", "name": "my-rs", "uid": "66666666-6666-4666-8666-666666666666", "controller": true}],
-			},
-			"serviceAccount": {"namespace": "my-namespace", "name": "my-sa"},
-			"namespace": {"name": "my-namespace", "uid": "77777777-7777-4777-8777-777777777777", "labels": {}, "deleting": false},
-			"services": [{
-				"name": "my-svc",
-				"namespace": "my-namespace",
-				"uid": "88888888-8888-4888-8888-888888888888",
-				"labels": {},
-				"type": "ClusterIP",
-				"selector": {"app": "api"},
-				"clusterIPs": ["10.96.0.7"],
-				"externalIPs": ["192.0.2.1"],
-				"ports": [443],
-				"deleting": false,
-			}],
-			"node": null,
-			"candidates": 0,
-		},
-		"resolved": {"my-svc.my-namespace.svc.cluster.local": [{
-			"kind": "Service",
-			"namespace": "my-namespace",
-			"name": "my-svc",
-			"uid": "88888888-8888-4888-8888-888888888888",
-			"selectsSubject": true,
-			"detail": "Service my-namespace/my-svc selects Pod my-pod",
-		}]},
-		"delegation": {"allowed": false, "reason": "not asked"},
-		"sameKey": [],
-	},
-	"parameters": {"maxExpirationSeconds": 86400},
-	"now": "2026-01-02T03:04:06Z",
-}
+# A request that is allowed. Every case is a patch of it.
+base := example.pod_request
 
 # Short forms of the patches that many cases share.
-set_to(path, value) := [{"op": "replace", "path": path, "value": value}]
-
 dns(name) := set_to("/pkcs10/dnsNames", [name])
 
 ip(address) := array.concat(set_to("/pkcs10/dnsNames", []), set_to("/pkcs10/ipAddresses", [address]))
 
 has(name, entry) := [{"op": "add", "path": ["cluster", "resolved", name], "value": [object.union({"kind": "Service", "namespace": "my-namespace", "name": "web", "uid": "99", "selectsSubject": false, "detail": "Service my-namespace/web selects app=web; Pod my-pod has app=api"}, entry)]}]
-
-param(name, value) := [{"op": "add", "path": ["parameters", name], "value": value}]
 
 delegate := array.concat(
 	set_to("/requester/pod", null),
@@ -109,8 +30,6 @@ other_request(created) := set_to("/cluster/sameKey", [{"name": "theirs", "userna
 pending := set_to("/cluster/subject/pod/podIPs", [])
 
 host := set_to("/cluster/subject/pod/hostNetwork", true)
-
-joined(patches) := [op | some patch in patches; some op in patch]
 
 # What the policy makes of a patched request, each rule on its own.
 judged(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
@@ -131,7 +50,7 @@ test_allowed[note] if {
 		]),
 		"upper case": dns("My-SVC.my-namespace.svc.Cluster.Local"),
 		"only an address": ip("10.0.34.2"),
-		"short name by parameter": joined([dns("my-svc.my-namespace"), param("allowShortNames", true)]),
+		"short name by parameter": joined([dns("my-svc.my-namespace"), example.parameter("allowShortNames", true)]),
 		"hostname and subdomain": joined([
 			dns("web-0.my-svc.my-namespace.svc.cluster.local"),
 			set_to("/cluster/subject/pod/hostname", "web-0"),
@@ -139,7 +58,7 @@ test_allowed[note] if {
 		]),
 		"common name is a DNS name in another case": set_to("/pkcs10/subject/commonName", "MY-SVC.my-namespace.svc.cluster.local"),
 		"common name is an address": set_to("/pkcs10/subject/commonName", "10.0.34.2"),
-		"client auth by parameter": joined([set_to("/request/usages", ["digital signature", "server auth", "client auth"]), param("allowClientAuth", true)]),
+		"client auth by parameter": joined([set_to("/request/usages", ["digital signature", "server auth", "client auth"]), example.parameter("allowClientAuth", true)]),
 		"RSA key that only enciphers": joined([set_to("/request/usages", ["key encipherment", "server auth"]), set_to("/pkcs10/key/algorithm", "RSA")]),
 		"usages of the PKCS#10 request": set_to("/pkcs10/usages", ["server auth", "digital signature"]),
 		"no lifetime asked for": set_to("/request/expirationSeconds", null),
@@ -254,7 +173,7 @@ cases := {
 		"want": {[2, "dns-name-unknown", "Web.my-namespace.svc", true, "nothing has DNS name \"Web.my-namespace.svc\" yet: it belongs to Pod my-namespace/my-pod once Service my-namespace/web exists and selects it"]},
 	},
 	"Service to come, short name by parameter": {
-		"patch": joined([dns("web.my-namespace"), param("allowShortNames", true)]),
+		"patch": joined([dns("web.my-namespace"), example.parameter("allowShortNames", true)]),
 		"want": {[2, "dns-name-unknown", "web.my-namespace", true, "nothing has DNS name \"web.my-namespace\" yet: it belongs to Pod my-namespace/my-pod once Service my-namespace/web exists and selects it"]},
 	},
 	"Service of the subdomain to come": {
@@ -321,7 +240,7 @@ cases := {
 		"want": {[2, "usage-not-allowed", "client auth", false, "usage \"client auth\" is not allowed: ask only for digital signature, key encipherment, server auth"]},
 	},
 	"client auth, parameter is not a boolean": {
-		"patch": joined([set_to("/request/usages", ["digital signature", "server auth", "client auth"]), param("allowClientAuth", "true")]),
+		"patch": joined([set_to("/request/usages", ["digital signature", "server auth", "client auth"]), example.parameter("allowClientAuth", "true")]),
 		"want": {[2, "usage-not-allowed", "client auth", false, "usage \"client auth\" is not allowed: ask only for digital signature, key encipherment, server auth"]},
 	},
 	"usage only in the PKCS#10 request": {
@@ -346,7 +265,7 @@ cases := {
 	},
 	# Every string is greater than every number in Rego.
 	"limit is not a number": {
-		"patch": param("maxExpirationSeconds", "1h"),
+		"patch": example.parameter("maxExpirationSeconds", "1h"),
 		"want": {[2, "expiration-too-long", "3600", false, "a lifetime of 3600 seconds is not allowed: set spec.expirationSeconds to at most 1h"]},
 	},
 	"every reason, not only the first": {

@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: The Countersign Authors
+# SPDX-License-Identifier: Apache-2.0
+
+# METADATA
+# title: Inputs for tests
+# description: >-
+#   Documents with every key of the input, each of a request that a shipped policy allows. A
+#   test of a policy replaces what its case is about: json.patch(example.pod_request,
+#   example.set_to("/cluster/subject/pod/deleting", true)). Policies have no use for them.
+# scope: package
+# schemas:
+#   - input: schema.input
+package countersign.lib.example
+
+import rego.v2
+
+# METADATA
+# title: A Pod asks for a serving certificate for itself and its Service
+pod_request := {
+	"request": {
+		"kind": "CertificateSigningRequest",
+		"name": "my-request",
+		"namespace": "",
+		"uid": "11111111-1111-4111-8111-111111111111",
+		"signerName": "example.com/serving",
+		"usages": ["digital signature", "key encipherment", "server auth"],
+		"expirationSeconds": 3600,
+		"createdAt": "2026-01-02T03:04:05Z",
+	},
+	"requester": {
+		"username": "system:serviceaccount:my-namespace:my-sa",
+		"uid": "22222222-2222-4222-8222-222222222222",
+		"groups": ["system:serviceaccounts", "system:authenticated"],
+		"serviceAccount": {"namespace": "my-namespace", "name": "my-sa"},
+		"pod": {"name": "my-pod", "uid": "33333333-3333-4333-8333-333333333333"},
+		"node": {"name": "my-node", "uid": "44444444-4444-4444-8444-444444444444"},
+		"credentialID": "JTI=55555555-5555-4555-8555-555555555555",
+	},
+	"pkcs10": {
+		"subject": {"commonName": "", "organizations": [], "organizationalUnits": [], "other": []},
+		"dnsNames": ["my-svc.my-namespace.svc.cluster.local", "my-pod.my-namespace.pod.cluster.local"],
+		"ipAddresses": ["10.0.34.2", "10.96.0.7"],
+		"uris": [],
+		"emailAddresses": [],
+		"usages": [],
+		"key": {"algorithm": "ECDSA", "bits": 256, "sha256": "00"},
+	},
+	"cluster": {
+		"domain": "cluster.local",
+		"subject": {
+			"pod": {
+				"name": "my-pod",
+				"namespace": "my-namespace",
+				"uid": "33333333-3333-4333-8333-333333333333",
+				"labels": {"app": "api"},
+				"podIPs": ["10.0.34.2"],
+				"phase": "Running",
+				"deleting": false,
+				"hostNetwork": false,
+				"hostname": "",
+				"subdomain": "",
+				"serviceAccountName": "my-sa",
+				"nodeName": "my-node",
+				"ready": true,
+				"owners": [{"kind": "ReplicaSet", "name": "my-rs", "uid": "66666666-6666-4666-8666-666666666666", "controller": true}],
+			},
+			"serviceAccount": {"namespace": "my-namespace", "name": "my-sa"},
+			"namespace": {"name": "my-namespace", "uid": "77777777-7777-4777-8777-777777777777", "labels": {}, "deleting": false},
+			"services": [{
+				"name": "my-svc",
+				"namespace": "my-namespace",
+				"uid": "88888888-8888-4888-8888-888888888888",
+				"labels": {},
+				"type": "ClusterIP",
+				"selector": {"app": "api"},
+				"clusterIPs": ["10.96.0.7"],
+				"externalIPs": ["192.0.2.1"],
+				"ports": [443],
+				"deleting": false,
+			}],
+			"node": null,
+			"candidates": 0,
+		},
+		"resolved": {"my-svc.my-namespace.svc.cluster.local": [{
+			"kind": "Service",
+			"namespace": "my-namespace",
+			"name": "my-svc",
+			"uid": "88888888-8888-4888-8888-888888888888",
+			"selectsSubject": true,
+			"detail": "Service my-namespace/my-svc selects Pod my-pod",
+		}]},
+		"delegation": {"allowed": false, "reason": "not asked"},
+		"sameKey": [],
+	},
+	"parameters": {"maxExpirationSeconds": 86400},
+	"now": "2026-01-02T03:04:06Z",
+}
+
+# METADATA
+# title: The patch that puts a value in the place of another
+set_to(path, value) := [{"op": "replace", "path": path, "value": value}]
+
+# METADATA
+# title: The patch that sets a parameter
+parameter(name, value) := [{"op": "add", "path": ["parameters", name], "value": value}]
+
+# METADATA
+# title: The patch that an array of patches is, applied in order
+joined(patches) := [op | some patch in patches; some op in patch]
