@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,7 +22,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/format"
 	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/tester"
+	"sigs.k8s.io/yaml"
 
+	"countersign.dev/countersign/approver/evaluator"
 	"countersign.dev/countersign/approver/facts"
 	"countersign.dev/countersign/policies"
 )
@@ -86,12 +89,48 @@ func TestRego(t *testing.T) {
 	if err != nil {
 		t.Fatalf("compiling: %v", err)
 	}
-	check(t, results)
+	check(t, results, 20)
 	report := coverage.Report(modules)
 	for _, name := range slices.Sorted(maps.Keys(modules)) {
 		for _, gap := range report.Files[name].NotCovered {
 			t.Errorf("%s:%d is not covered by any test", name, gap.Start.Row)
 		}
+	}
+}
+
+// TestOwnTestsCover shows that the tests of each policy alone cover it: whoever takes the
+// folder as the beginning of a policy takes tests that are enough.
+func TestOwnTestsCover(t *testing.T) {
+	for _, name := range policies.Builtins() {
+		t.Run(name, func(t *testing.T) {
+			text := sources(t)
+			maps.DeleteFunc(text, func(file, _ string) bool {
+				folder := path.Dir(file)
+				return folder != name && (folder != "lib" || strings.HasSuffix(file, "_test.rego"))
+			})
+			modules := parse(t, text)
+			coverage := cover.New()
+			results, err := tester.NewRunner().
+				SetCompiler(strict(t)).
+				SetModules(modules).
+				SetCoverageQueryTracer(coverage).
+				RunTests(t.Context(), nil)
+			if err != nil {
+				t.Fatalf("compiling: %v", err)
+			}
+			check(t, results, 4)
+			report := coverage.Report(modules)
+			_, own, _ := policies.Builtin(name)
+			for file := range own {
+				if report.Files[file] == nil || len(report.Files[file].Covered) == 0 {
+					t.Errorf("%s is not covered at all", file)
+					continue
+				}
+				for _, gap := range report.Files[file].NotCovered {
+					t.Errorf("%s:%d is not covered by the policy's own tests", file, gap.Start.Row)
+				}
+			}
+		})
 	}
 }
 
@@ -106,10 +145,10 @@ func TestStock(t *testing.T) {
 	if err != nil {
 		t.Fatalf("compiling: %v", err)
 	}
-	check(t, results)
+	check(t, results, 20)
 }
 
-func check(t *testing.T, results chan *tester.Result) {
+func check(t *testing.T, results chan *tester.Result, atLeast int) {
 	t.Helper()
 	n := 0
 	for r := range results {
@@ -124,7 +163,7 @@ func check(t *testing.T, results chan *tester.Result) {
 			}
 		}
 	}
-	if n < 20 {
+	if n < atLeast {
 		t.Errorf("%d tests ran, which cannot be all", n)
 	}
 }
@@ -153,11 +192,17 @@ func TestModulesFollowTheRules(t *testing.T) {
 			if len(e.With) > 0 {
 				t.Errorf("%s: `with` outside of a test", e.Location)
 			}
+			if e.IsCall() && e.Operator().Equal(ast.NotEqual.Ref()) && slices.ContainsFunc(e.Operands(), isInput) {
+				t.Errorf("%s: `!=` does not hold for a field that is missing: write `not … == …`", e.Location)
+			}
 			return false
 		})
 		ast.WalkRules(module, func(r *ast.Rule) bool {
 			if r.Default {
 				t.Errorf("%s: a default value", r.Location)
+			}
+			if r.Head.Name == "violations" && !isLiteral(r.Head.Key) && !passesOn(r) {
+				t.Errorf("%s: a violation is an object in the head of the rule, or one of other violations", r.Location)
 			}
 			return false
 		})
@@ -165,6 +210,33 @@ func TestModulesFollowTheRules(t *testing.T) {
 			t.Errorf("%s does not name the schema of its input", name)
 		}
 	}
+}
+
+func isInput(term *ast.Term) bool {
+	ref, ok := term.Value.(ast.Ref)
+	return ok && ref.HasPrefix(ast.InputRootRef)
+}
+
+func isLiteral(term *ast.Term) bool {
+	_, ok := term.Value.(ast.Object)
+	return ok
+}
+
+// passesOn says that a rule is `violations contains v if some v in <package>.violations`.
+func passesOn(r *ast.Rule) bool {
+	if len(r.Body) != 1 {
+		return false
+	}
+	some, ok := r.Body[0].Terms.(*ast.SomeDecl)
+	if !ok || len(some.Symbols) != 1 {
+		return false
+	}
+	in, ok := some.Symbols[0].Value.(ast.Call)
+	if !ok || len(in) != 3 || !in[1].Equal(r.Head.Key) {
+		return false
+	}
+	from, ok := in[2].Value.(ast.Ref)
+	return ok && from[len(from)-1].Equal(ast.StringTerm("violations"))
 }
 
 // TestMisspeltFieldIsAnError shows that the schema is bound to the modules at all.
@@ -194,24 +266,72 @@ func TestMisspeltFieldIsAnError(t *testing.T) {
 // TestBaseIsAnInput shows that the tests of policies speak of the input as it is: each
 // document of lib/example.rego has every key of facts.Facts and no other.
 func TestBaseIsAnInput(t *testing.T) {
+	for name, example := range examples(t) {
+		t.Run(name, func(t *testing.T) { checkInput(t, example) })
+	}
+}
+
+// examples are the documents of lib/example.rego by the names of their rules.
+func examples(t *testing.T) map[string]any {
+	t.Helper()
 	compiler := strict(t)
-	if compiler.Compile(parse(t, sources(t))); compiler.Failed() {
+	if compiler.Compile(parse(t, policies.Lib())); compiler.Failed() {
 		t.Fatal(compiler.Errors)
 	}
 	results, err := rego.New(rego.Compiler(compiler), rego.Query("data.countersign.lib.example")).Eval(t.Context())
 	if err != nil || len(results) != 1 {
 		t.Fatalf("evaluating the examples: %d results, error %v", len(results), err)
 	}
-	examples, _ := results[0].Expressions[0].Value.(map[string]any)
-	if len(examples) == 0 {
+	all, _ := results[0].Expressions[0].Value.(map[string]any)
+	if len(all) == 0 {
 		t.Fatal("there are no examples")
 	}
-	for name, example := range examples {
-		t.Run(name, func(t *testing.T) { isInput(t, example) })
+	return all
+}
+
+// TestExamplesAreAllowed decides the examples as the approver does, by all that the ConfigMap
+// of a policy holds and the parameters of its policy.yaml.
+func TestExamplesAreAllowed(t *testing.T) {
+	for name, example := range map[string]string{
+		"pod-serving": "pod_request",
+	} {
+		t.Run(name, func(t *testing.T) {
+			pkg, _, _ := policies.Builtin(name)
+			source := evaluator.Source{Package: pkg, Modules: map[string]string{}}
+			var kustomization struct{ ConfigMapGenerator []struct{ Files []string } }
+			unmarshal(t, name+"/kustomization.yaml", &kustomization)
+			for _, file := range kustomization.ConfigMapGenerator[0].Files {
+				text, err := os.ReadFile(filepath.Join(name, file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				source.Modules[file] = string(text)
+			}
+			var policy struct {
+				Spec struct{ Parameters map[string]any }
+			}
+			unmarshal(t, name+"/policy.yaml", &policy)
+			source.Parameters = policy.Spec.Parameters
+			compiled, err := evaluator.Compile(t.Context(), source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := json.Marshal(examples(t)[example])
+			if err != nil {
+				t.Fatal(err)
+			}
+			var f facts.Facts
+			if err := json.Unmarshal(raw, &f); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := compiled.Evaluate(t.Context(), f); err != nil || !got.Allowed {
+				t.Errorf("got %+v, error %v, want that it is allowed", got, err)
+			}
+		})
 	}
 }
 
-func isInput(t *testing.T, example any) {
+func checkInput(t *testing.T, example any) {
 	t.Helper()
 	got, err := json.Marshal(example)
 	if err != nil {
@@ -241,19 +361,116 @@ func isInput(t *testing.T, example any) {
 }
 
 func TestEmbedded(t *testing.T) {
-	pkg, source, ok := policies.Builtin("pod-serving")
-	if !ok || pkg != "countersign.pod_serving" {
-		t.Errorf("Builtin: package %q, ok %v", pkg, ok)
+	want := map[string]string{
+		"pod-serving": "countersign.pod_serving",
 	}
-	if diff := cmp.Diff([]string{"pod-serving/pod_serving.rego"}, slices.Sorted(maps.Keys(source))); diff != "" {
-		t.Errorf("modules of pod-serving (-want +got):\n%s", diff)
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(want)), policies.Builtins()); diff != "" {
+		t.Errorf("Builtins (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"lib/delegation.rego", "lib/example.rego", "lib/key.rego", "lib/names.rego", "lib/organization.rego", "lib/request.rego", "lib/subject.rego"}, slices.Sorted(maps.Keys(policies.Lib()))); diff != "" {
+	for name, wantPkg := range want {
+		pkg, source, ok := policies.Builtin(name)
+		if !ok || pkg != wantPkg {
+			t.Errorf("Builtin(%q): package %q, ok %v", name, pkg, ok)
+		}
+		if diff := cmp.Diff([]string{name + "/" + strings.ReplaceAll(name, "-", "_") + ".rego"}, slices.Sorted(maps.Keys(source))); diff != "" {
+			t.Errorf("modules of %s (-want +got):\n%s", name, diff)
+		}
+	}
+	lib := []string{"lib/delegation.rego", "lib/example.rego", "lib/key.rego", "lib/names.rego", "lib/organization.rego", "lib/request.rego", "lib/subject.rego"}
+	if diff := cmp.Diff(lib, slices.Sorted(maps.Keys(policies.Lib()))); diff != "" {
 		t.Errorf("modules of the library (-want +got):\n%s", diff)
 	}
 	for _, name := range []string{"", "lib", "schema", "../policies", "pod_serving"} {
 		if _, _, ok := policies.Builtin(name); ok {
 			t.Errorf("Builtin(%q) exists", name)
 		}
+	}
+}
+
+// TestFolders shows that what kustomize renders of a policy is what is embedded, and that
+// the parameters it comes with are as its schema of them says.
+func TestFolders(t *testing.T) {
+	var root struct{ Resources []string }
+	unmarshal(t, "kustomization.yaml", &root)
+	if diff := cmp.Diff(policies.Builtins(), root.Resources); diff != "" {
+		t.Errorf("resources of kustomization.yaml (-want +got):\n%s", diff)
+	}
+	for _, name := range policies.Builtins() {
+		t.Run(name, func(t *testing.T) {
+			pkg, _, _ := policies.Builtin(name)
+			module := strings.ReplaceAll(name, "-", "_")
+
+			var kustomization struct {
+				ConfigMapGenerator []struct {
+					Name    string
+					Files   []string
+					Options struct{ Immutable bool }
+				}
+			}
+			unmarshal(t, name+"/kustomization.yaml", &kustomization)
+			if g := kustomization.ConfigMapGenerator; len(g) != 1 || g[0].Name != name+"-rego" || !g[0].Options.Immutable {
+				t.Errorf("configMapGenerator: got %+v, want one immutable ConfigMap %s-rego", g, name)
+			} else if diff := cmp.Diff([]string{"parameters.schema.json", module + ".rego", module + "_test.rego"}, g[0].Files); diff != "" {
+				t.Errorf("files of the ConfigMap (-want +got):\n%s", diff)
+			}
+
+			var policy struct {
+				Metadata struct{ Name string }
+				Spec     struct {
+					Rego struct {
+						Package      string
+						ConfigMapRef struct{ Name string }
+					}
+					Parameters map[string]any
+				}
+			}
+			unmarshal(t, name+"/policy.yaml", &policy)
+			if rego := policy.Spec.Rego; policy.Metadata.Name != name || rego.Package != pkg || rego.ConfigMapRef.Name != name+"-rego" {
+				t.Errorf("policy.yaml: got %+v", policy)
+			}
+
+			var schema struct {
+				Schema               string `json:"$schema"`
+				AdditionalProperties *bool
+				Properties           map[string]struct{ Description string }
+			}
+			var raw any
+			unmarshal(t, name+"/parameters.schema.json", &schema)
+			unmarshal(t, name+"/parameters.schema.json", &raw)
+			if schema.Schema != "http://json-schema.org/draft-07/schema#" || schema.AdditionalProperties == nil || *schema.AdditionalProperties {
+				t.Errorf("parameters.schema.json must be of draft-07 and allow no further properties")
+			}
+			for parameter, property := range schema.Properties {
+				if property.Description == "" {
+					t.Errorf("parameter %s has no description", parameter)
+				}
+			}
+			for _, tt := range []struct {
+				note       string
+				parameters map[string]any
+				want       bool
+			}{
+				{"those of policy.yaml", policy.Spec.Parameters, true},
+				{"one that is misspelt", map[string]any{"maxExpirationSecond": 600, "trustDomain": "example.com"}, false},
+			} {
+				query := rego.New(rego.Query("x := json.match_schema(input.document, input.schema)[0]"),
+					rego.Input(map[string]any{"document": tt.parameters, "schema": raw}), rego.StrictBuiltinErrors(true))
+				results, err := query.Eval(t.Context())
+				if err != nil || len(results) != 1 || results[0].Bindings["x"] != tt.want {
+					t.Errorf("parameters, %s: got %v, error %v, want %v", tt.note, results, err, tt.want)
+				}
+			}
+		})
+	}
+}
+
+func unmarshal(t *testing.T, file string, out any) {
+	t.Helper()
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(raw, out); err != nil {
+		t.Fatalf("%s: %v", file, err)
 	}
 }

@@ -255,6 +255,10 @@ cases := {
 		"patch": set_to("/request/usages", ["server auth"]),
 		"want": {[2, "usage-missing", "digital signature", false, "usage \"digital signature\" is missing, without which a key of type ECDSA cannot serve: add it to spec.usages"]},
 	},
+	"no key usage, RSA": {
+		"patch": joined([set_to("/request/usages", ["server auth"]), set_to("/pkcs10/key/algorithm", "RSA")]),
+		"want": {[2, "usage-missing", "digital signature", false, "usage \"digital signature\" is missing, without which a key of type RSA cannot serve: add it to spec.usages"]},
+	},
 	"no key usage that fits the key": {
 		"patch": set_to("/request/usages", ["key encipherment", "server auth"]),
 		"want": {[2, "usage-missing", "digital signature", false, "usage \"digital signature\" is missing, without which a key of type ECDSA cannot serve: add it to spec.usages"]},
@@ -341,6 +345,7 @@ test_named_like_an_address[note] if {
 			"patch": joined([set_to("/cluster/subject/pod/hostname", "10-0-34-3"), set_to("/cluster/subject/pod/subdomain", "web")]),
 			"name": "10-0-34-3.web.my-namespace.svc.cluster.local",
 		},
+		"none, Pod without address": {"patch": pending, "name": "other.my-namespace.pod.cluster.local"},
 		"host network Pod without address": {"patch": joined([host, pending, set_to("/pkcs10/ipAddresses", [])]), "name": "10-0-34-3.my-namespace.pod.cluster.local"},
 	}
 	got := judged(joined([tc.patch, set_to("/pkcs10/ipAddresses", []), dns(tc.name)]))
