@@ -23,12 +23,13 @@ import (
 //go:embed schema/input.json
 var InputSchema []byte
 
-//go:embed lib/*.rego pod-serving/*.rego
+//go:embed lib/*.rego kubelet-serving/*.rego pod-serving/*.rego
 var sources embed.FS
 
 // builtins are the packages of the policies that can be named in spec.rego.builtin.
 var builtins = map[string]string{
-	"pod-serving": "countersign.pod_serving",
+	"kubelet-serving": "countersign.kubelet_serving",
+	"pod-serving":     "countersign.pod_serving",
 }
 
 // Lib returns the modules that are compiled beside every policy, without their tests, by

@@ -293,7 +293,8 @@ func examples(t *testing.T) map[string]any {
 // of a policy holds and the parameters of its policy.yaml.
 func TestExamplesAreAllowed(t *testing.T) {
 	for name, example := range map[string]string{
-		"pod-serving": "pod_request",
+		"kubelet-serving": "node_request",
+		"pod-serving":     "pod_request",
 	} {
 		t.Run(name, func(t *testing.T) {
 			pkg, _, _ := policies.Builtin(name)
@@ -362,7 +363,8 @@ func checkInput(t *testing.T, example any) {
 
 func TestEmbedded(t *testing.T) {
 	want := map[string]string{
-		"pod-serving": "countersign.pod_serving",
+		"kubelet-serving": "countersign.kubelet_serving",
+		"pod-serving":     "countersign.pod_serving",
 	}
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(want)), policies.Builtins()); diff != "" {
 		t.Errorf("Builtins (-want +got):\n%s", diff)

@@ -97,6 +97,71 @@ pod_request := {
 }
 
 # METADATA
+# title: A kubelet asks for its serving certificate
+node_request := {
+	"request": {
+		"kind": "CertificateSigningRequest",
+		"name": "csr-x7k2p",
+		"namespace": "",
+		"uid": "11111111-1111-4111-8111-111111111111",
+		"signerName": "kubernetes.io/kubelet-serving",
+		"usages": ["digital signature", "server auth"],
+		"expirationSeconds": null,
+		"createdAt": "2026-01-02T03:04:05Z",
+	},
+	"requester": {
+		"username": "system:node:my-node",
+		"uid": "",
+		"groups": ["system:nodes", "system:authenticated"],
+		"serviceAccount": null,
+		"pod": null,
+		"node": null,
+		"credentialID": "",
+	},
+	"pkcs10": {
+		"subject": {"commonName": "system:node:my-node", "organizations": ["system:nodes"], "organizationalUnits": [], "other": []},
+		"dnsNames": ["my-node.example.com", "my-node"],
+		"ipAddresses": ["192.0.2.7", "2001:db8::7"],
+		"uris": [],
+		"emailAddresses": [],
+		"usages": [],
+		"key": {"algorithm": "ECDSA", "bits": 256, "sha256": "00"},
+	},
+	"cluster": {
+		"domain": "cluster.local",
+		"subject": {
+			"pod": null,
+			"serviceAccount": null,
+			"namespace": null,
+			"services": [],
+			"node": {
+				"name": "my-node",
+				"uid": "44444444-4444-4444-8444-444444444444",
+				"labels": {"kubernetes.io/hostname": "my-node"},
+				"deleting": false,
+				"addresses": [
+					{"type": "Hostname", "address": "my-node"},
+					{"type": "InternalDNS", "address": "my-node.example.com"},
+					{"type": "InternalIP", "address": "192.0.2.7"},
+					{"type": "InternalIP", "address": "2001:db8::7"},
+				],
+			},
+			"candidates": 0,
+		},
+		"resolved": {
+			"my-node": [{"kind": "Node", "namespace": "", "name": "my-node", "uid": "44444444-4444-4444-8444-444444444444", "selectsSubject": false, "detail": "Node my-node has it"}],
+			"my-node.example.com": [{"kind": "Node", "namespace": "", "name": "my-node", "uid": "44444444-4444-4444-8444-444444444444", "selectsSubject": false, "detail": "Node my-node has it"}],
+			"192.0.2.7": [{"kind": "Node", "namespace": "", "name": "my-node", "uid": "44444444-4444-4444-8444-444444444444", "selectsSubject": false, "detail": "Node my-node has it"}],
+			"2001:db8::7": [{"kind": "Node", "namespace": "", "name": "my-node", "uid": "44444444-4444-4444-8444-444444444444", "selectsSubject": false, "detail": "Node my-node has it"}],
+		},
+		"delegation": {"allowed": false, "reason": "not asked: the requester is a Node and speaks for itself"},
+		"sameKey": [],
+	},
+	"parameters": {"maxExpirationSeconds": 31536000},
+	"now": "2026-01-02T03:04:06Z",
+}
+
+# METADATA
 # title: The patch that puts a value in the place of another
 set_to(path, value) := [{"op": "replace", "path": path, "value": value}]
 

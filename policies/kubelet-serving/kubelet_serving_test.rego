@@ -1,0 +1,343 @@
+# SPDX-FileCopyrightText: The Countersign Authors
+# SPDX-License-Identifier: Apache-2.0
+
+package countersign.kubelet_serving_test
+
+import rego.v2
+
+import data.countersign.kubelet_serving
+import data.countersign.lib.example
+import data.countersign.lib.example.joined
+import data.countersign.lib.example.parameter
+import data.countersign.lib.example.set_to
+
+dns(names) := set_to("/pkcs10/dnsNames", names)
+
+ips(addresses) := set_to("/pkcs10/ipAddresses", addresses)
+
+only_dns(name) := joined([dns([name]), ips([])])
+
+only_ip(address) := joined([dns([]), ips([address])])
+
+usages(list) := set_to("/request/usages", list)
+
+# What the Node reports.
+reports(addresses) := set_to("/cluster/subject/node/addresses", [{"type": pair[0], "address": pair[1]} | some pair in addresses])
+
+no_node := set_to("/cluster/subject/node", null)
+
+# A Pod on the Node, with a token of its own.
+pod_as_requester := joined([
+	set_to("/requester", example.pod_request.requester),
+	set_to("/cluster/subject", example.pod_request.cluster.subject),
+])
+
+other_request(created) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "system:node:other", "createdAt": created}])
+
+# What the policy makes of a patched request, each rule on its own.
+judged(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
+	request := json.patch(example.node_request, patch)
+	controls := {x | x := kubelet_serving.subject_controls_key} with input as request
+	authorized := {x | x := kubelet_serving.subject_is_authorized} with input as request
+	violations := {[v.requirement, v.id, v.value, v.retryable, v.message] | some v in kubelet_serving.violations} with input as request
+}
+
+test_allowed[note] if {
+	some note, patch in {
+		"both families, names of both kinds": [],
+		"only a DNS name": only_dns("my-node"),
+		"only an IPv4 address": only_ip("192.0.2.7"),
+		"only an IPv6 address": only_ip("2001:db8::7"),
+		"upper case in the request": dns(["MY-NODE.Example.COM"]),
+		"upper case in the Node": joined([reports([["Hostname", "MY-Node"]]), only_dns("my-node")]),
+		"trailing dot in the request": only_dns("my-node.example.com."),
+		"trailing dot in the Node": joined([reports([["InternalDNS", "my-node.example.com."]]), only_dns("my-node.example.com")]),
+		"trailing dot in both": joined([reports([["ExternalDNS", "my-node.example.com."]]), only_dns("my-node.example.com.")]),
+		"external name and address": joined([
+			reports([["ExternalDNS", "ext.example.com"], ["ExternalIP", "198.51.100.7"]]),
+			dns(["ext.example.com"]),
+			ips(["198.51.100.7"]),
+		]),
+		"Hostname is an IPv4 address": joined([reports([["Hostname", "192.0.2.7"]]), only_ip("192.0.2.7")]),
+		"Hostname is an IPv6 address": joined([reports([["Hostname", "2001:db8::7"]]), only_ip("2001:db8::7")]),
+		"key encipherment": usages(["key encipherment", "digital signature", "server auth"]),
+		"usages of the PKCS#10 request": set_to("/pkcs10/usages", ["server auth"]),
+		"longest lifetime": set_to("/request/expirationSeconds", 31536000),
+		"no parameters": joined([set_to("/parameters", {}), set_to("/request/expirationSeconds", 2000000000)]),
+		"within the prefixes": parameter("ipPrefixes", ["198.51.100.0/24", "192.0.2.0/28", "2001:db8::/64"]),
+		"no address, so no prefix": joined([only_dns("my-node"), parameter("ipPrefixes", [])]),
+		"prefixes are null": parameter("ipPrefixes", null),
+		"key copied by another a second later": other_request("2026-01-02T03:04:06Z"),
+	}
+	judged(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
+}
+
+not_node(username) := sprintf("requester %s is no kubelet, which has a username of the form system:node:<name> and the group system:nodes: make the request with the kubelet's own credentials", [username])
+
+cases := {
+	"Pod that asks for its Node": {
+		"patch": pod_as_requester,
+		"want": {[1, "requester-not-node", "system:serviceaccount:my-namespace:my-sa", false, not_node("system:serviceaccount:my-namespace:my-sa")]},
+	},
+	"Pod whose token is bound to the Node too, and delegation": {
+		"patch": joined([pod_as_requester, set_to("/cluster/delegation/allowed", true), set_to("/cluster/subject/node", example.node_request.cluster.subject.node)]),
+		"want": {[1, "requester-not-node", "system:serviceaccount:my-namespace:my-sa", false, not_node("system:serviceaccount:my-namespace:my-sa")]},
+	},
+	"username of a Node without the group": {
+		"patch": joined([set_to("/requester/groups", ["system:authenticated"]), only_dns("other")]),
+		"want": {[1, "requester-not-node", "system:node:my-node", false, not_node("system:node:my-node")]},
+	},
+	"group of Nodes without the username": {
+		"patch": set_to("/requester/username", "my-node"),
+		"want": {[1, "requester-not-node", "my-node", false, not_node("my-node")]},
+	},
+	"bootstrap token": {
+		"patch": joined([set_to("/requester/username", "system:bootstrap:abcdef"), set_to("/requester/groups", ["system:bootstrappers"]), no_node]),
+		"want": {[1, "requester-not-node", "system:bootstrap:abcdef", false, not_node("system:bootstrap:abcdef")]},
+	},
+	"Node without a name": {
+		"patch": joined([set_to("/requester/username", "system:node:"), set_to("/pkcs10/subject/commonName", "system:node:"), set_to("/cluster/subject/node/name", "")]),
+		"want": {[1, "requester-not-node", "system:node:", false, not_node("system:node:")]},
+	},
+	"key in an older request": {
+		"patch": other_request("2026-01-02T03:04:04Z"),
+		"want": {[1, "key-used-by-another", "theirs", false, "request theirs of system:node:other has the same public key and is not younger: make a new key"]},
+	},
+	"identity of another Node": {
+		"patch": set_to("/pkcs10/subject/commonName", "system:node:other"),
+		"want": {[2, "common-name-not-requester", "system:node:other", false, "common name \"system:node:other\" is not that of the requester: make it system:node:my-node"]},
+	},
+	"identity of a Node in upper case": {
+		"patch": set_to("/pkcs10/subject/commonName", "system:node:MY-NODE"),
+		"want": {[2, "common-name-not-requester", "system:node:MY-NODE", false, "common name \"system:node:MY-NODE\" is not that of the requester: make it system:node:my-node"]},
+	},
+	"no common name": {
+		"patch": set_to("/pkcs10/subject/commonName", ""),
+		"want": {[2, "common-name-not-requester", "", false, "common name \"\" is not that of the requester: make it system:node:my-node"]},
+	},
+	"facts of another Node": {
+		"patch": set_to("/cluster/subject/node/name", "other"),
+		"want": {[2, "node-not-found", "my-node", true, "Node my-node does not exist: the kubelet has to register it"]},
+	},
+	"Node not registered yet": {
+		"patch": no_node,
+		"want": {[2, "node-not-found", "my-node", true, "Node my-node does not exist: the kubelet has to register it"]},
+	},
+	"Node being deleted": {
+		"patch": set_to("/cluster/subject/node/deleting", true),
+		"want": {[2, "node-deleting", "my-node", false, "Node my-node is being deleted: make the request when it is registered again"]},
+	},
+	"masters": {
+		"patch": set_to("/pkcs10/subject/organizations", ["system:masters"]),
+		"want": {[2, "organization-not-nodes", "system:masters", false, "the organizations are [\"system:masters\"]: make system:nodes the only one"]},
+	},
+	"masters beside nodes": {
+		"patch": set_to("/pkcs10/subject/organizations", ["system:nodes", "system:masters"]),
+		"want": {[2, "organization-not-nodes", "system:nodes, system:masters", false, "the organizations are [\"system:nodes\",\"system:masters\"]: make system:nodes the only one"]},
+	},
+	"nodes twice": {
+		"patch": set_to("/pkcs10/subject/organizations", ["system:nodes", "system:nodes"]),
+		"want": {[2, "organization-not-nodes", "system:nodes, system:nodes", false, "the organizations are [\"system:nodes\",\"system:nodes\"]: make system:nodes the only one"]},
+	},
+	"no organization": {
+		"patch": set_to("/pkcs10/subject/organizations", []),
+		"want": {[2, "organization-not-nodes", "", false, "the organizations are []: make system:nodes the only one"]},
+	},
+	"other attributes": {
+		"patch": joined([set_to("/pkcs10/subject/organizationalUnits", ["ops"]), set_to("/pkcs10/subject/other", [{"oid": "2.5.4.6", "value": "XX"}])]),
+		"want": {
+			[2, "subject-attribute-not-allowed", "ops", false, "organizational unit \"ops\" is not allowed: remove it from the subject"],
+			[2, "subject-attribute-not-allowed", "2.5.4.6", false, "subject attribute 2.5.4.6 (\"XX\") is not allowed: remove it from the subject"],
+		},
+	},
+	"one name too many": {
+		"patch": dns(["my-node", "auth.example.com"]),
+		"want": {[2, "dns-name-not-owned", "auth.example.com", false, "DNS name \"auth.example.com\" does not belong to Node my-node, which reports my-node, my-node.example.com: ask for the names in status.addresses of the Node"]},
+	},
+	"one address too many": {
+		"patch": ips(["192.0.2.7", "10.96.0.1"]),
+		"want": {[2, "ip-address-not-owned", "10.96.0.1", false, "address 10.96.0.1 does not belong to Node my-node, which reports 192.0.2.7, 2001:db8::7: ask for the addresses in status.addresses of the Node"]},
+	},
+	"address of another Node": {
+		"patch": joined([only_ip("192.0.2.8"), [{"op": "add", "path": "/cluster/resolved/192.0.2.8", "value": [{"kind": "Node", "namespace": "", "name": "other", "uid": "99", "selectsSubject": false, "detail": "Node other has it"}]}]]),
+		"want": {[2, "ip-address-not-owned", "192.0.2.8", false, "address 192.0.2.8 does not belong to Node my-node, which reports 192.0.2.7, 2001:db8::7: ask for the addresses in status.addresses of the Node"]},
+	},
+	"wildcard": {
+		"patch": dns(["*.example.com"]),
+		"want": {[2, "wildcard-not-allowed", "*.example.com", false, "DNS name \"*.example.com\" is a wildcard: ask for each name"]},
+	},
+	"wildcard that the Node reports": {
+		"patch": joined([reports([["Hostname", "*.example.com"]]), only_dns("*.example.com")]),
+		"want": {[2, "wildcard-not-allowed", "*.example.com", false, "DNS name \"*.example.com\" is a wildcard: ask for each name"]},
+	},
+	"no addresses yet": {
+		"patch": joined([reports([]), dns(["my-node"]), ips(["192.0.2.7"])]),
+		"want": {
+			[2, "dns-name-unknown", "my-node", true, "Node my-node reports no DNS name yet: \"my-node\" belongs to it once it stands in its status.addresses"],
+			[2, "ip-address-unknown", "192.0.2.7", true, "Node my-node reports no IPv4 address yet: 192.0.2.7 belongs to it once it stands in its status.addresses"],
+		},
+	},
+	"no IP address yet": {
+		"patch": joined([reports([["Hostname", "my-node"]]), dns(["my-node"]), ips(["192.0.2.7"])]),
+		"want": {[2, "ip-address-unknown", "192.0.2.7", true, "Node my-node reports no IPv4 address yet: 192.0.2.7 belongs to it once it stands in its status.addresses"]},
+	},
+	"no DNS name yet": {
+		"patch": joined([reports([["InternalIP", "192.0.2.7"]]), dns(["my-node"]), ips(["192.0.2.7"])]),
+		"want": {[2, "dns-name-unknown", "my-node", true, "Node my-node reports no DNS name yet: \"my-node\" belongs to it once it stands in its status.addresses"]},
+	},
+	"no address of the second family yet": {
+		"patch": joined([reports([["InternalIP", "192.0.2.7"]]), dns([])]),
+		"want": {[2, "ip-address-unknown", "2001:db8::7", true, "Node my-node reports no IPv6 address yet: 2001:db8::7 belongs to it once it stands in its status.addresses"]},
+	},
+	"address of the first family, where the second is not there yet": {
+		"patch": joined([reports([["InternalIP", "192.0.2.7"]]), only_ip("192.0.2.8")]),
+		"want": {[2, "ip-address-not-owned", "192.0.2.8", false, "address 192.0.2.8 does not belong to Node my-node, which reports 192.0.2.7: ask for the addresses in status.addresses of the Node"]},
+	},
+	"address that is reported as a type unknown": {
+		"patch": joined([reports([["Elsewhere", "192.0.2.7"], ["Elsewhere", "my-node"], ["InternalIP", "192.0.2.9"], ["Hostname", "a"]]), dns(["my-node"]), ips(["192.0.2.7"])]),
+		"want": {
+			[2, "dns-name-not-owned", "my-node", false, "DNS name \"my-node\" does not belong to Node my-node, which reports a: ask for the names in status.addresses of the Node"],
+			[2, "ip-address-not-owned", "192.0.2.7", false, "address 192.0.2.7 does not belong to Node my-node, which reports 192.0.2.9: ask for the addresses in status.addresses of the Node"],
+		},
+	},
+	"address as a DNS name": {
+		"patch": joined([reports([["InternalDNS", "192.0.2.7"]]), only_dns("192.0.2.7")]),
+		"want": {[2, "dns-name-not-owned", "192.0.2.7", false, "DNS name \"192.0.2.7\" does not belong to Node my-node, which reports none: ask for the names in status.addresses of the Node"]},
+	},
+	"name as an address": {
+		"patch": joined([reports([["InternalIP", "my-node"], ["Hostname", "a"]]), only_dns("my-node")]),
+		"want": {[2, "dns-name-not-owned", "my-node", false, "DNS name \"my-node\" does not belong to Node my-node, which reports a: ask for the names in status.addresses of the Node"]},
+	},
+	"outside of the prefixes": {
+		"patch": parameter("ipPrefixes", ["192.0.2.0/30", "2001:db8::/64", "::/1"]),
+		"want": {[2, "ip-address-outside-prefixes", "192.0.2.7", false, "address 192.0.2.7 is in none of the prefixes that Nodes may have: ask for others, or have the prefix added to the policy's parameter ipPrefixes"]},
+	},
+	"no prefixes": {
+		"patch": joined([parameter("ipPrefixes", []), only_ip("192.0.2.7")]),
+		"want": {[2, "ip-address-outside-prefixes", "192.0.2.7", false, "address 192.0.2.7 is in none of the prefixes that Nodes may have: ask for others, or have the prefix added to the policy's parameter ipPrefixes"]},
+	},
+	"no names": {
+		"patch": joined([dns([]), ips([])]),
+		"want": {[2, "names-missing", "", false, "the request has no subject alternative name: add the DNS names or addresses of the Node"]},
+	},
+	"URI": {
+		"patch": set_to("/pkcs10/uris", ["spiffe://example.com/x"]),
+		"want": {[2, "uri-not-allowed", "spiffe://example.com/x", false, "URI \"spiffe://example.com/x\" is not allowed in a serving certificate: remove it"]},
+	},
+	"e-mail address": {
+		"patch": set_to("/pkcs10/emailAddresses", ["root@example.com"]),
+		"want": {[2, "email-not-allowed", "root@example.com", false, "e-mail address \"root@example.com\" is not allowed in a serving certificate: remove it"]},
+	},
+	"client auth": {
+		"patch": usages(["digital signature", "server auth", "client auth"]),
+		"want": {[2, "usage-not-allowed", "client auth", false, "usage \"client auth\" is not allowed: ask for digital signature, server auth and, if need be, key encipherment"]},
+	},
+	"usage only in the PKCS#10 request": {
+		"patch": set_to("/pkcs10/usages", ["client auth"]),
+		"want": {[2, "usage-not-allowed", "client auth", false, "usage \"client auth\" is not allowed: ask for digital signature, server auth and, if need be, key encipherment"]},
+	},
+	"only key encipherment": {
+		"patch": usages(["key encipherment"]),
+		"want": {
+			[2, "usage-missing", "digital signature", false, "usage \"digital signature\" is missing: add it to spec.usages"],
+			[2, "usage-missing", "server auth", false, "usage \"server auth\" is missing: add it to spec.usages"],
+		},
+	},
+	"lifetime too long": {
+		"patch": set_to("/request/expirationSeconds", 31536001),
+		"want": {[2, "expiration-too-long", "31536001", false, "a lifetime of 31536001 seconds is not allowed: set spec.expirationSeconds to at most 31536000"]},
+	},
+	"every reason, not only the first": {
+		"patch": joined([other_request("2026-01-02T03:04:04Z"), dns(["my-node", "a.example.com", "b.example.com"]), set_to("/pkcs10/subject/commonName", "x")]),
+		"want": {
+			[1, "key-used-by-another", "theirs", false, "request theirs of system:node:other has the same public key and is not younger: make a new key"],
+			[2, "dns-name-not-owned", "a.example.com", false, "DNS name \"a.example.com\" does not belong to Node my-node, which reports my-node, my-node.example.com: ask for the names in status.addresses of the Node"],
+			[2, "dns-name-not-owned", "b.example.com", false, "DNS name \"b.example.com\" does not belong to Node my-node, which reports my-node, my-node.example.com: ask for the names in status.addresses of the Node"],
+			[2, "common-name-not-requester", "x", false, "common name \"x\" is not that of the requester: make it system:node:my-node"],
+		},
+	},
+}
+
+# Exactly these violations, and no positive rule that holds in spite of one. The rules do
+# not read violations, so this would fail if either side forgot something.
+test_refused[note] if {
+	some note, tc in cases
+	got := judged(tc.patch)
+	got.violations == tc.want
+	requirements := {v[0] | some v in tc.want}
+	every requirement in requirements {
+		[got.controls, got.authorized][requirement - 1] == set()
+	}
+}
+
+# What only looks like a name of the Node, which reports my-node and worker.example.com. None
+# of it is held, because no Node can ever report the most of it.
+test_look_alike[name] if {
+	some name in {
+		"wor\u212Aer.example.com",
+		"worker.example.com..",
+		".worker.example.com",
+		"worker..example.com",
+		"worker.example.com.example.org",
+		"sub.worker.example.com",
+		"worker.example",
+		"example.com",
+		"my-nod",
+		"my-node\u0000.example.com",
+		"my-node ",
+		"my_node",
+		"my-n\u043Ede",
+		"xn--my-nde-k1g",
+		"localhost",
+		".",
+		"",
+	}
+	got := judged(joined([reports([["Hostname", "my-node"], ["InternalDNS", "worker.example.com"]]), only_dns(name)]))
+	got.authorized == set()
+	{[v[1], v[2], v[3]] | some v in got.violations} == {["dns-name-not-owned", name, false]}
+}
+
+# What can be no DNS name is not waited for, though the Node reports none yet.
+test_never_a_name[name] if {
+	some name in ["wor\u212Aer", "my-node..", ".my-node", "a..b", "192.0.2.7", "192.0.2.7.", "2001:db8::7", ".", ""]
+	got := judged(joined([reports([]), only_dns(name)]))
+	got.authorized == set()
+	{[v[1], v[2], v[3]] | some v in got.violations} == {["dns-name-not-owned", name, false]}
+}
+
+# Parameters that cannot be read allow nothing, not even a request without an address.
+test_prefixes_that_cannot_be_read[note] if {
+	some note, value in {
+		"text": "192.0.2.0/24",
+		"an object": {"a": "192.0.2.0/24"},
+		"a number in the list": ["192.0.2.0/24", 7],
+		"an address in the list": ["192.0.2.7"],
+		"nonsense in the list": ["192.0.2.0/24", "everything"],
+		"false": false,
+	}
+	every patch in [[], only_dns("my-node")] {
+		got := judged(joined([patch, parameter("ipPrefixes", value)]))
+		got.authorized == set()
+		got.violations == {[2, "prefixes-invalid", json.marshal(value), true, "the policy's parameter ipPrefixes is no list of CIDR prefixes: have it corrected"]}
+	}
+}
+
+# A field that is missing, though the approver always fills in all of them, never allows.
+test_missing_field_never_allows[path] if {
+	some path in [
+		"/request", "/request/usages", "/request/expirationSeconds",
+		"/requester", "/requester/username", "/requester/groups",
+		"/pkcs10", "/pkcs10/dnsNames", "/pkcs10/ipAddresses", "/pkcs10/uris", "/pkcs10/emailAddresses", "/pkcs10/usages",
+		"/pkcs10/subject", "/pkcs10/subject/commonName", "/pkcs10/subject/organizations",
+		"/pkcs10/subject/organizationalUnits", "/pkcs10/subject/other",
+		"/cluster", "/cluster/subject", "/cluster/subject/node", "/cluster/subject/node/name",
+		"/cluster/subject/node/deleting", "/cluster/subject/node/addresses", "/cluster/subject/node/addresses/1/type",
+		"/cluster/subject/node/addresses/1/address", "/cluster/sameKey",
+	]
+	request := json.patch(example.node_request, [{"op": "remove", "path": path}])
+	both := {[x, y] |
+		x := kubelet_serving.subject_controls_key
+		y := kubelet_serving.subject_is_authorized
+	} with input as request
+	both == set()
+}
