@@ -23,12 +23,13 @@ import (
 //go:embed schema/input.json
 var InputSchema []byte
 
-//go:embed lib/*.rego kubelet-serving/*.rego pod-serving/*.rego
+//go:embed lib/*.rego kubelet-serving/*.rego pod-client/*.rego pod-serving/*.rego
 var sources embed.FS
 
 // builtins are the packages of the policies that can be named in spec.rego.builtin.
 var builtins = map[string]string{
 	"kubelet-serving": "countersign.kubelet_serving",
+	"pod-client":      "countersign.pod_client",
 	"pod-serving":     "countersign.pod_serving",
 }
 

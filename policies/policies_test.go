@@ -294,6 +294,7 @@ func examples(t *testing.T) map[string]any {
 func TestExamplesAreAllowed(t *testing.T) {
 	for name, example := range map[string]string{
 		"kubelet-serving": "node_request",
+		"pod-client":      "client_request",
 		"pod-serving":     "pod_request",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -364,6 +365,7 @@ func checkInput(t *testing.T, example any) {
 func TestEmbedded(t *testing.T) {
 	want := map[string]string{
 		"kubelet-serving": "countersign.kubelet_serving",
+		"pod-client":      "countersign.pod_client",
 		"pod-serving":     "countersign.pod_serving",
 	}
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(want)), policies.Builtins()); diff != "" {

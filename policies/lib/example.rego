@@ -97,6 +97,17 @@ pod_request := {
 }
 
 # METADATA
+# title: A Pod asks for a client certificate in the name of its ServiceAccount
+client_request := json.patch(pod_request, joined([
+	set_to("/request/signerName", "example.com/client"),
+	set_to("/request/usages", ["digital signature", "client auth"]),
+	set_to("/pkcs10/subject/commonName", "system:serviceaccount:my-namespace:my-sa"),
+	set_to("/pkcs10/dnsNames", ["my-pod.my-namespace.pod.cluster.local"]),
+	set_to("/pkcs10/ipAddresses", ["10.0.34.2"]),
+	set_to("/cluster/resolved", {}),
+]))
+
+# METADATA
 # title: A kubelet asks for its serving certificate
 node_request := {
 	"request": {
