@@ -23,7 +23,7 @@ import (
 //go:embed schema/input.json
 var InputSchema []byte
 
-//go:embed lib/*.rego kubelet-serving/*.rego pod-client/*.rego pod-serving/*.rego
+//go:embed lib/*.rego kubelet-serving/*.rego pod-client/*.rego pod-serving/*.rego spiffe/*.rego
 var sources embed.FS
 
 // builtins are the packages of the policies that can be named in spec.rego.builtin.
@@ -31,6 +31,7 @@ var builtins = map[string]string{
 	"kubelet-serving": "countersign.kubelet_serving",
 	"pod-client":      "countersign.pod_client",
 	"pod-serving":     "countersign.pod_serving",
+	"spiffe":          "countersign.spiffe",
 }
 
 // Lib returns the modules that are compiled beside every policy, without their tests, by

@@ -296,6 +296,7 @@ func TestExamplesAreAllowed(t *testing.T) {
 		"kubelet-serving": "node_request",
 		"pod-client":      "client_request",
 		"pod-serving":     "pod_request",
+		"spiffe":          "spiffe_request",
 	} {
 		t.Run(name, func(t *testing.T) {
 			pkg, _, _ := policies.Builtin(name)
@@ -367,6 +368,7 @@ func TestEmbedded(t *testing.T) {
 		"kubelet-serving": "countersign.kubelet_serving",
 		"pod-client":      "countersign.pod_client",
 		"pod-serving":     "countersign.pod_serving",
+		"spiffe":          "countersign.spiffe",
 	}
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(want)), policies.Builtins()); diff != "" {
 		t.Errorf("Builtins (-want +got):\n%s", diff)

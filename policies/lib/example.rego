@@ -108,6 +108,18 @@ client_request := json.patch(pod_request, joined([
 ]))
 
 # METADATA
+# title: A Pod asks for a certificate with its SPIFFE ID
+spiffe_request := json.patch(pod_request, joined([
+	set_to("/request/signerName", "example.com/spiffe"),
+	set_to("/request/usages", ["digital signature", "server auth", "client auth"]),
+	set_to("/pkcs10/dnsNames", []),
+	set_to("/pkcs10/ipAddresses", []),
+	set_to("/pkcs10/uris", ["spiffe://example.com/ns/my-namespace/sa/my-sa"]),
+	set_to("/cluster/resolved", {}),
+	set_to("/parameters", {"trustDomain": "example.com", "maxExpirationSeconds": 3600}),
+]))
+
+# METADATA
 # title: A kubelet asks for its serving certificate
 node_request := {
 	"request": {
