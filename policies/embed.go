@@ -23,7 +23,7 @@ import (
 //go:embed schema/input.json
 var InputSchema []byte
 
-//go:embed lib/*.rego kubelet-serving/*.rego pod-client/*.rego pod-serving/*.rego spiffe/*.rego
+//go:embed lib/*.rego */*.rego */parameters.schema.json
 var sources embed.FS
 
 // builtins are the packages of the policies that can be named in spec.rego.builtin.
@@ -36,28 +36,37 @@ var builtins = map[string]string{
 
 // Lib returns the modules that are compiled beside every policy, without their tests, by
 // file name, such as "lib/names.rego". The map is the caller's own.
-func Lib() map[string]string { return modules("lib") }
+func Lib() map[string]string {
+	out := map[string]string{}
+	for name, text := range files("lib") {
+		if !strings.HasSuffix(name, "_test.rego") {
+			out["lib/"+name] = text
+		}
+	}
+	return out
+}
 
-// Builtin returns the package of an embedded policy and its modules, without their tests,
-// by file name, such as "pod-serving/pod_serving.rego". The map is the caller's own.
+// Builtin returns the package of an embedded policy and its files by name, such as
+// "pod_serving.rego": what its ConfigMap has, tests and the schema of its parameters among
+// it. The map is the caller's own.
 func Builtin(name string) (pkg string, source map[string]string, ok bool) {
 	if pkg, ok = builtins[name]; !ok {
 		return "", nil, false
 	}
-	return pkg, modules(name), true
+	return pkg, files(name), true
 }
 
 // Builtins are the names of the embedded policies, sorted.
 func Builtins() []string { return slices.Sorted(maps.Keys(builtins)) }
 
-// modules reads a folder of the embedded files, which cannot fail: patterns that match
-// nothing do not compile, and what was embedded can be read.
-func modules(folder string) map[string]string {
+// files reads a folder of the embedded files, which cannot fail: patterns that match nothing do
+// not compile, and what was embedded can be read.
+func files(folder string) map[string]string {
 	out := map[string]string{}
-	files, _ := fs.Glob(sources, path.Join(folder, "*.rego"))
-	for _, file := range files {
-		if text, err := fs.ReadFile(sources, file); err == nil && !strings.HasSuffix(file, "_test.rego") {
-			out[file] = string(text)
+	entries, _ := fs.ReadDir(sources, folder)
+	for _, entry := range entries {
+		if text, err := fs.ReadFile(sources, path.Join(folder, entry.Name())); err == nil {
+			out[entry.Name()] = string(text)
 		}
 	}
 	return out

@@ -216,7 +216,7 @@ func nodeAddresses(node *corev1.Node) []string {
 	out := make([]string, 0, len(node.Status.Addresses))
 	for _, address := range node.Status.Addresses {
 		if ip, err := netip.ParseAddr(address.Address); err == nil {
-			out = append(out, ip.String())
+			out = append(out, ip.Unmap().String())
 		} else {
 			out = append(out, address.Address)
 		}

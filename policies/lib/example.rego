@@ -92,7 +92,7 @@ pod_request := {
 		"delegation": {"allowed": false, "reason": "not asked"},
 		"sameKey": [],
 	},
-	"parameters": {"maxExpirationSeconds": 86400},
+	"parameters": {"maxExpirationSeconds": 86400, "defaultExpirationSeconds": 86400},
 	"now": "2026-01-02T03:04:06Z",
 }
 
@@ -116,7 +116,7 @@ spiffe_request := json.patch(pod_request, joined([
 	set_to("/pkcs10/ipAddresses", []),
 	set_to("/pkcs10/uris", ["spiffe://example.com/ns/my-namespace/sa/my-sa"]),
 	set_to("/cluster/resolved", {}),
-	set_to("/parameters", {"trustDomain": "example.com", "maxExpirationSeconds": 3600}),
+	set_to("/parameters", {"trustDomain": "example.com", "maxExpirationSeconds": 3600, "defaultExpirationSeconds": 3600}),
 ]))
 
 # METADATA
@@ -180,7 +180,7 @@ node_request := {
 		"delegation": {"allowed": false, "reason": "not asked: the requester is a Node and speaks for itself"},
 		"sameKey": [],
 	},
-	"parameters": {"maxExpirationSeconds": 31536000},
+	"parameters": {"maxExpirationSeconds": 31536000, "defaultExpirationSeconds": 31536000},
 	"now": "2026-01-02T03:04:06Z",
 }
 

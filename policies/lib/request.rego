@@ -4,8 +4,10 @@
 # METADATA
 # title: What a request asks for beside names
 # description: >-
-#   Parameter: maxExpirationSeconds, the longest lifetime that may be asked for. Without it
-#   every lifetime may be, and the signer's own limit holds.
+#   Parameters: maxExpirationSeconds, the longest lifetime that may be asked for; without it
+#   every lifetime may be, and the signer's own limit holds. defaultExpirationSeconds, what the
+#   signer gives to who asks for no lifetime: without it, such a request is not allowed where
+#   there is a longest.
 # scope: package
 # schemas:
 #   - input: schema.input
@@ -16,15 +18,25 @@ import rego.v2
 import data.countersign.lib.names
 
 # METADATA
-# title: The lifetime asked for is within the parameter maxExpirationSeconds
-lifetime_is_allowed if is_null(input.request.expirationSeconds)
-
-lifetime_is_allowed if object.get(input.parameters, "maxExpirationSeconds", null) == null
+# title: The lifetime asked for, or given without asking, is within the parameter maxExpirationSeconds
+lifetime_is_allowed if is_null(max_expiration_seconds)
 
 lifetime_is_allowed if {
-	is_number(input.parameters.maxExpirationSeconds)
-	input.request.expirationSeconds <= input.parameters.maxExpirationSeconds
+	is_number(max_expiration_seconds)
+	lifetime <= max_expiration_seconds
 }
+
+lifetime := input.request.expirationSeconds if is_number(input.request.expirationSeconds)
+
+lifetime := default_expiration_seconds if {
+	is_null(input.request.expirationSeconds)
+	is_number(default_expiration_seconds)
+}
+
+# By object.get, since a policy whose parameters have a schema need not have these.
+max_expiration_seconds := object.get(input.parameters, "maxExpirationSeconds", null)
+
+default_expiration_seconds := object.get(input.parameters, "defaultExpirationSeconds", null)
 
 # METADATA
 # title: The subject has no attribute but a common name and organizations
@@ -74,6 +86,16 @@ violations contains {"requirement": 2, "id": "subject-attribute-not-allowed", "m
 # title: expiration-too-long
 # description: The lifetime asked for is longer than the policy's parameter maxExpirationSeconds.
 violations contains {"requirement": 2, "id": "expiration-too-long", "message": msg, "value": sprintf("%d", [input.request.expirationSeconds]), "retryable": false} if {
+	is_number(input.request.expirationSeconds)
 	not lifetime_is_allowed
-	msg := sprintf("a lifetime of %d seconds is not allowed: set spec.expirationSeconds to at most %v", [input.request.expirationSeconds, input.parameters.maxExpirationSeconds])
+	msg := sprintf("a lifetime of %d seconds is not allowed: set spec.expirationSeconds to at most %v", [input.request.expirationSeconds, max_expiration_seconds])
+}
+
+# METADATA
+# title: expiration-missing
+# description: No lifetime is asked for, and what the signer gives may be longer than the policy allows.
+violations contains {"requirement": 2, "id": "expiration-missing", "message": msg, "value": "", "retryable": false} if {
+	not is_number(input.request.expirationSeconds)
+	not lifetime_is_allowed
+	msg := sprintf("no lifetime is asked for, and the signer's own may be longer than the policy allows: set spec.expirationSeconds to at most %v", [max_expiration_seconds])
 }

@@ -267,6 +267,14 @@ cases := {
 		"patch": set_to("/request/expirationSeconds", 86401),
 		"want": {[2, "expiration-too-long", "86401", false, "a lifetime of 86401 seconds is not allowed: set spec.expirationSeconds to at most 86400"]},
 	},
+	"no lifetime asked for, and the signer's own is not known": {
+		"patch": array.concat(example.set_to("/request/expirationSeconds", null), example.set_to("/parameters", {"maxExpirationSeconds": 86400})),
+		"want": {[2, "expiration-missing", "", false, "no lifetime is asked for, and the signer's own may be longer than the policy allows: set spec.expirationSeconds to at most 86400"]},
+	},
+	"no lifetime asked for, and the signer's own is too long": {
+		"patch": array.concat(example.set_to("/request/expirationSeconds", null), example.parameter("defaultExpirationSeconds", 86401)),
+		"want": {[2, "expiration-missing", "", false, "no lifetime is asked for, and the signer's own may be longer than the policy allows: set spec.expirationSeconds to at most 86400"]},
+	},
 	# Every string is greater than every number in Rego.
 	"limit is not a number": {
 		"patch": example.parameter("maxExpirationSeconds", "1h"),
