@@ -321,9 +321,15 @@ func apply(t *testing.T, manifest string) {
 	}
 }
 
-func remove(t *testing.T, what string) {
+// remove deletes something at the end of a test, when its context is gone.
+func remove(t *testing.T, what ...string) {
 	t.Helper()
-	if _, err := world.Kubectl(context.Background(), nil, "delete", what); err != nil {
+	atEnd(t, append([]string{"delete"}, what...)...)
+}
+
+func atEnd(t *testing.T, args ...string) {
+	t.Helper()
+	if _, err := world.Kubectl(context.Background(), nil, args...); err != nil {
 		t.Error(err)
 	}
 }
