@@ -261,7 +261,7 @@ const maxSameKey = 16
 
 func (g *Gatherer) sameKey(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, digest string, fresh Freshness) ([]SameKey, error) {
 	var list certificatesv1.CertificateSigningRequestList
-	if err := g.cache.List(ctx, &list, client.MatchingFields{requestsByKey: digest}); err != nil {
+	if err := g.cache.List(ctx, &list, client.UnsafeDisableDeepCopy, client.MatchingFields{requestsByKey: digest}); err != nil {
 		return nil, err
 	}
 	// The eldest first: whoever showed the key before must not be hidden by a crowd that came after.

@@ -113,7 +113,7 @@ func (r resolver) pods(ctx context.Context, names []string) (map[types.Namespace
 func (r resolver) servicesOf(ctx context.Context, name string) ([]corev1.Service, error) {
 	if _, err := netip.ParseAddr(name); err == nil {
 		var list corev1.ServiceList
-		if err := r.cache.List(ctx, &list, client.MatchingFields{servicesByIP: name}); err != nil {
+		if err := r.cache.List(ctx, &list, client.UnsafeDisableDeepCopy, client.MatchingFields{servicesByIP: name}); err != nil {
 			return nil, err
 		}
 		return again(ctx, r, list.Items, func(s *corev1.Service) bool {
@@ -156,7 +156,7 @@ func (r resolver) podsOf(ctx context.Context, name string) ([]corev1.Pod, error)
 
 func (r resolver) podsWith(ctx context.Context, index, value, namespace string) ([]corev1.Pod, error) {
 	var list corev1.PodList
-	if err := r.cache.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{index: value}); err != nil {
+	if err := r.cache.List(ctx, &list, client.UnsafeDisableDeepCopy, client.InNamespace(namespace), client.MatchingFields{index: value}); err != nil {
 		return nil, err
 	}
 	return again(ctx, r, list.Items, func(pod *corev1.Pod) bool {
@@ -169,7 +169,7 @@ func (r resolver) podsWith(ctx context.Context, index, value, namespace string) 
 
 func (r resolver) nodesOf(ctx context.Context, name string) ([]corev1.Node, error) {
 	var list corev1.NodeList
-	if err := r.cache.List(ctx, &list, client.MatchingFields{nodesByAddress: name}); err != nil {
+	if err := r.cache.List(ctx, &list, client.UnsafeDisableDeepCopy, client.MatchingFields{nodesByAddress: name}); err != nil {
 		return nil, err
 	}
 	return again(ctx, r, list.Items, func(node *corev1.Node) bool { return slices.Contains(nodeAddresses(node), name) })

@@ -27,15 +27,16 @@ import (
 // ServiceCIDR is the range of cluster IPs: the documentation range that the Kubernetes page uses.
 const ServiceCIDR = "192.0.2.0/24"
 
-// controllers that kube-controller-manager runs. Its CSR controllers stay off.
-const controllers = "serviceaccount-controller,namespace-controller,garbage-collector-controller,root-ca-certificate-publisher-controller"
+// controllers that kube-controller-manager runs. It signs for the signers of kubernetes.io, and approves nothing.
+const controllers = "serviceaccount-controller,namespace-controller,garbage-collector-controller,root-ca-certificate-publisher-controller,certificatesigningrequest-signing-controller"
 
 // Options of a Cluster.
 type Options struct {
 	// Progress is told of what takes long; nil means nobody is.
 	Progress io.Writer
 	// ControllerManager also starts kube-controller-manager, with its controllers of
-	// ServiceAccounts, Namespaces and garbage, and the publisher of kube-root-ca.crt.
+	// ServiceAccounts, Namespaces and garbage, the publisher of kube-root-ca.crt, and the signer of
+	// kubernetes.io's signers.
 	ControllerManager bool
 	// Dir is where data and logs go, and stay after Stop: a folder that is empty or not there
 	// yet. If Dir is "", they go to a temporary folder that Stop removes.
@@ -194,6 +195,7 @@ func (c *Cluster) startControllerManager(ctx context.Context) error {
 		"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
 		"--controllers=" + controllers, "--use-service-account-credentials=true", "--secure-port=0", "--leader-elect=false",
 		"--service-account-private-key-file=" + filepath.Join(c.dir, "tokens.key"), "--root-ca-file=" + filepath.Join(c.dir, "ca.crt"),
+		"--cluster-signing-cert-file=" + filepath.Join(c.dir, "ca.crt"), "--cluster-signing-key-file=" + filepath.Join(c.dir, "ca.key"),
 	}, func(ctx context.Context) error {
 		return c.exists(ctx, "default", "default") // it makes the ServiceAccounts called default
 	})

@@ -72,7 +72,7 @@ func certificatePEM(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// writePKI writes what the API server reads: its certificate, the CA, and the key for ServiceAccount tokens.
+// writePKI writes what the components read: the CA, the API server's certificate, and the key for ServiceAccount tokens.
 func writePKI(dir string, a *authority) error {
 	certificate, key, err := a.issue(pkix.Name{CommonName: "kube-apiserver"}, x509.ExtKeyUsageServerAuth)
 	if err != nil {
@@ -82,8 +82,12 @@ func writePKI(dir string, a *authority) error {
 	if err != nil {
 		return err
 	}
+	caKey, err := x509.MarshalECPrivateKey(a.key)
+	if err != nil {
+		return err
+	}
 	for name, data := range map[string][]byte{
-		"ca.crt": a.pem, "apiserver.crt": certificate, "apiserver.key": key, "tokens.key": tokens,
+		"ca.crt": a.pem, "ca.key": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: caKey}), "apiserver.crt": certificate, "apiserver.key": key, "tokens.key": tokens,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			return err

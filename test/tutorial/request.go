@@ -14,6 +14,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"net"
+	"net/url"
 	"slices"
 	"time"
 
@@ -33,6 +34,7 @@ var serving = []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, ce
 type Ask struct {
 	DNSNames   []string
 	IPs        []string
+	URIs       []string
 	CommonName string
 	// Organization, if not empty.
 	Organization string
@@ -67,6 +69,13 @@ func (a Ask) PEM() ([]byte, crypto.Signer, error) {
 	for _, ip := range a.IPs {
 		template.IPAddresses = append(template.IPAddresses, net.ParseIP(ip))
 	}
+	for _, text := range a.URIs {
+		uri, err := url.Parse(text)
+		if err != nil {
+			return nil, nil, err
+		}
+		template.URIs = append(template.URIs, uri)
+	}
 	if a.CA {
 		value, err := asn1.Marshal(struct{ CA bool }{true})
 		if err != nil {
@@ -83,26 +92,40 @@ func (a Ask) PEM() ([]byte, crypto.Signer, error) {
 
 // Create makes the request in the cluster under the credentials of config.
 func (a Ask) Create(ctx context.Context, config *rest.Config, name string) (*certificatesv1.CertificateSigningRequest, crypto.Signer, error) {
-	request, key, err := a.PEM()
+	create, err := NewCreator(config)
 	if err != nil {
 		return nil, nil, err
 	}
-	usages, signerName := a.Usages, a.SignerName
-	if usages == nil {
-		usages = serving
-	}
-	if signerName == "" {
-		signerName = SignerName
-	}
+	return create(ctx, a, name)
+}
+
+// Creator makes requests in the cluster.
+type Creator func(ctx context.Context, ask Ask, name string) (*certificatesv1.CertificateSigningRequest, crypto.Signer, error)
+
+// NewCreator makes one with the credentials of config, for many requests.
+func NewCreator(config *rest.Config) (Creator, error) {
 	clientset, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	csr, err := clientset.CertificatesV1().CertificateSigningRequests().Create(ctx, &certificatesv1.CertificateSigningRequest{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       certificatesv1.CertificateSigningRequestSpec{Request: request, SignerName: signerName, Usages: usages},
-	}, metav1.CreateOptions{})
-	return csr, key, err
+	return func(ctx context.Context, a Ask, name string) (*certificatesv1.CertificateSigningRequest, crypto.Signer, error) {
+		request, key, err := a.PEM()
+		if err != nil {
+			return nil, nil, err
+		}
+		usages, signerName := a.Usages, a.SignerName
+		if usages == nil {
+			usages = serving
+		}
+		if signerName == "" {
+			signerName = SignerName
+		}
+		csr, err := clientset.CertificatesV1().CertificateSigningRequests().Create(ctx, &certificatesv1.CertificateSigningRequest{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec:       certificatesv1.CertificateSigningRequestSpec{Request: request, SignerName: signerName, Usages: usages},
+		}, metav1.CreateOptions{})
+		return csr, key, err
+	}, nil
 }
 
 // Condition returns the first condition of a request of one of some types, or nil.

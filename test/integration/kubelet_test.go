@@ -1,0 +1,224 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/certificate"
+
+	"countersign.dev/countersign/test/tutorial"
+)
+
+// kubeletStore keeps a kubelet's certificate in memory.
+type kubeletStore struct{ current *tls.Certificate }
+
+func (s *kubeletStore) Current() (*tls.Certificate, error) {
+	if s.current == nil {
+		return nil, new(certificate.NoCertKeyError)
+	}
+	return s.current, nil
+}
+
+func (s *kubeletStore) Update(cert, key []byte) (*tls.Certificate, error) {
+	pair, err := tls.X509KeyPair(cert, key)
+	if err == nil {
+		pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0])
+		s.current = &pair
+	}
+	return s.current, err
+}
+
+// kubelet asks for its serving certificate as a kubelet does, by client-go's certificate manager with
+// the template that the kubelet fills in from the addresses of its Node.
+func kubelet(t *testing.T, node string, dnsNames, ips []string) certificate.Manager {
+	t.Helper()
+	config, err := world.ConfigFor("system:node:"+node, "system:nodes")
+	must(t, err)
+	template := &x509.CertificateRequest{
+		Subject:  pkix.Name{CommonName: "system:node:" + node, Organization: []string{"system:nodes"}},
+		DNSNames: dnsNames,
+	}
+	for _, ip := range ips {
+		template.IPAddresses = append(template.IPAddresses, net.ParseIP(ip))
+	}
+	manager, err := certificate.NewManager(&certificate.Config{
+		ClientsetFn:      func(*tls.Certificate) (kubernetes.Interface, error) { return kubernetes.NewForConfig(config) },
+		GetTemplate:      func() *x509.CertificateRequest { return template },
+		SignerName:       certificatesv1.KubeletServingSignerName,
+		GetUsages:        certificate.DefaultKubeletServingGetUsages,
+		CertificateStore: &kubeletStore{},
+	})
+	must(t, err)
+	manager.Start()
+	t.Cleanup(manager.Stop)
+	return manager
+}
+
+// requestOf waits for the request that a kubelet has made.
+func requestOf(t *testing.T, node string) string {
+	t.Helper()
+	name := ""
+	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+		list, err := world.Clientset().CertificatesV1().CertificateSigningRequests().List(t.Context(), metav1.ListOptions{
+			FieldSelector: "spec.signerName=" + certificatesv1.KubeletServingSignerName,
+		})
+		if err != nil {
+			return err
+		}
+		for _, csr := range list.Items {
+			if csr.Spec.Username == "system:node:"+node {
+				name = csr.Name
+				return nil
+			}
+		}
+		return errors.New("the kubelet has made no request")
+	}))
+	return name
+}
+
+func addresses(pairs ...string) []corev1.NodeAddress {
+	var out []corev1.NodeAddress
+	for i := 0; i+1 < len(pairs); i += 2 {
+		out = append(out, corev1.NodeAddress{Type: corev1.NodeAddressType(pairs[i]), Address: pairs[i+1]})
+	}
+	return out
+}
+
+// TestKubeletServing: kubelets of every kind get the certificates they ask for, issued by the cluster's own
+// signer, and nobody gets those of another.
+func TestKubeletServing(t *testing.T) {
+	settled(t, "kubelet-serving")
+	for name, tc := range map[string]struct {
+		addresses     []corev1.NodeAddress
+		dnsNames, ips []string
+		later         []corev1.NodeAddress // reported only while the request waits
+		denied        string               // violation, if it is to be denied
+	}{
+		"ip-only":      {addresses: addresses("InternalIP", "10.1.0.1"), ips: []string{"10.1.0.1"}},
+		"dns-only":     {addresses: addresses("Hostname", "dns-only", "InternalDNS", "dns-only.example.com"), dnsNames: []string{"dns-only", "dns-only.example.com"}},
+		"dual-stack":   {addresses: addresses("Hostname", "dual-stack", "InternalIP", "10.1.0.3", "InternalIP", "fd00::3"), dnsNames: []string{"dual-stack"}, ips: []string{"10.1.0.3", "fd00::3"}},
+		"trailing-dot": {addresses: addresses("InternalDNS", "trailing-dot.example.com.", "InternalIP", "10.1.0.4"), dnsNames: []string{"trailing-dot.example.com."}, ips: []string{"10.1.0.4"}},
+		"no-addresses": {ips: []string{"10.1.0.5"}, later: addresses("InternalIP", "10.1.0.5")},
+		"other-node":   {addresses: addresses("InternalIP", "10.1.0.6"), ips: []string{"10.0.0.11"}, denied: "ip-address-not-owned"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			node := "kubelet-" + name
+			must(t, world.CreateNode(t.Context(), node, tc.addresses...))
+			manager := kubelet(t, node, tc.dnsNames, tc.ips)
+			request := requestOf(t, node)
+			if tc.later != nil {
+				held(t, request)
+				setAddresses(t, node, tc.later)
+			}
+			csr := verdict(t, request)
+			if tc.denied != "" {
+				got := tutorial.OutcomeOf(csr)
+				if got.Condition != certificatesv1.CertificateDenied || got.Reason != "SubjectNotAuthorized" || !slices.Equal(got.Violations, []string{tc.denied}) {
+					t.Errorf("got %+v: %+v", got, csr.Status.Conditions)
+				}
+				return
+			}
+			if c := csr.Status.Conditions[0]; c.Type != certificatesv1.CertificateApproved || c.Reason != "PolicyAllowed" {
+				t.Fatalf("got %+v", c)
+			}
+			must(t, tutorial.Eventually(t.Context(), enough, func() error {
+				if manager.Current() == nil {
+					return errors.New("the kubelet has no certificate")
+				}
+				return nil
+			}))
+			leaf := manager.Current().Leaf
+			if leaf.Subject.CommonName != "system:node:"+node || !slices.Equal(leaf.DNSNames, tc.dnsNames) || len(leaf.IPAddresses) != len(tc.ips) {
+				t.Errorf("got %s for %v, %v", leaf.Subject, leaf.DNSNames, leaf.IPAddresses)
+			}
+		})
+	}
+	t.Run("a Pod that asks as a kubelet would", func(t *testing.T) {
+		csr := decided(t, "kubelet-pretender", tutorial.Ask{
+			CommonName: "system:node:node-1", Organization: "system:nodes", IPs: []string{"10.0.0.11"},
+			SignerName: certificatesv1.KubeletServingSignerName, Usages: []certificatesv1.KeyUsage{"digital signature", "server auth"},
+		})
+		if got := tutorial.OutcomeOf(csr); got.Condition != certificatesv1.CertificateDenied || got.Reason != "SubjectDoesNotControlKey" {
+			t.Errorf("got %+v: %+v", got, csr.Status.Conditions)
+		}
+	})
+}
+
+// held waits until a request is held, and sees that nothing is written to it.
+func held(t *testing.T, name string) {
+	t.Helper()
+	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+		reasons, err := world.Events(t.Context(), name)
+		if err == nil && !slices.Contains(reasons, "Held") {
+			err = fmt.Errorf("no Event Held about %s", name)
+		}
+		return err
+	}))
+	csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), name, metav1.GetOptions{})
+	must(t, err)
+	if len(csr.Status.Conditions) > 0 {
+		t.Errorf("held and decided: %+v", csr.Status.Conditions)
+	}
+}
+
+func setAddresses(t *testing.T, name string, addresses []corev1.NodeAddress) {
+	t.Helper()
+	node, err := world.Clientset().CoreV1().Nodes().Get(t.Context(), name, metav1.GetOptions{})
+	must(t, err)
+	node.Status.Addresses = addresses
+	_, err = world.Clientset().CoreV1().Nodes().UpdateStatus(t.Context(), node, metav1.UpdateOptions{})
+	must(t, err)
+}
+
+// TestOtherPolicies: client certificates and SVIDs for Pods are approved for the Pod itself, and for nobody else.
+func TestOtherPolicies(t *testing.T) {
+	settled(t, "pod-client")
+	settled(t, "spiffe")
+	client := []certificatesv1.KeyUsage{"digital signature", "client auth"}
+	for name, tc := range map[string]struct {
+		ask  tutorial.Ask
+		want tutorial.Outcome
+	}{
+		"client-own": {
+			tutorial.Ask{CommonName: "system:serviceaccount:my-namespace:my-app", Usages: client, SignerName: "example.com/client"},
+			tutorial.Outcome{Condition: certificatesv1.CertificateApproved, Reason: "PolicyAllowed"},
+		},
+		"client-of-another": {
+			tutorial.Ask{CommonName: "system:serviceaccount:kube-system:admin", Usages: client, SignerName: "example.com/client"},
+			tutorial.Outcome{Condition: certificatesv1.CertificateDenied, Reason: "SubjectNotAuthorized"},
+		},
+		"spiffe-own": {
+			tutorial.Ask{URIs: []string{"spiffe://example.com/ns/my-namespace/sa/my-app"}, Usages: client, SignerName: "example.com/spiffe"},
+			tutorial.Outcome{Condition: certificatesv1.CertificateApproved, Reason: "PolicyAllowed"},
+		},
+		"spiffe-of-another": {
+			tutorial.Ask{URIs: []string{"spiffe://example.com/ns/my-namespace/sa/default"}, Usages: client, SignerName: "example.com/spiffe"},
+			tutorial.Outcome{Condition: certificatesv1.CertificateDenied, Reason: "SubjectNotAuthorized"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			csr := decided(t, name, tc.ask)
+			got := tutorial.OutcomeOf(csr)
+			if got.Condition != tc.want.Condition || got.Reason != tc.want.Reason {
+				t.Errorf("got %+v: %+v", got, csr.Status.Conditions)
+			}
+			if strings.Contains(fmt.Sprint(csr.Status.Conditions), "kubelet") {
+				t.Errorf("decided by another policy: %+v", csr.Status.Conditions)
+			}
+		})
+	}
+}
