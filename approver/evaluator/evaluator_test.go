@@ -6,7 +6,6 @@ package evaluator_test
 import (
 	"context"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -288,36 +287,6 @@ func TestBuiltinsCompile(t *testing.T) {
 		t.Fatal("no builtin pod-serving")
 	}
 	compile(t, evaluator.Source{Package: pkg, Modules: modules})
-}
-
-// The example in the documentation is a policy that compiles and decides.
-func TestDocumentedPolicy(t *testing.T) {
-	raw, err := os.ReadFile("../../docs/policies.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, ok := strings.Cut(string(raw), "```rego\n")
-	text, _, ok2 := strings.Cut(rest, "```")
-	if !ok || !ok2 {
-		t.Fatal("docs/policies.md has no Rego")
-	}
-	p := compile(t, evaluator.Source{Package: "countersign.team", Modules: map[string]string{"team.rego": text}})
-	pod := &facts.Pod{UID: "u"}
-	f := facts.Facts{
-		Requester: facts.Requester{Username: "x", Pod: &facts.ObjectRef{UID: "u"}},
-		Cluster: facts.Cluster{Subject: facts.ClusterSubject{
-			Pod: pod, Namespace: &facts.Namespace{Name: "n", Labels: map[string]string{"team": "blue"}},
-		}},
-	}
-	if got, err := p.Evaluate(t.Context(), f); err != nil || !got.Allowed {
-		t.Errorf("team blue: got %+v, %v", got, err)
-	}
-	f.Cluster.Subject.Namespace.Labels = map[string]string{}
-	pod.UID = "another"
-	got, err := p.Evaluate(t.Context(), f)
-	if err != nil || len(got.Violations) != 2 || got.Violations[0].ID != "requester-not-pod" || got.Violations[1].ID != "namespace-not-of-team" {
-		t.Errorf("no team: got %+v, %v", got, err)
-	}
 }
 
 func TestParametersOfTheSchemaCompile(t *testing.T) {
