@@ -30,6 +30,16 @@ const ServiceCIDR = "192.0.2.0/24"
 // controllers that kube-controller-manager runs. It signs for the signers of kubernetes.io, and approves nothing.
 const controllers = "serviceaccount-controller,namespace-controller,garbage-collector-controller,root-ca-certificate-publisher-controller,certificatesigningrequest-signing-controller"
 
+// auditPolicy has the API server log who approves certificate requests, and nothing else.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: Metadata
+    resources: [{group: certificates.k8s.io, resources: [certificatesigningrequests/approval]}]
+  - level: None
+`
+
 // Options of a Cluster.
 type Options struct {
 	// Progress is told of what takes long; nil means nobody is.
@@ -160,6 +170,9 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 		return err
 	}
 	file := func(name string) string { return filepath.Join(c.dir, name) }
+	if err := os.WriteFile(file("audit-policy.yaml"), []byte(auditPolicy), 0o600); err != nil {
+		return err
+	}
 	c.apiServer, err = c.start(ctx, "kube-apiserver", []string{
 		"--etcd-servers=" + c.etcdURL, "--bind-address=127.0.0.1", "--secure-port=" + port,
 		"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
@@ -169,6 +182,7 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 		"--service-account-signing-key-file=" + file("tokens.key"),
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
 		"--service-cluster-ip-range=" + ServiceCIDR,
+		"--audit-policy-file=" + file("audit-policy.yaml"), "--audit-log-path=" + c.AuditLog(),
 	}, func(ctx context.Context) error {
 		return c.clientset.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 	})
@@ -217,6 +231,9 @@ func (c *Cluster) BinDir() string { return c.bin }
 
 // Config is that of a cluster admin, without limits on the client's side.
 func (c *Cluster) Config() *rest.Config { return rest.CopyConfig(c.admin) }
+
+// AuditLog is the file of the API server's own audit log: approvals of certificate requests, an event a line.
+func (c *Cluster) AuditLog() string { return filepath.Join(c.dir, "audit.log") }
 
 // Clientset is a cluster admin's.
 func (c *Cluster) Clientset() kubernetes.Interface { return c.clientset }
