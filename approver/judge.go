@@ -33,6 +33,11 @@ type Judgement struct {
 	Decision Decision
 	// Ours is true if a policy in mode Enforce is for the request.
 	Ours bool
+	// Refused is true if the request is denied whatever a policy says: see [Refuse].
+	Refused bool
+	// NotLoaded is a policy in mode Enforce that is for the request and cannot be evaluated: that
+	// is why there is no opinion. Empty if they all can.
+	NotLoaded string
 	// Facts are nil if the decision needed none.
 	Facts *facts.Facts
 	// Evaluations are those of the policies that decide.
@@ -42,6 +47,10 @@ type Judgement struct {
 
 	policies []loadedPolicy // whose candidates are to be compared
 }
+
+// Loaded says whether policies have been loaded at all: before that the Judge manages nothing,
+// and that means nothing.
+func (j *Judge) Loaded() bool { return j.policies.Loaded() }
 
 // Manages says whether some policy matches a signerName.
 func (j *Judge) Manages(signerName string) bool { return j.policies.Matches(signerName) }
@@ -94,15 +103,17 @@ func (j *Judge) Judge(ctx context.Context, csr *certificatesv1.CertificateSignin
 // refuse is the judgement on a request that no policy needs to see, if it is a loaded policy's to refuse.
 func refuse(refusal Decision, policies []loadedPolicy, f *facts.Facts) Judgement {
 	judgement := Judgement{Facts: f}
-	loaded := true
 	for _, p := range policies {
-		if p.mode != v1alpha1.ModeAudit {
-			judgement.Ours = true
-			loaded = loaded && p.compiled != nil
+		if p.mode == v1alpha1.ModeAudit {
+			continue
+		}
+		judgement.Ours = true
+		if p.compiled == nil {
+			judgement.NotLoaded = p.name
 		}
 	}
-	if judgement.Ours && loaded {
-		judgement.Decision = refusal
+	if judgement.Ours && judgement.NotLoaded == "" {
+		judgement.Refused, judgement.Decision = true, refusal
 	}
 	return judgement
 }
@@ -114,6 +125,7 @@ func (j *Judgement) evaluate(ctx context.Context, since, now time.Time) (Decisio
 		j.Ours = j.Ours || enforced
 		if p.compiled == nil {
 			if enforced {
+				j.NotLoaded = p.name
 				return Decision{}, nil
 			}
 			continue

@@ -35,6 +35,9 @@ type Source struct {
 	evaluator.Source
 	// Missing says that what the spec names does not exist, and what to do; empty if it does.
 	Missing string
+	// MayCome says that what is missing is an object which may be created later, and then the
+	// same spec is good.
+	MayCome bool
 }
 
 // Source finds the text of a policy, or of its candidate. The error is a fault of the API server.
@@ -69,6 +72,7 @@ func (l Loader) Source(ctx context.Context, policy *v1alpha1.ApprovalPolicy, can
 		var configMap corev1.ConfigMap
 		key := types.NamespacedName{Namespace: l.Namespace, Name: rego.ConfigMapRef.Name}
 		if err := l.Reader.Get(ctx, key, &configMap); apierrors.IsNotFound(err) {
+			source.MayCome = true
 			source.Missing = fmt.Sprintf("ConfigMap %s does not exist: create it, or name another in %s.configMapRef", key, field)
 		} else if err != nil {
 			return Source{}, fmt.Errorf("reading ConfigMap %s: %w", key, err)

@@ -40,6 +40,8 @@ func (p *loadedPolicy) selects(subject *facts.ClusterSubject) bool {
 	return p.namespaces == nil || subject.Namespace != nil && p.namespaces.Matches(labels.Set(subject.Namespace.Labels))
 }
 
+var errNotLoaded = errors.New("policies have not been loaded yet")
+
 // PolicySet is the policies that requests are decided by. It is replaced as a whole: no
 // request ever sees half of a change. The zero PolicySet has not been loaded.
 type PolicySet struct {
@@ -72,13 +74,16 @@ func (s *PolicySet) replace(policies []loadedPolicy) {
 // Matches says whether some policy matches a signerName.
 func (s *PolicySet) Matches(signerName string) bool { return len(s.matching(signerName)) > 0 }
 
+// Loaded says whether policies have been loaded, whatever became of each.
+func (s *PolicySet) Loaded() bool { return s.current.Load() != nil }
+
 // Ready is nil once policies have been loaded and every one that enforces can be evaluated.
 // The error names those that cannot.
 func (s *PolicySet) Ready() error {
 	current := s.current.Load()
 	switch {
 	case current == nil:
-		return errors.New("policies have not been loaded yet")
+		return errNotLoaded
 	case current.missing != nil:
 		return fmt.Errorf("not loaded, see the status of each ApprovalPolicy: %s", strings.Join(current.missing, ", "))
 	}

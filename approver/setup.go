@@ -63,8 +63,9 @@ func CacheOptions(namespace string, policies *PolicySet) cache.Options {
 }
 
 // SetupJudge adds to a manager what a Judge needs, the loading of policies among it, and
-// readiness, which says no until the caches are synced and every policy is loaded. Nothing
-// is written, and a leader is not needed.
+// readiness, which says no until the caches are synced and policies have been loaded. One that
+// cannot be used does not make it unready, other than an approver: it says so of every request
+// that is that policy's, and others are judged. Nothing is written, and a leader is not needed.
 func SetupJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options) (*Judge, error) {
 	judge, err := newJudge(ctx, mgr, policies, o)
 	if err != nil {
@@ -74,7 +75,12 @@ func SetupJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o
 		client: mgr.GetClient(), set: policies, load: Loader{Reader: mgr.GetClient(), Namespace: o.Namespace},
 		changed: func(context.Context) error { return nil },
 	}
-	return judge, setupPolicies(mgr, policies, loader, &queueRef[reconcile.Request]{})
+	return judge, setupPolicies(mgr, policies, loader, &queueRef[reconcile.Request]{}, func() error {
+		if !policies.Loaded() {
+			return errNotLoaded
+		}
+		return nil
+	})
 }
 
 func newJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options) (*Judge, error) {
@@ -110,7 +116,7 @@ func Setup(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Opti
 		status:  &statusWriter{client: mgr.GetClient(), namespace: o.Namespace, replica: o.Replica, elected: mgr.Elected(), tally: counts},
 		changed: func(ctx context.Context) error { return enqueuePending(ctx, mgr.GetClient(), policies, requests) },
 	}
-	return setupPolicies(mgr, policies, loader, policyQueue)
+	return setupPolicies(mgr, policies, loader, policyQueue, policies.Ready)
 }
 
 // setupRequests has a request reconciled when it changes, and when something changes that it waits for.
@@ -146,7 +152,7 @@ func setupRequests(mgr manager.Manager, r *reconciler, queue *queueRef[fairqueue
 		Complete(r)
 }
 
-func setupPolicies(mgr manager.Manager, policies *PolicySet, loader *policyLoader, queue *queueRef[reconcile.Request]) error {
+func setupPolicies(mgr manager.Manager, policies *PolicySet, loader *policyLoader, queue *queueRef[reconcile.Request], ready func() error) error {
 	all := reconcile.Request{} // one request stands for all policies
 	toAll := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{all} })
 	// An informer tells of one object that took the place of another as of an update.
@@ -185,7 +191,7 @@ func setupPolicies(mgr manager.Manager, policies *PolicySet, loader *policyLoade
 		if !mgr.GetCache().WaitForCacheSync(ctx) {
 			return errors.New("caches are not synced yet")
 		}
-		return policies.Ready()
+		return ready()
 	})
 }
 

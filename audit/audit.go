@@ -32,7 +32,8 @@ import (
 type Decision struct {
 	// ID of the decision; it stands in the condition of the request too.
 	ID string `json:"id"`
-	// Verdict is Approved, Denied, Held or Audited, of the approver; Issued or Failed, of the signer.
+	// Verdict is Approved, Denied, Held or Audited, of the approver; Issued or Failed, of the
+	// signer; ApprovalAllowed, ApprovalRefused or ApprovalOverridden, of an approval by hand.
 	Verdict string `json:"verdict"`
 	// Reason is the reason of the condition; empty if there is none, as of what is issued.
 	Reason string `json:"reason"`
@@ -42,6 +43,8 @@ type Decision struct {
 	Request Request `json:"request"`
 	// Requester that made it.
 	Requester Requester `json:"requester"`
+	// By is who approved by hand; only of the verdicts on approvals.
+	By *Requester `json:"by,omitempty"`
 	// Policies that were evaluated, with their revisions and every violation.
 	Policies []Policy `json:"policies,omitempty"`
 	// Facts are the input that the policies saw, but for the parameters, which are each policy's
