@@ -33,6 +33,9 @@ type Command struct {
 	Examples []string
 	// AddFlags adds the flags that only this binary has. May be nil.
 	AddFlags func(*flag.FlagSet)
+	// Replicated says that every replica works, as those of a server do: there is no leader, and
+	// there are no flags about one, nor about workers.
+	Replicated bool
 	// Run does the work until ctx ends. Flags are parsed and valid, and the logger is set.
 	Run func(ctx context.Context, cfg Config) error
 }
@@ -44,11 +47,14 @@ type Command struct {
 // Help and version go to stdout; logs, one JSON object a line, and faults to stderr.
 // Main sets the loggers of controller-runtime and klog, so call it once in a process.
 func (c Command) Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	cfg := Config{Name: c.Name}
+	cfg := Config{Name: c.Name, Concurrency: defaultConcurrency}
 	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // the flag package prints faults and help in its own way otherwise
 	fs.Usage = func() {}
 	cfg.AddFlags(fs)
+	if !c.Replicated {
+		cfg.AddControllerFlags(fs)
+	}
 	if c.AddFlags != nil {
 		c.AddFlags(fs)
 	}

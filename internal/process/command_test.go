@@ -74,6 +74,18 @@ func TestMain_commandLine(t *testing.T) {
 	}
 }
 
+func TestMain_replicated(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	var got *Config
+	command := Command{Name: "countersign-test", Replicated: true, Run: func(_ context.Context, cfg Config) error { got = &cfg; return nil }}
+	if exit := command.Main(t.Context(), nil, &stdout, &stderr); exit != 0 || got == nil || got.LeaderElect {
+		t.Errorf("exit status %d, %+v: it must run without a leader", exit, got)
+	}
+	if exit := command.Main(t.Context(), []string{"--leader-elect=false"}, &stdout, &stderr); exit != 2 {
+		t.Errorf("exit status %d: a flag that says nothing must not be taken", exit)
+	}
+}
+
 func TestMain_namespaceFromEnvironment(t *testing.T) {
 	t.Setenv(NamespaceEnv, "elsewhere")
 	var got string

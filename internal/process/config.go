@@ -48,7 +48,8 @@ type Config struct {
 	LogLevel Level
 }
 
-// AddFlags adds a flag for each field, and sets each field to its default.
+// AddFlags adds a flag for each field but those of [Config.AddControllerFlags], and sets each to
+// its default.
 func (c *Config) AddFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Kubeconfig, "kubeconfig", "",
 		"`path` of a kubeconfig file. Leave it out in a Pod: its ServiceAccount is used.")
@@ -58,11 +59,15 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 		"`address` of /metrics, plain HTTP; 0 turns it off. Metrics name no request and no requester.")
 	fs.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081",
 		"`address` of /healthz and /readyz, plain HTTP; 0 turns it off.")
+	fs.Var(&c.LogLevel, "log-level", "`level` of detail, info or debug.")
+}
+
+// AddControllerFlags adds the flags of a process that works in one replica at a time.
+func (c *Config) AddControllerFlags(fs *flag.FlagSet) {
 	fs.BoolVar(&c.LeaderElect, "leader-elect", true,
 		"Work in one replica at a time. Turn it off only where there is but one.")
 	fs.IntVar(&c.Concurrency, "concurrency", defaultConcurrency,
 		"`number` of certificate requests worked on at a time.")
-	fs.Var(&c.LogLevel, "log-level", "`level` of detail, info or debug.")
 }
 
 // Validate says what is wrong with a Config, if anything, and by which flag to mend it.
