@@ -1,0 +1,36 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+)
+
+// Labels are bounded: names of handlers, answers and verdicts are constants.
+var (
+	answers = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "countersign_webhook_answers_total",
+		Help: "Answers to the API server, by webhook and answer (allowed, warned, refused, fault).",
+	}, []string{"webhook", "answer"})
+	approvals = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "countersign_webhook_approvals_total",
+		Help: "Approvals by hand that were judged, by verdict.",
+	}, []string{"verdict"})
+	certificateExpiry = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "countersign_webhook_certificate_expiry_timestamp_seconds",
+		Help: "When the certificate that is served ends, in seconds since 1970; 0 if there is none.",
+	})
+)
+
+func registerMetrics() error {
+	for _, c := range []prometheus.Collector{answers, approvals, certificateExpiry} {
+		if err := metrics.Registry.Register(c); err != nil {
+			return fmt.Errorf("registering metrics: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,236 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/approver"
+	"countersign.dev/countersign/audit"
+)
+
+// Options of the admission server.
+type Options struct {
+	// Namespace that Countersign runs in. Required.
+	Namespace string
+	// ClusterDomain is the cluster's DNS domain, such as "cluster.local". Required.
+	ClusterDomain string
+	// BindAddress is host:port to serve on; the host may be empty. Required.
+	BindAddress string
+	// ApproverUsername is who approves by the policies; empty means the ServiceAccount
+	// countersign-approver of Namespace. Warnings are about what it may do.
+	ApproverUsername string
+	// OnDenial is what becomes of a new request that policy would deny. Required.
+	OnDenial OnDenial
+	// Audit is where approvals are recorded. Required.
+	Audit *audit.Log
+
+	// CertFile and KeyFile hold the serving certificate and its key, in PEM. They are read again when
+	// they change. Both or neither.
+	CertFile, KeyFile string
+	// ServingSigner is the signerName to ask for a certificate of if there are no files.
+	ServingSigner string
+	// ServiceName is the Service in Namespace that the API server reaches this server by: the
+	// certificate is for it.
+	ServiceName string
+	// ClientCAFile holds CA certificates, in PEM; if set, who calls must have a client certificate by one
+	// of them.
+	ClientCAFile string
+
+	// Configuration is the ValidatingWebhookConfiguration whose caBundle is kept.
+	Configuration string
+	// CABundleConfigMap, in Namespace, has the CA certificates to trust. Empty means the Signer's of
+	// deploy/signers/webhook, or, if the certificate is in files, that the caBundle is left alone.
+	CABundleConfigMap string
+}
+
+const (
+	defaultApprover  = "countersign-approver"
+	defaultConfigMap = "countersign-webhook-ca"
+)
+
+// complete checks the options, and sets those that follow from others.
+func (o *Options) complete() error {
+	if (o.CertFile == "") != (o.KeyFile == "") {
+		return errors.New("--tls-cert-file and --tls-private-key-file: set both or neither")
+	}
+	if o.CertFile == "" && (o.ServingSigner == "" || o.ServiceName == "") {
+		return errors.New("without certificate files, --serving-signer and --service-name must be set")
+	}
+	if o.OnDenial != Warn && o.OnDenial != Reject {
+		return fmt.Errorf("--on-denial %q: want warn or reject", o.OnDenial)
+	}
+	if o.ApproverUsername == "" {
+		o.ApproverUsername = "system:serviceaccount:" + o.Namespace + ":" + defaultApprover
+	}
+	if o.CABundleConfigMap == "" && o.CertFile == "" {
+		o.CABundleConfigMap = defaultConfigMap
+	}
+	return nil
+}
+
+// Server is the admission server of one process, to be configured in two steps around the making of a manager.
+type Server struct {
+	options   Options
+	policies  *approver.PolicySet
+	host      string
+	port      int
+	clientCAs *x509.CertPool
+	files     *certwatcher.CertWatcher // nil if the certificate is issued
+	issued    *issued                  // nil if the certificate is in files
+}
+
+// New makes a Server. Call ConfigureManager with the options of a manager, and then Setup with the
+// manager. The error says what is wrong with the options, or with the files they name.
+func New(o Options) (*Server, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	s := &Server{options: o, policies: &approver.PolicySet{}}
+	host, port, err := net.SplitHostPort(o.BindAddress)
+	if err != nil {
+		return nil, fmt.Errorf("--webhook-bind-address: %w", err)
+	}
+	s.host = host
+	if s.port, err = strconv.Atoi(port); err != nil || s.port < 1 || s.port > 65535 {
+		return nil, fmt.Errorf("--webhook-bind-address %q: the port must be a number from 1 to 65535", o.BindAddress)
+	}
+	if o.ClientCAFile != "" {
+		raw, err := os.ReadFile(o.ClientCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("--client-ca-file: %w", err)
+		}
+		if s.clientCAs = x509.NewCertPool(); !s.clientCAs.AppendCertsFromPEM(raw) {
+			return nil, fmt.Errorf("--client-ca-file %s: there is no certificate in it", o.ClientCAFile)
+		}
+	}
+	if o.CertFile != "" {
+		if s.files, err = certwatcher.New(o.CertFile, o.KeyFile); err != nil {
+			return nil, fmt.Errorf("reading --tls-cert-file and --tls-private-key-file: %w", err)
+		}
+	} else {
+		s.issued = &issued{signerName: o.ServingSigner, dnsName: o.ServiceName + "." + o.Namespace + ".svc"}
+	}
+	return s, nil
+}
+
+// ConfigureManager sets what the manager's cache keeps, and how it serves.
+func (s *Server) ConfigureManager(o *manager.Options) {
+	o.LeaderElection = false // every replica answers
+	o.Cache = approver.CacheOptions(s.options.Namespace, s.policies)
+	o.Cache.ByObject[&admissionregistrationv1.ValidatingWebhookConfiguration{}] = cache.ByObject{
+		Field: fields.OneTermEqualSelector("metadata.name", s.options.Configuration), // RBAC allows that one name
+	}
+	o.WebhookServer = webhook.NewServer(webhook.Options{Host: s.host, Port: s.port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
+		c.MinVersion = tls.VersionTLS13
+		c.GetCertificate = s.getCertificate
+		if s.clientCAs != nil {
+			c.ClientCAs, c.ClientAuth = s.clientCAs, tls.RequireAndVerifyClientCert
+		}
+	}}})
+}
+
+func (s *Server) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if s.files != nil {
+		return s.files.GetCertificate(hello)
+	}
+	return s.issued.GetCertificate(hello)
+}
+
+// Setup adds to the manager the handlers, what they rest on, the serving certificate and the readyz
+// checks. Ready means that caches are synced, policies have been loaded, and there is a certificate.
+func (s *Server) Setup(ctx context.Context, mgr manager.Manager) error {
+	if err := registerMetrics(); err != nil {
+		return err
+	}
+	judge, err := approver.SetupJudge(ctx, mgr, s.policies, approver.Options{Namespace: s.options.Namespace, ClusterDomain: s.options.ClusterDomain})
+	if err != nil {
+		return fmt.Errorf("setting up the judge: %w", err)
+	}
+	for _, kind := range []client.Object{&corev1.Namespace{}, &v1alpha1.Signer{}} { // for warnings
+		if _, err := mgr.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
+			return fmt.Errorf("watching %T (is its custom resource definition installed?): %w", kind, err)
+		}
+	}
+	s.register(mgr, judge)
+	if err := s.setupCertificate(mgr); err != nil {
+		return err
+	}
+	err = mgr.AddReadyzCheck("certificate", func(*http.Request) error { return usable(s.getCertificate, time.Now()) })
+	if err != nil {
+		return fmt.Errorf("adding the readyz check: %w", err)
+	}
+	return nil
+}
+
+// register has the handlers answer.
+func (s *Server) register(mgr manager.Manager, judge *approver.Judge) {
+	decoder := admission.NewDecoder(mgr.GetScheme())
+	review := access(func(ctx context.Context, r *authorizationv1.SubjectAccessReview) error {
+		return mgr.GetClient().Create(ctx, r)
+	})
+	handlers := []struct {
+		path, name string
+		handler    admission.Handler
+	}{
+		{PathApprovalPolicy, "approvalpolicy", &policyHandler{
+			decoder: decoder, loader: approver.Loader{Reader: mgr.GetAPIReader(), Namespace: s.options.Namespace},
+			cached: mgr.GetClient(), access: review, approver: userOf(s.options.ApproverUsername),
+		}},
+		{PathRequest, "certificatesigningrequest", &requestHandler{decoder: decoder, judge: judge, onDenial: s.options.OnDenial, now: time.Now}},
+		{PathApproval, "approval", &approvalHandler{
+			decoder: decoder, judge: judge, seen: seenBy(mgr.GetClient()), access: review, log: s.options.Audit, now: time.Now,
+		}},
+	}
+	for _, h := range handlers {
+		mgr.GetWebhookServer().Register(h.path, failing{&admission.Webhook{Handler: observe(h.name, h.handler)}})
+	}
+}
+
+// setupCertificate has the certificate kept, and the caBundle that the API server trusts it by.
+func (s *Server) setupCertificate(mgr manager.Manager) error {
+	var runnable manager.Runnable = s.files
+	var renew func() error
+	if s.issued != nil {
+		s.issued.clients = func(*tls.Certificate) (kubernetes.Interface, error) { return kubernetes.NewForConfig(mgr.GetConfig()) }
+		runnable, renew = s.issued, s.issued.renew
+	}
+	if err := mgr.Add(runnable); err != nil {
+		return fmt.Errorf("adding the serving certificate: %w", err)
+	}
+	if s.options.CABundleConfigMap == "" {
+		return nil
+	}
+	bundle := &bundleReconciler{
+		client:        mgr.GetClient(),
+		configMap:     types.NamespacedName{Namespace: s.options.Namespace, Name: s.options.CABundleConfigMap},
+		configuration: s.options.Configuration,
+		served:        s.getCertificate,
+		renew:         renew,
+	}
+	return bundle.setup(mgr)
+}
