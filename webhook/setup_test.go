@@ -1,0 +1,77 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestOptions(t *testing.T) {
+	dir := t.TempDir()
+	ca, junk := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "junk")
+	if err := os.WriteFile(ca, newAuthority(t, "ca").pem(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(junk, []byte("junk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		change    func(*Options)
+		err       string
+		username  string
+		configMap string
+	}{
+		"as they are by default": {username: "system:serviceaccount:ns:countersign-approver", configMap: "countersign-webhook-ca"},
+		"another approver": {
+			change: func(o *Options) { o.ApproverUsername = "jane" }, username: "jane", configMap: "countersign-webhook-ca",
+		},
+		"a client CA": {
+			change: func(o *Options) { o.ClientCAFile = ca }, username: "system:serviceaccount:ns:countersign-approver", configMap: "countersign-webhook-ca",
+		},
+		"a client CA that is none":    {change: func(o *Options) { o.ClientCAFile = junk }, err: "there is no certificate in it"},
+		"a certificate without a key": {change: func(o *Options) { o.CertFile = "tls.crt" }, err: "--tls-cert-file and --tls-private-key-file: set both or neither"},
+		"files that are not there":    {change: func(o *Options) { o.CertFile, o.KeyFile = "/no/crt", "/no/key" }, err: "reading --tls-cert-file and --tls-private-key-file"},
+		"no signer and no files":      {change: func(o *Options) { o.ServingSigner = "" }, err: "without certificate files, --serving-signer and --service-name must be set"},
+		"no port":                     {change: func(o *Options) { o.BindAddress = "localhost" }, err: "--webhook-bind-address: address localhost: missing port in address"},
+		"a port that is none":         {change: func(o *Options) { o.BindAddress = ":https" }, err: `--webhook-bind-address ":https": the port must be a number from 1 to 65535`},
+		"port 0":                      {change: func(o *Options) { o.BindAddress = ":0" }, err: `--webhook-bind-address ":0": the port must be a number from 1 to 65535`},
+		"another answer to a denial":  {change: func(o *Options) { o.OnDenial = "cry" }, err: `--on-denial "cry": want warn or reject`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := Options{Namespace: "ns", ClusterDomain: "cluster.local", BindAddress: ":9443", OnDenial: Warn, ServingSigner: "countersign.dev/webhook", ServiceName: "countersign-webhook"}
+			if tc.change != nil {
+				tc.change(&o)
+			}
+			s, err := New(o)
+			if (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
+				t.Fatalf("%v, want %q", err, tc.err)
+			}
+			if err != nil {
+				return
+			}
+			if s.options.ApproverUsername != tc.username || s.options.CABundleConfigMap != tc.configMap {
+				t.Errorf("approver %q, ConfigMap %q", s.options.ApproverUsername, s.options.CABundleConfigMap)
+			}
+			if s.issued == nil || s.issued.dnsName != "countersign-webhook.ns.svc" {
+				t.Errorf("issued: %+v", s.issued)
+			}
+		})
+	}
+}
+
+// TestWithFilesTheBundleIsLeftAlone, unless a ConfigMap is named.
+func TestWithFilesTheBundleIsLeftAlone(t *testing.T) {
+	for _, configMap := range []string{"", "mine"} {
+		o := Options{CertFile: "c", KeyFile: "k", OnDenial: Reject, CABundleConfigMap: configMap}
+		if err := o.complete(); err != nil {
+			t.Fatal(err)
+		}
+		if o.CABundleConfigMap != configMap {
+			t.Errorf("%q, want %q", o.CABundleConfigMap, configMap)
+		}
+	}
+}
