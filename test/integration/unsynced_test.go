@@ -49,6 +49,7 @@ func TestUnsyncedCache(t *testing.T) {
 	must(t, installation.Approver.Stop())
 	_, err = world.Kubectl(ctx, nil, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(root, "deploy/overlays/default"))
 	must(t, err)
+	remove(t, "validatingwebhookconfiguration/countersign") // as tutorial.Install does
 	start(t, "approver")
 	must(t, installation.Approver.Ready(ctx))
 	outcome(t, "unsynced", certificatesv1.CertificateDenied)
