@@ -40,8 +40,8 @@ type bundleReconciler struct {
 	configuration string
 	// served is the certificate that the API server is to trust.
 	served func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// renew asks for another one; nil if that is not ours to do.
-	renew func() error
+	// renew asks for another one, unless one is being asked for; nil if that is not ours to do.
+	renew func() (bool, error)
 }
 
 // Reconcile copies the CA certificates. If the certificate that is served was not issued by one of
@@ -63,8 +63,11 @@ func (r *bundleReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 	if r.renew == nil || r.trusts(roots) {
 		return reconcile.Result{}, nil
 	}
-	log.FromContext(ctx).Info("the serving certificate is not by the published CA: asking for another")
-	return reconcile.Result{RequeueAfter: mismatchDelay}, r.renew()
+	asked, err := r.renew()
+	if asked {
+		log.FromContext(ctx).Info("the serving certificate is not by the published CA: asked for another")
+	}
+	return reconcile.Result{RequeueAfter: mismatchDelay}, err
 }
 
 // write patches the configuration if it differs. One that does not exist is nobody's to make here.

@@ -96,7 +96,7 @@ func TestTheBundleIsKept(t *testing.T) {
 					}
 					return served, nil
 				},
-				renew: func() error { renewed++; return nil },
+				renew: func() (bool, error) { renewed++; return true, nil },
 			}
 			if tc.files {
 				r.renew = nil

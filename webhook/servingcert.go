@@ -89,21 +89,21 @@ func (i *issued) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 	return nil, errNoCertificate
 }
 
-// renew asks for another certificate now, unless one is being asked for. What is served stays so
-// until it is there.
-func (i *issued) renew() error {
+// renew asks for another certificate now, and says so, unless one is being asked for. What is served
+// stays so until it is there.
+func (i *issued) renew() (bool, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.manager == nil || i.ctx.Err() != nil {
-		return nil
+		return false, nil
 	}
 	current := i.manager.Current()
 	if current == nil {
-		return nil
+		return false, nil
 	}
 	i.last = current
 	i.stop()
-	return i.begin()
+	return true, i.begin()
 }
 
 // memory keeps a certificate, as certificate.Store.

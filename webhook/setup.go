@@ -214,7 +214,7 @@ func (s *Server) register(mgr manager.Manager, judge *approver.Judge) {
 // setupCertificate has the certificate kept, and the caBundle that the API server trusts it by.
 func (s *Server) setupCertificate(mgr manager.Manager) error {
 	var runnable manager.Runnable = s.files
-	var renew func() error
+	var renew func() (bool, error)
 	if s.issued != nil {
 		s.issued.clients = func(*tls.Certificate) (kubernetes.Interface, error) { return kubernetes.NewForConfig(mgr.GetConfig()) }
 		runnable, renew = s.issued, s.issued.renew
