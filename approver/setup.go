@@ -75,7 +75,7 @@ func SetupJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o
 		client: mgr.GetClient(), set: policies, load: Loader{Reader: mgr.GetClient(), Namespace: o.Namespace},
 		changed: func(context.Context) error { return nil },
 	}
-	return judge, setupPolicies(mgr, policies, loader, &queueRef[reconcile.Request]{}, func() error {
+	return judge, setupPolicies(mgr, loader, &queueRef[reconcile.Request]{}, func() error {
 		if !policies.Loaded() {
 			return errNotLoaded
 		}
@@ -116,7 +116,7 @@ func Setup(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Opti
 		status:  &statusWriter{client: mgr.GetClient(), namespace: o.Namespace, replica: o.Replica, elected: mgr.Elected(), tally: counts},
 		changed: func(ctx context.Context) error { return enqueuePending(ctx, mgr.GetClient(), policies, requests) },
 	}
-	return setupPolicies(mgr, policies, loader, policyQueue, policies.Ready)
+	return setupPolicies(mgr, loader, policyQueue, policies.Ready)
 }
 
 // setupRequests has a request reconciled when it changes, and when something changes that it waits for.
@@ -152,7 +152,7 @@ func setupRequests(mgr manager.Manager, r *reconciler, queue *queueRef[fairqueue
 		Complete(r)
 }
 
-func setupPolicies(mgr manager.Manager, policies *PolicySet, loader *policyLoader, queue *queueRef[reconcile.Request], ready func() error) error {
+func setupPolicies(mgr manager.Manager, loader *policyLoader, queue *queueRef[reconcile.Request], ready func() error) error {
 	all := reconcile.Request{} // one request stands for all policies
 	toAll := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{all} })
 	// An informer tells of one object that took the place of another as of an update.

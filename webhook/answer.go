@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"unicode"
@@ -81,9 +82,7 @@ func (f failing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, review.Response.Status.Message, http.StatusInternalServerError)
 		return
 	}
-	for key, values := range answer.header {
-		w.Header()[key] = values
-	}
+	maps.Copy(w.Header(), answer.header)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(answer.code)
 	_, _ = w.Write(answer.body.Bytes()) // who asked has gone away otherwise
