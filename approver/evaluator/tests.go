@@ -18,6 +18,9 @@ import (
 // TestTimeout bounds all tests of a policy together.
 const TestTimeout = 10 * time.Second
 
+// maxCases is how many failing cases of one test are named.
+const maxCases = 8
+
 // TestReport is what the tests of a source say.
 type TestReport struct {
 	// Tests is how many there are.
@@ -132,7 +135,10 @@ func failure(r *tester.Result) string {
 	}
 	if cases != nil {
 		slices.Sort(cases)
-		text += " for " + strings.Join(cases, ", ")
+		text += " for " + strings.Join(cases[:min(len(cases), maxCases)], ", ")
+		if more := len(cases) - maxCases; more > 0 {
+			text += fmt.Sprintf(" and %d more", more)
+		}
 	}
 	return text
 }

@@ -277,8 +277,25 @@ func (c *Cluster) adminKubeconfig() string { return filepath.Join(c.dir, "admin.
 // complained of. What the user has set for kubectl does not count, and what kubectl remembers of
 // this API server it does not remember of the next one on the same port.
 func (c *Cluster) Kubectl(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
+	return c.kubectl(ctx, stdin, c.adminKubeconfig(), args...)
+}
+
+// KubectlAs is Kubectl with the credentials of cfg.
+func (c *Cluster) KubectlAs(ctx context.Context, cfg *rest.Config, args ...string) ([]byte, error) {
+	kubeconfig, err := os.CreateTemp(c.dir, "kubeconfig-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(kubeconfig.Name()) //nolint:errcheck // with the cluster's folder at the latest
+	if err := errors.Join(kubeconfig.Close(), c.WriteKubeconfig(kubeconfig.Name(), cfg)); err != nil {
+		return nil, err
+	}
+	return c.kubectl(ctx, nil, kubeconfig.Name(), args...)
+}
+
+func (c *Cluster) kubectl(ctx context.Context, stdin io.Reader, kubeconfig string, args ...string) ([]byte, error) {
 	command := exec.CommandContext(ctx, filepath.Join(c.bin, "kubectl"), append([]string{
-		"--kubeconfig=" + c.adminKubeconfig(), "--cache-dir=" + filepath.Join(c.dir, "kubectl"),
+		"--kubeconfig=" + kubeconfig, "--cache-dir=" + filepath.Join(c.dir, "kubectl"),
 	}, args...)...)
 	command.Env = append(os.Environ(), "KUBERC=off")
 	var stdout, stderr bytes.Buffer

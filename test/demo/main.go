@@ -57,10 +57,15 @@ func run(ctx context.Context, out io.Writer, keep bool) (err error) {
 			return fmt.Errorf("waiting for the %s: %w", name, err)
 		}
 	}
+	say("-- starting the webhook as ServiceAccount %s/countersign-webhook, with a certificate from files", tutorial.SystemNamespace)
+	if err := installation.StartWebhook(ctx); err != nil {
+		return fmt.Errorf("starting the webhook: %w", err)
+	}
 	world, err := tutorial.NewWorld(ctx, c, out)
 	if err != nil {
 		return fmt.Errorf("filling the cluster: %w", err)
 	}
+	world.Webhook = true
 	wrong, err := walk(ctx, world, out)
 	if err != nil {
 		return err
@@ -80,29 +85,34 @@ func run(ctx context.Context, out io.Writer, keep bool) (err error) {
 func walk(ctx context.Context, world *tutorial.World, out io.Writer) (wrong int, err error) {
 	var table strings.Builder
 	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\tTRIED\tWHO ASKED\tDECISION\tREASON\tCERTIFICATE")
+	fmt.Fprintln(t, "\tTRIED\tWHO ASKED\tWARNED\tDECISION\tREASON\tCERTIFICATE")
 	for i, row := range tutorial.Rows() {
 		fmt.Fprintf(out, "-- %s asks for %s\n", row.Requester(), row.Tried)
 		start := time.Now()
-		csr, err := world.Run(ctx, row)
+		got, err := world.Run(ctx, row)
 		if err != nil {
 			return 0, fmt.Errorf("request %s: %w", row.Name, err)
 		}
-		got := tutorial.OutcomeOf(csr)
-		fmt.Fprintf(out, "   %s after %s\n", describe(csr), time.Since(start).Round(time.Millisecond))
+		for _, warning := range got.Warnings {
+			fmt.Fprintf(out, "   Warning: %s\n", warning)
+		}
+		for _, note := range got.Notes {
+			fmt.Fprintf(out, "   %s\n", note)
+		}
+		fmt.Fprintf(out, "   %s after %s\n", describe(got), time.Since(start).Round(time.Millisecond))
 		mark := "ok"
-		if !reflect.DeepEqual(got, row.Want) {
+		if want := row.Expected(world); !reflect.DeepEqual(got.Outcome, want) || len(got.Warnings) < len(row.Warned) {
 			mark = "WRONG"
 			wrong++
-			fmt.Fprintf(out, "   WRONG: want %+v\n", row.Want)
+			fmt.Fprintf(out, "   WRONG: want %+v, warned of %v\n", want, row.Warned)
 		}
 		reason := got.Reason
 		if len(got.Violations) > 0 {
 			reason += ": " + strings.Join(got.Violations, ", ")
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", mark, row.Tried, row.Requester(), or(string(got.Condition), "none (pending)"), or(reason, "-"), yes(got.Certificate))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark, row.Tried, row.Requester(), yes(len(got.Warnings) > 0, "yes"), or(string(got.Condition), "none (pending)"), or(reason, "-"), yes(got.Certificate, "issued"))
 		if i == 0 && got.Certificate {
-			if err := serve(ctx, world, csr, out); err != nil {
+			if err := serve(ctx, world, got.CSR, out); err != nil {
 				return 0, err
 			}
 		}
@@ -124,12 +134,11 @@ func serve(ctx context.Context, world *tutorial.World, csr *certificatesv1.Certi
 	return nil
 }
 
-func describe(csr *certificatesv1.CertificateSigningRequest) string {
-	c := tutorial.Condition(csr, certificatesv1.CertificateFailed, certificatesv1.CertificateDenied, certificatesv1.CertificateApproved)
-	if c == nil {
+func describe(got tutorial.Result) string {
+	if got.Condition == "" {
 		return "left pending, untouched"
 	}
-	return fmt.Sprintf("%s (%s): %s", c.Type, c.Reason, c.Message)
+	return fmt.Sprintf("%s (%s): %s", got.Condition, got.Reason, got.Said)
 }
 
 func hold(ctx context.Context, c *cluster.Cluster, say func(string, ...any)) error {
@@ -154,9 +163,9 @@ func or(text, otherwise string) string {
 	return text
 }
 
-func yes(b bool) string {
+func yes(b bool, word string) string {
 	if b {
-		return "issued"
+		return word
 	}
 	return "-"
 }

@@ -255,7 +255,7 @@ func TestCAFaults(t *testing.T) {
 		}
 		return err
 	}))
-	must(t, installation.StoreCA(ctx, "Another Example Signer"))
+	must(t, installation.StoreCA(ctx, "serving-ca", "Another Example Signer"))
 	csr := outcome(t, "without-ca", certificatesv1.CertificateApproved)
 	if tutorial.Condition(csr, certificatesv1.CertificateFailed) != nil {
 		t.Errorf("failed for want of a CA: %+v", csr.Status.Conditions)
@@ -287,6 +287,18 @@ func TestPrivileges(t *testing.T) {
 		{"approver", signer("sign", "example.com/serving"), false},
 		{"approver", request("approval"), true},
 		{"approver", request("status"), false},
+		{"approver", signer("approve", "countersign.dev/webhook"), true},
+		{"approver", signer("override-policy", "example.com/serving"), false},
+		{"webhook", signer("approve", "example.com/serving"), false},
+		{"webhook", signer("sign", "example.com/serving"), false},
+		{"webhook", signer("override-policy", "example.com/serving"), false},
+		{"webhook", request("approval"), false},
+		{"webhook", request("status"), false},
+		{"webhook", core("get", "secrets", tutorial.SystemNamespace, "webhook-ca"), false},
+		{"webhook", core("get", "configmaps", "kube-system", "any"), false},
+		{"webhook", authorizationv1.ResourceAttributes{Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Verb: "patch", Name: "countersign"}, true},
+		{"webhook", authorizationv1.ResourceAttributes{Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Verb: "patch", Name: "other"}, false},
+		{"webhook", authorizationv1.ResourceAttributes{Group: "countersign.dev", Resource: "approvalpolicies", Verb: "update", Name: "pod-serving"}, false},
 		{"approver", core("get", "secrets", tutorial.SystemNamespace, "serving-ca"), false},
 		{"approver", core("create", "configmaps", tutorial.Namespace, "example-serving-ca"), false},
 		{"signer", signer("sign", "example.com/serving"), true},

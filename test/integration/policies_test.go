@@ -37,7 +37,7 @@ func copyPolicies(t *testing.T) policyRoot {
 
 func (p policyRoot) apply(t *testing.T) {
 	t.Helper()
-	kubectl(t, "apply", "--server-side", "-k", string(p))
+	kubectl(t, "apply", "--server-side", "--force-conflicts", "-k", string(p))
 }
 
 // edit replaces text of a file that has it once.

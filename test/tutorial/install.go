@@ -5,16 +5,9 @@ package tutorial
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -22,6 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -36,11 +30,17 @@ type Installation struct {
 	Cluster  *cluster.Cluster
 	Approver *Process
 	Signer   *Process
-	dir      string
+	// Webhook is nil until StartWebhook.
+	Webhook *Process
+
+	dir string
+	// configuration of the webhook, as deploy/ has it.
+	configuration *admissionregistrationv1.ValidatingWebhookConfiguration
 }
 
 // Install builds the binaries, applies deploy/ and policies/ with kubectl, makes the CA of
-// the signer "serving", and starts both processes. Each step is told to progress.
+// the signer "serving", and starts approver and signer. Each step is told to progress. The
+// webhook is asked nothing until StartWebhook.
 func Install(ctx context.Context, c *cluster.Cluster, progress io.Writer) (_ *Installation, err error) {
 	root, err := cluster.Root()
 	if err != nil {
@@ -56,8 +56,8 @@ func Install(ctx context.Context, c *cluster.Cluster, progress io.Writer) (_ *In
 			err = errors.Join(err, i.Stop())
 		}
 	}()
-	step(progress, "building approver and signer")
-	build := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), "./cmd/approver", "./cmd/signer")
+	step(progress, "building approver, signer and webhook")
+	build := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), "./cmd/approver", "./cmd/signer", "./cmd/webhook")
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building: %w\n%s", err, out)
@@ -66,16 +66,14 @@ func Install(ctx context.Context, c *cluster.Cluster, progress io.Writer) (_ *In
 	if _, err := c.Kubectl(ctx, nil, "apply", "--server-side", "-k", filepath.Join(root, "deploy/overlays/default")); err != nil {
 		return nil, err
 	}
-	// Nothing answers at the address of its Service here: the API server would wait for an answer to
-	// each request.
-	if _, err := c.Kubectl(ctx, nil, "delete", "validatingwebhookconfiguration", "countersign"); err != nil {
+	if err := i.takeConfiguration(ctx); err != nil {
 		return nil, err
 	}
 	if _, err := c.Kubectl(ctx, nil, "wait", "--for=condition=established", "--timeout=60s", "crd/approvalpolicies.countersign.dev", "crd/signers.countersign.dev"); err != nil {
 		return nil, err
 	}
 	step(progress, "making a CA and storing it as Secret "+SystemNamespace+"/serving-ca")
-	if err := i.StoreCA(ctx, "My Example Signer"); err != nil {
+	if err := i.StoreCA(ctx, "serving-ca", "My Example Signer"); err != nil {
 		return nil, err
 	}
 	for _, kustomization := range []string{"deploy/signers/serving", "policies"} {
@@ -96,7 +94,7 @@ func Install(ctx context.Context, c *cluster.Cluster, progress io.Writer) (_ *In
 // Stop ends the processes and removes what Install has built.
 func (i *Installation) Stop() error {
 	var errs []error
-	for _, p := range []*Process{i.Approver, i.Signer} {
+	for _, p := range []*Process{i.Webhook, i.Approver, i.Signer} {
 		if p != nil {
 			errs = append(errs, p.Stop())
 		}
@@ -104,31 +102,15 @@ func (i *Installation) Stop() error {
 	return errors.Join(append(errs, os.RemoveAll(i.dir))...)
 }
 
-// StoreCA makes a new self-signed CA and stores it where the Signer "serving" looks for it.
-func (i *Installation) StoreCA(ctx context.Context, commonName string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: commonName},
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().AddDate(10, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+// StoreCA makes a new self-signed CA and stores it in a Secret, where a Signer looks for it.
+func (i *Installation) StoreCA(ctx context.Context, secretName, commonName string) error {
+	ca, err := newCA(commonName)
 	if err != nil {
 		return err
 	}
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: "serving-ca", Namespace: SystemNamespace}, Type: corev1.SecretTypeTLS,
-		Data: map[string][]byte{
-			corev1.TLSCertKey:       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}),
-			corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
-		},
+		ObjectMeta: metav1.ObjectMeta{Name: secretName, Namespace: SystemNamespace}, Type: corev1.SecretTypeTLS,
+		Data: map[string][]byte{corev1.TLSCertKey: ca.certificatePEM, corev1.TLSPrivateKeyKey: ca.keyPEM},
 	}
 	secrets := i.Cluster.Clientset().CoreV1().Secrets(SystemNamespace)
 	if _, err = secrets.Create(ctx, secret, metav1.CreateOptions{}); err == nil {

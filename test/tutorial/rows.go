@@ -35,6 +35,8 @@ const (
 	serviceIP   = "192.0.2.24"
 	human       = "yourname@example.com"
 	delegate    = "operator@example.com"
+	approver    = "approver@example.com"
+	overrider   = "security@example.com"
 )
 
 func podDNS(name string) string { return name + "." + Namespace + ".pod.cluster.local" }
@@ -64,6 +66,28 @@ type Row struct {
 	// Before and After run before and after the request is created.
 	Before, After func(context.Context, *World) error
 	Want          Outcome
+	// Warned are the violations that a webhook warns of as the request is made.
+	Warned []string
+	// AtOnce is true if a webhook refuses the request as it is made.
+	AtOnce bool
+	// NeedsWebhook is true for what happens only where there is one.
+	NeedsWebhook bool
+}
+
+// RefusedAtOnce stands for the condition of a request that the webhook did not let be made.
+const RefusedAtOnce certificatesv1.RequestConditionType = "refused at once"
+
+// Result is what became of a row's request.
+type Result struct {
+	Outcome
+	// CSR is nil if it was refused at once.
+	CSR *certificatesv1.CertificateSigningRequest
+	// Said is the message of the condition, or of the refusal; empty if the request is pending.
+	Said string
+	// Warnings that whoever made the request has got.
+	Warnings []string
+	// Notes are what people did with it by hand, and what they were told.
+	Notes []string
 }
 
 // World is the cluster that the rows take place in.
@@ -71,6 +95,10 @@ type World struct {
 	*cluster.Cluster
 	// Pods by name, as they were created.
 	Pods map[string]*corev1.Pod
+	// Webhook says whether the API server asks one.
+	Webhook bool
+	// notes are what people said in the row that runs.
+	notes []string
 	// tokens by Pod, of those that are used again after the Pod is gone.
 	tokens map[string]string
 	// Key and PKCS10 of the honest request.
@@ -146,7 +174,31 @@ func (w *World) people(ctx context.Context) error {
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "countersign-delegate"},
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: delegate}},
 	}, metav1.CreateOptions{})
-	return errors.Join(err1, err2, err3)
+	return errors.Join(err1, err2, err3, w.approvers(ctx))
+}
+
+// approvers lets two people approve by hand, one of them whatever policy says.
+func (w *World) approvers(ctx context.Context) error {
+	rbac := w.Clientset().RbacV1()
+	var errs []error
+	for user, verbs := range map[string][]string{approver: {"approve"}, overrider: {"approve", "override-policy"}} {
+		name := "certificates-by-" + strings.TrimSuffix(user, "@example.com")
+		_, err1 := rbac.ClusterRoles().Create(ctx, &rbacv1.ClusterRole{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Rules: []rbacv1.PolicyRule{
+				{APIGroups: []string{certificatesv1.GroupName}, Resources: []string{"certificatesigningrequests"}, Verbs: []string{"get", "list"}},
+				{APIGroups: []string{certificatesv1.GroupName}, Resources: []string{"certificatesigningrequests/approval"}, Verbs: []string{"update"}},
+				{APIGroups: []string{certificatesv1.GroupName}, Resources: []string{"signers"}, ResourceNames: []string{SignerName}, Verbs: verbs},
+			},
+		}, metav1.CreateOptions{})
+		_, err2 := rbac.ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: user}},
+		}, metav1.CreateOptions{})
+		errs = append(errs, err1, err2)
+	}
+	return errors.Join(errs...)
 }
 
 const (
@@ -172,8 +224,9 @@ func Rows() []Row {
 		},
 		{
 			Name: "other-pod-name", Tried: "another pod's DNS name", Pod: PodName,
-			Ask:  Ask{DNSNames: []string{podDNS("other-pod")}},
-			Want: denied(notAuthorized, "dns-name-not-owned"),
+			Ask:    Ask{DNSNames: []string{podDNS("other-pod")}},
+			Want:   denied(notAuthorized, "dns-name-not-owned"),
+			Warned: []string{"dns-name-not-owned"},
 		},
 		{
 			Name: "unselected-service", Tried: "a Service that does not select the pod", Pod: PodName,
@@ -245,12 +298,12 @@ func Rows() []Row {
 		{
 			Name: "weak-key", Tried: "RSA-1024", Pod: PodName,
 			Ask:  Ask{DNSNames: []string{podDNS(PodName)}, Key: weakKey()},
-			Want: denied("WeakKey"),
+			Want: denied("WeakKey"), AtOnce: true,
 		},
 		{
 			Name: "ca", Tried: "CA:TRUE", Pod: PodName,
 			Ask:  Ask{DNSNames: []string{podDNS(PodName)}, CA: true},
-			Want: denied("CertificateAuthority"),
+			Want: denied("CertificateAuthority"), AtOnce: true,
 		},
 		{
 			Name: "masters", Tried: "organisation system:masters", Pod: PodName,
@@ -279,6 +332,42 @@ func Rows() []Row {
 			Want: approved,
 		},
 		{
+			Name: "approved-too-early", Tried: "its address; too early an approval by hand is refused", Pod: "slow", NeedsWebhook: true,
+			Ask: Ask{DNSNames: []string{podDNS("slow")}, IPs: []string{"10.0.34.7"}},
+			Before: func(ctx context.Context, w *World) error {
+				return w.run(ctx, "slow", "slow", "default")
+			},
+			After: func(ctx context.Context, w *World) error {
+				if err := w.waitForEvent(ctx, "approved-too-early", "Held"); err != nil {
+					return err
+				}
+				_, err := w.ApproveByHand(ctx, approver, "approved-too-early")
+				if err == nil || !strings.Contains(err.Error(), "ip-address-unknown: nothing has address 10.0.34.7 yet") {
+					return fmt.Errorf("an approval that policy does not allow: got %w", errors.Join(err, errors.New("want a refusal that names the violation")))
+				}
+				pod, err := w.SetPodStatus(ctx, w.Pods["slow"], corev1.PodRunning, "10.0.34.7")
+				w.Pods["slow"] = pod
+				return err
+			},
+			Want: approved, Warned: []string{"ip-address-unknown"},
+		},
+		{
+			Name: "overridden", Tried: "its address; who may override policy approves by hand", Pod: "slower", NeedsWebhook: true,
+			Ask: Ask{DNSNames: []string{podDNS("slower")}, IPs: []string{"10.0.34.8"}},
+			Before: func(ctx context.Context, w *World) error {
+				return w.run(ctx, "slower", "slower", "default")
+			},
+			After: func(ctx context.Context, w *World) error {
+				if err := w.waitForEvent(ctx, "overridden", "Held"); err != nil {
+					return err
+				}
+				_, err := w.ApproveByHand(ctx, overrider, "overridden")
+				return err
+			},
+			Want:   Outcome{Condition: certificatesv1.CertificateApproved, Reason: "KubectlApprove", Certificate: true},
+			Warned: []string{"ip-address-unknown"},
+		},
+		{
 			Name: "not-ours", Tried: "a signerName that no policy matches", Pod: PodName,
 			Ask: Ask{DNSNames: []string{podDNS(PodName)}, SignerName: "example.com/unmanaged"},
 		},
@@ -302,34 +391,87 @@ func (r Row) Requester() string {
 	return r.User
 }
 
+// Expected is the outcome of a row that is right in a world.
+func (r Row) Expected(w *World) Outcome {
+	if w.Webhook && r.AtOnce {
+		return Outcome{Condition: RefusedAtOnce, Reason: r.Want.Reason}
+	}
+	return r.Want
+}
+
 // Run makes the request of a row and returns what became of it.
-func (w *World) Run(ctx context.Context, row Row) (*certificatesv1.CertificateSigningRequest, error) {
+func (w *World) Run(ctx context.Context, row Row) (Result, error) {
+	w.notes = nil
 	if row.Before != nil {
 		if err := row.Before(ctx, w); err != nil {
-			return nil, err
+			return Result{}, err
 		}
 	}
 	config, err := w.config(ctx, row)
 	if err != nil {
-		return nil, err
+		return Result{}, err
 	}
+	warnings := &warnings{}
+	config.WarningHandler = warnings
 	ask := row.Ask
 	if row.Name == "replay" {
 		ask.PKCS10 = w.PKCS10
 	}
 	csr, key, err := ask.Create(ctx, config, row.Name)
+	if refusal, ok := refusedAtOnce(err); ok {
+		reason, _, _ := strings.Cut(refusal, ":")
+		return Result{Outcome: Outcome{Condition: RefusedAtOnce, Reason: reason}, Said: refusal}, nil
+	}
 	if err != nil {
-		return nil, err
+		return Result{}, err
 	}
 	if w.Key == nil {
 		w.Key, w.PKCS10 = key, csr.Spec.Request
 	}
 	if row.After != nil {
 		if err := row.After(ctx, w); err != nil {
-			return nil, err
+			return Result{}, err
 		}
 	}
-	return w.settle(ctx, csr, row.Want)
+	if csr, err = w.settle(ctx, csr, row.Want); err != nil {
+		return Result{}, err
+	}
+	result := Result{Outcome: OutcomeOf(csr), CSR: csr, Warnings: warnings.texts, Notes: w.notes}
+	if c := Condition(csr, certificatesv1.CertificateFailed, certificatesv1.CertificateDenied, certificatesv1.CertificateApproved); c != nil {
+		result.Said = c.Message
+	}
+	return result, nil
+}
+
+// warnings collects what the API server warns of.
+type warnings struct{ texts []string }
+
+// HandleWarningHeader implements rest.WarningHandler.
+func (w *warnings) HandleWarningHeader(_ int, _, text string) { w.texts = append(w.texts, text) }
+
+// refusedAtOnce is what the webhook said, if an error is its refusal of a new request.
+func refusedAtOnce(err error) (string, bool) {
+	const webhook = `admission webhook "certificatesigningrequests.countersign.dev" denied the request: `
+	if err == nil {
+		return "", false
+	}
+	_, text, ok := strings.Cut(err.Error(), webhook)
+	return text, ok
+}
+
+// ApproveByHand runs kubectl certificate approve as a person, and returns what it says.
+func (w *World) ApproveByHand(ctx context.Context, user, csrName string) (string, error) {
+	config, err := w.ConfigFor(user)
+	if err != nil {
+		return "", err
+	}
+	out, err := w.KubectlAs(ctx, config, "certificate", "approve", csrName)
+	said := strings.TrimSpace(string(out))
+	if err != nil {
+		said = err.Error()
+	}
+	w.notes = append(w.notes, user+": "+said)
+	return said, err
 }
 
 func (w *World) config(ctx context.Context, row Row) (*rest.Config, error) {
@@ -433,4 +575,9 @@ func (w *World) waitForEvent(ctx context.Context, csrName, reason string) error 
 		}
 		return err
 	})
+}
+
+// RunSlow creates a Pod that has no address yet.
+func (w *World) RunSlow(ctx context.Context, name string) error {
+	return w.run(ctx, name, name, "default")
 }

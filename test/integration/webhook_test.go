@@ -1,0 +1,334 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/test/cluster"
+	"countersign.dev/countersign/test/tutorial"
+)
+
+const (
+	byHand     = "approver@example.com" // may approve, within policy
+	overriding = "security@example.com" // may override policy
+)
+
+// withWebhook has the API server ask the webhook until the test ends.
+func withWebhook(t *testing.T, flags ...string) {
+	t.Helper()
+	must(t, installation.StartWebhook(t.Context(), flags...))
+	world.Webhook = true
+	t.Cleanup(func() {
+		world.Webhook = false
+		if t.Failed() && installation.Webhook != nil {
+			t.Logf("webhook:\n%s", installation.Webhook.Tail())
+		}
+		if err := installation.StopWebhook(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestWebhookTutorial makes the requests of the walk that go otherwise where there is a webhook.
+func TestWebhookTutorial(t *testing.T) {
+	withWebhook(t)
+	for _, row := range tutorial.Rows() {
+		if !row.NeedsWebhook && !row.AtOnce && row.Warned == nil {
+			continue
+		}
+		row.Name = "webhook-" + row.Name
+		if row.NeedsWebhook {
+			row.Name = strings.TrimPrefix(row.Name, "webhook-") // its After knows it by its name
+		}
+		t.Run(row.Name, func(t *testing.T) { runRow(t, row) })
+	}
+}
+
+// TestWebhookRefusesPolicies: what an approver would not decide by is not even stored.
+func TestWebhookRefusesPolicies(t *testing.T) {
+	withWebhook(t)
+	const file = "pod-serving/pod_serving.rego"
+	for name, tc := range map[string]struct {
+		file, old, replacement string
+		want                   []string
+	}{
+		"a syntax error": {file, "subject_is_authorized if {", "subject_is_authorized if {{", []string{"pod_serving.rego:40:2: rego_parse_error:"}},
+		"a field that is misspelt": {
+			file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.usrname\n",
+			[]string{"pod_serving.rego:32:2: rego_type_error: undefined ref: input.requester.usrname; there are: credentialID, groups, node, pod, serviceAccount, uid, username"},
+		},
+		"a failing test":        {file, `not "server auth" in input.request.usages`, `not "client auth" in input.request.usages`, []string{"pod_serving_test.rego:", "test_refused fails for "}},
+		"with outside of tests": {file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.username with input as {}\n", []string{"pod_serving.rego:32:27: `with` replaces the facts a policy judges"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := copyPolicies(t)
+			root.apply(t)
+			before := settled(t, "pod-serving")
+			root.edit(t, tc.file, tc.old, tc.replacement)
+			_, err := world.Kubectl(t.Context(), nil, "apply", "--server-side", "--force-conflicts", "-k", string(root))
+			if err == nil {
+				t.Fatal("it was stored")
+			}
+			for _, want := range append(tc.want, `The ApprovalPolicy "pod-serving" is invalid`, "* spec.rego: fix: mend th") {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("no %q in %v", want, err)
+				}
+			}
+			if after := policy(t, "pod-serving"); after.Generation != before.Generation {
+				t.Error("the policy was changed")
+			}
+		})
+	}
+	t.Run("warns of one that decides nothing", func(t *testing.T) {
+		t.Cleanup(func() { remove(t, "approvalpolicy/nothing") })
+		out, err := world.KubectlAs(t.Context(), world.Config(), "apply", "-f", write(t, `
+apiVersion: countersign.dev/v1alpha1
+kind: ApprovalPolicy
+metadata: {name: nothing}
+spec:
+  match: {signerNames: [example.com/nobody], namespaceSelector: {matchLabels: {team: none}}}
+  rego: {builtin: pod-serving}
+`), "--warnings-as-errors")
+		if err == nil {
+			t.Fatalf("no warning: %s", out)
+		}
+		for _, want := range []string{"selects no namespace", "no Signer has signerName example.com/nobody", "may not approve on signer example.com/nobody"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("no %q in %v", want, err)
+			}
+		}
+	})
+}
+
+func write(t *testing.T, manifest string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "manifest.yaml")
+	must(t, os.WriteFile(path, []byte(manifest), 0o600))
+	return path
+}
+
+// TestApprovalsByHand: a person's approval of what policy denies is refused, with every violation; who may
+// override policy is let through. All of it is on record, in the API server's own audit log too. The approver
+// is away, or else it would have denied the request before.
+func TestApprovalsByHand(t *testing.T) {
+	ctx := t.Context()
+	withWebhook(t)
+	must(t, installation.Approver.Stop())
+	t.Cleanup(func() {
+		if _, err := installation.Start(context.Background(), "approver"); err != nil {
+			t.Error(err)
+		}
+	})
+	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
+	must(t, err)
+	create := func(name string, names ...string) {
+		_, _, err := tutorial.Ask{DNSNames: names}.Create(ctx, world.TokenConfig(token), name)
+		must(t, err)
+	}
+	create("by-hand-denied", "other-pod.my-namespace.pod.cluster.local", "*.my-namespace.svc")
+	create("by-hand-allowed", "my-pod.my-namespace.pod.cluster.local")
+
+	_, err = world.ApproveByHand(ctx, byHand, "by-hand-denied")
+	if err == nil {
+		t.Fatal("an approval against policy went through")
+	}
+	for _, want := range []string{
+		`admission webhook "approvals.countersign.dev" denied the request: not allowed by pod-serving (revision `,
+		`dns-name-not-owned: DNS name "other-pod.my-namespace.pod.cluster.local" does not belong to Pod my-namespace/my-pod`,
+		`wildcard-not-allowed: DNS name "*.my-namespace.svc" is a wildcard`,
+		`; decision `, "only who has the verb override-policy on signer example.com/serving may approve it nevertheless",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in %v", want, err)
+		}
+	}
+	if _, err := world.ApproveByHand(ctx, byHand, "by-hand-allowed"); err != nil {
+		t.Errorf("an approval that policy allows: %v", err)
+	}
+	if _, err := world.ApproveByHand(ctx, overriding, "by-hand-denied"); err != nil {
+		t.Errorf("an approval by who may override policy: %v", err)
+	}
+	outcome(t, "by-hand-allowed", certificatesv1.CertificateApproved)
+	outcome(t, "by-hand-denied", certificatesv1.CertificateApproved) // the signer issues what is approved
+
+	type entry struct{ Verdict, Request, By string }
+	var recorded []entry
+	ids := map[string]string{} // by verdict
+	for _, d := range decisionsIn(t, installation.Webhook.Log) {
+		if strings.HasPrefix(d.Request.Name, "by-hand-") {
+			recorded = append(recorded, entry{d.Verdict, d.Request.Name, d.By.Username})
+			ids[d.Verdict] = d.ID
+		}
+	}
+	want := []entry{
+		{"ApprovalRefused", "by-hand-denied", byHand}, {"ApprovalAllowed", "by-hand-allowed", byHand}, {"ApprovalOverridden", "by-hand-denied", overriding},
+	}
+	if diff := cmp.Diff(want, recorded); diff != "" {
+		t.Errorf("on record (-want +got):\n%s", diff)
+	}
+	revision := policy(t, "pod-serving").Status.Revision[:12]
+	must(t, tutorial.Eventually(ctx, enough, func() error {
+		raw, err := os.ReadFile(world.AuditLog())
+		if err != nil {
+			return err
+		}
+		for verdict, id := range ids {
+			for key, value := range map[string]string{"decision-id": id, "verdict": verdict, "policy-revisions": "pod-serving=" + revision} {
+				if !bytes.Contains(raw, fmt.Appendf(nil, "%q:%q", "approvals.countersign.dev/"+key, value)) {
+					return fmt.Errorf("the API server's audit log has no %s %s", key, value)
+				}
+			}
+		}
+		return nil
+	}))
+}
+
+// decisionsIn reads the decisions of an audit log.
+func decisionsIn(t *testing.T, path string) []audit.Decision {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	must(t, err)
+	var out []audit.Decision
+	for line := range bytes.Lines(raw) {
+		var record struct{ Decision *audit.Decision }
+		if json.Unmarshal(line, &record) == nil && record.Decision != nil {
+			out = append(out, *record.Decision)
+		}
+	}
+	return out
+}
+
+// TestWebhookOutage: with the webhook killed, requests are still made, decided and signed, and policies
+// are still applied; what nobody but the webhook guards waits.
+func TestWebhookOutage(t *testing.T) {
+	ctx := t.Context()
+	withWebhook(t)
+	must(t, world.RunSlow(ctx, "outage-pod"))
+	token, err := world.PodToken(ctx, world.Pods["outage-pod"])
+	must(t, err)
+	_, _, err = tutorial.Ask{IPs: []string{"10.0.34.99"}}.Create(ctx, world.TokenConfig(token), "outage-pending")
+	must(t, err)
+	held(t, "outage-pending")
+
+	must(t, installation.Webhook.Kill())
+	if _, err := world.ApproveByHand(ctx, byHand, "outage-pending"); err == nil || !strings.Contains(err.Error(), "failed calling webhook") {
+		t.Errorf("an approval by hand that nobody guards: %v", err)
+	}
+	_, err = world.SetPodStatus(ctx, world.Pods["outage-pod"], corev1.PodRunning, "10.0.34.99")
+	must(t, err)
+	outcome(t, "outage-pending", certificatesv1.CertificateApproved)
+	if csr := decided(t, "outage-new", tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}); csr.Status.Conditions[0].Type != certificatesv1.CertificateApproved {
+		t.Errorf("got %+v", csr.Status.Conditions)
+	}
+	outcome(t, "outage-new", certificatesv1.CertificateApproved)
+	root := copyPolicies(t)
+	root.edit(t, "pod-serving/policy.yaml", "holdFor: 30s", "holdFor: 31s")
+	root.apply(t)
+	copyPolicies(t).apply(t)
+	settled(t, "pod-serving")
+}
+
+// TestWebhookCertificate: the webhook gets its serving certificate from Countersign, as a Pod gets one, and
+// the configuration trusts it, before the CA is replaced and after.
+func TestWebhookCertificate(t *testing.T) {
+	ctx := t.Context()
+	root, err := cluster.Root()
+	must(t, err)
+	must(t, installation.StoreCA(ctx, "webhook-ca", "Webhook CA"))
+	kubectl(t, "apply", "--server-side", "-k", filepath.Join(root, "deploy/signers/webhook"))
+	t.Cleanup(func() { remove(t, "-k", filepath.Join(root, "deploy/signers/webhook")) })
+	// The shipped configuration, at the address of the Service: only its caBundle matters here. Nothing is
+	// asked, since nothing that it guards happens until the test ends.
+	kubectl(t, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(root, "deploy/overlays/default"))
+	t.Cleanup(func() { remove(t, "validatingwebhookconfiguration/countersign") })
+	no, yes := false, true
+	pod, err := world.RunPod(ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: tutorial.SystemNamespace, Name: "countersign-webhook-0", Labels: map[string]string{"app.kubernetes.io/name": "countersign-webhook"}},
+		Spec: corev1.PodSpec{
+			ServiceAccountName: "countersign-webhook",
+			SecurityContext:    &corev1.PodSecurityContext{RunAsNonRoot: &yes, SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+			Containers: []corev1.Container{{Name: "webhook", Image: "webhook", SecurityContext: &corev1.SecurityContext{
+				AllowPrivilegeEscalation: &no, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			}}},
+		},
+	}, "10.0.34.50")
+	must(t, err)
+	token, err := world.PodToken(ctx, pod)
+	must(t, err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	address := listener.Addr().String()
+	must(t, listener.Close())
+	p, err := installation.RunAs(ctx, "webhook", "countersign-webhook-0", token, "--webhook-bind-address="+address)
+	must(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(p.Tail())
+		}
+		if err := p.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	must(t, p.Ready(ctx))
+	first := trusted(t, address, nil)
+	if first.Subject.CommonName != "" || len(first.DNSNames) != 1 {
+		t.Errorf("got %s for %v", first.Subject, first.DNSNames)
+	}
+	must(t, installation.StoreCA(ctx, "webhook-ca", "Another Webhook CA"))
+	if again := trusted(t, address, first); again.Issuer.CommonName != "Another Webhook CA" {
+		t.Errorf("issued by %s", again.Issuer)
+	}
+}
+
+// trusted waits until a client that has nothing but the caBundle of the webhook's configuration trusts the
+// server by the name of its Service, with another certificate than one before, and returns that certificate.
+func trusted(t *testing.T, address string, before *x509.Certificate) *x509.Certificate {
+	t.Helper()
+	var leaf *x509.Certificate
+	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+		configuration, err := world.Clientset().AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "countersign", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for _, webhook := range configuration.Webhooks {
+			roots := x509.NewCertPool()
+			if !roots.AppendCertsFromPEM(webhook.ClientConfig.CABundle) {
+				return errors.New(webhook.Name + " has no caBundle")
+			}
+			connection, err := (&tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "countersign-webhook.countersign-system.svc", MinVersion: tls.VersionTLS13}}).DialContext(t.Context(), "tcp", address)
+			if err != nil {
+				return err
+			}
+			secure, ok := connection.(*tls.Conn)
+			if !ok {
+				return errors.New("no TLS connection")
+			}
+			leaf = secure.ConnectionState().PeerCertificates[0]
+			must(t, connection.Close())
+		}
+		if before != nil && leaf.Equal(before) {
+			return errors.New("the certificate before is served")
+		}
+		return nil
+	}))
+	return leaf
+}
