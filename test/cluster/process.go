@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -89,6 +90,25 @@ func (c *Cluster) start(ctx context.Context, name string, args []string, ready f
 
 // PID of the process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Name of the program.
+func (p *Process) Name() string { return p.name }
+
+// Resident is how much memory the process has now, such as "48 MiB", where the system tells it in
+// /proc (proc(5), VmRSS); empty elsewhere.
+func (p *Process) Resident() string {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		return ""
+	}
+	var kib int
+	for line := range strings.Lines(string(raw)) {
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kib); err == nil {
+			return fmt.Sprintf("%d MiB", kib>>10)
+		}
+	}
+	return ""
+}
 
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }

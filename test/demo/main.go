@@ -70,6 +70,11 @@ func run(ctx context.Context, out io.Writer, keep bool) (err error) {
 	if err != nil {
 		return err
 	}
+	for _, p := range []*tutorial.Process{installation.Approver, installation.Signer, installation.Webhook} {
+		if resident := p.Resident(); resident != "" {
+			say("%s has %s in memory", p.Name(), resident)
+		}
+	}
 	if keep {
 		if err := hold(ctx, c, say); err != nil {
 			return err
@@ -97,7 +102,7 @@ func walk(ctx context.Context, world *tutorial.World, out io.Writer) (wrong int,
 			fmt.Fprintf(out, "   Warning: %s\n", warning)
 		}
 		for _, note := range got.Notes {
-			fmt.Fprintf(out, "   %s\n", note)
+			fmt.Fprintf(out, "   %s\n", strings.Join(strings.Fields(note), " "))
 		}
 		fmt.Fprintf(out, "   %s after %s\n", describe(got), time.Since(start).Round(time.Millisecond))
 		mark := "ok"
