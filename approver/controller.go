@@ -6,6 +6,7 @@ package approver
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -140,10 +141,11 @@ func (r *reconciler) leave(csr *certificatesv1.CertificateSigningRequest, item f
 	if judgement.Facts == nil {
 		return reconcile.Result{}, nil
 	}
-	message := ""
+	var said []string
 	for _, e := range judgement.Audited {
-		message += e.Policy + " " + e.Revision + " " + answerOf(e.Result, e.Err) + " " + texts(e.Result.Violations) + "\n"
+		said = append(said, e.Policy, e.Revision, answerOf(e.Result, e.Err), texts(e.Result.Violations))
 	}
+	message := strings.Join(said, "\n")
 	if r.waiting.put(item, csr.UID, time.Time{}, message, judgement.Facts.Awaits()) && !judgement.Ours && message != "" {
 		if err := r.log.AppendDecision(Record(csr, judgement)); err != nil {
 			r.waiting.forget(csr.Name)

@@ -87,9 +87,9 @@ func (l *loading) get(t *testing.T, name string) *v1alpha1.ApprovalPolicy {
 	return &policy
 }
 
-func (l *loading) change(t *testing.T, name string, change func(*v1alpha1.ApprovalPolicySpec)) {
+func (l *loading) change(t *testing.T, change func(*v1alpha1.ApprovalPolicySpec)) {
 	t.Helper()
-	policy := l.get(t, name)
+	policy := l.get(t, "p")
 	change(&policy.Spec)
 	if err := l.client.Update(t.Context(), policy); err != nil {
 		t.Fatal(err)
@@ -139,11 +139,13 @@ func TestWhatBecomesOfAPolicy(t *testing.T) {
 	}{
 		"one that compiles and has no tests": {
 			policyOf("p", modules(allowing)),
-			[]string{"Compiled True Compiled", "TestsPassed Unknown NoTests", "Ready True PolicyLoaded"}, nil, nil,
+			[]string{"Compiled True Compiled", "TestsPassed Unknown NoTests", "Ready True PolicyLoaded"},
+			nil, nil,
 		},
 		"one whose tests pass": {
 			policyOf("p", modules(allowing, "mine_test.rego", passing)),
-			[]string{"Compiled True Compiled", "TestsPassed True TestsPassed", "Ready True PolicyLoaded"}, nil,
+			[]string{"Compiled True Compiled", "TestsPassed True TestsPassed", "Ready True PolicyLoaded"},
+			nil,
 			&v1alpha1.Coverage{Percent: 33, NotCovered: []string{"mine.rego:7", "mine.rego:9"}},
 		},
 		"a test fails": {
@@ -158,20 +160,24 @@ func TestWhatBecomesOfAPolicy(t *testing.T) {
 			[]v1alpha1.RegoError{{
 				File: "mine.rego", Row: 5, Col: 25, Message: "rego_type_error: undefined ref: input.requester.usrname",
 				Suggestions: []string{"credentialID", "groups", "node", "pod", "serviceAccount", "uid", "username"},
-			}}, nil,
+			}},
+			nil,
 		},
 		"a builtin that is not there": {
 			&v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "u"}, Spec: v1alpha1.ApprovalPolicySpec{Rego: v1alpha1.RegoSource{Builtin: "no-such"}}},
-			[]string{"Compiled False SourceNotFound", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"}, nil, nil,
+			[]string{"Compiled False SourceNotFound", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"},
+			nil, nil,
 		},
 		"a ConfigMap that is not there": {
 			&v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "u"}, Spec: v1alpha1.ApprovalPolicySpec{Rego: v1alpha1.RegoSource{Package: "x", ConfigMapRef: &v1alpha1.LocalObjectReference{Name: "no-such"}}}},
-			[]string{"Compiled False SourceNotFound", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"}, nil, nil,
+			[]string{"Compiled False SourceNotFound", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"},
+			nil, nil,
 		},
 		"parameters that its schema does not have": {
 			policyOf("p", modules(allowing, "parameters.schema.json", `{"type": "object", "required": ["team"]}`)),
 			[]string{"Compiled False InvalidParameters", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"},
-			[]v1alpha1.RegoError{{File: "spec.parameters", Message: "team is required"}}, nil,
+			[]v1alpha1.RegoError{{File: "spec.parameters", Message: "team is required"}},
+			nil,
 		},
 		"one that is disabled": {
 			func() *v1alpha1.ApprovalPolicy {
@@ -179,7 +185,8 @@ func TestWhatBecomesOfAPolicy(t *testing.T) {
 				p.Spec.Mode = v1alpha1.ModeDisabled
 				return p
 			}(),
-			[]string{"Compiled True Compiled", "TestsPassed Unknown NoTests", "Ready False Disabled"}, nil, nil,
+			[]string{"Compiled True Compiled", "TestsPassed Unknown NoTests", "Ready False Disabled"},
+			nil, nil,
 		},
 		"tests that reach too little": {
 			func() *v1alpha1.ApprovalPolicy {
@@ -187,7 +194,8 @@ func TestWhatBecomesOfAPolicy(t *testing.T) {
 				p.Spec.MinCoverage = 100
 				return p
 			}(),
-			[]string{"Compiled True Compiled", "TestsPassed False CoverageTooLow", "Ready False NotLoaded"}, nil,
+			[]string{"Compiled True Compiled", "TestsPassed False CoverageTooLow", "Ready False NotLoaded"},
+			nil,
 			&v1alpha1.Coverage{Percent: 33, NotCovered: []string{"mine.rego:7", "mine.rego:9"}},
 		},
 	} {
@@ -269,29 +277,29 @@ func TestLastGoodDecidesWhatItWasMeantFor(t *testing.T) {
 	status, _ := l.loads(t, "p")
 	good := status.Revision
 	broken := modules("package countersign.mine\n\nimport rego.v2\n\nsubject_controls_key if {\n")
-	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) { spec.Rego.Modules = broken })
+	l.change(t, func(spec *v1alpha1.ApprovalPolicySpec) { spec.Rego.Modules = broken })
 	status, conditions := l.loads(t, "p")
 	if status.Revision != good || conditions[2] != "Ready True LastGoodActive" || !slices.Equal(l.decides("example.com/p"), []string{good}) {
 		t.Errorf("%q, %v, decides by %v", status.Revision, conditions, l.decides("example.com/p"))
 	}
-	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) {
+	l.change(t, func(spec *v1alpha1.ApprovalPolicySpec) {
 		spec.Match.SignerNames = []string{"example.com/p", "example.com/prod"}
 	})
 	if l.loads(t, "p"); !slices.Equal(l.decides("example.com/p"), []string{good}) || !slices.Equal(l.decides("example.com/prod"), []string{""}) {
 		t.Errorf("p by %v, prod by %v", l.decides("example.com/p"), l.decides("example.com/prod"))
 	}
-	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) {
+	l.change(t, func(spec *v1alpha1.ApprovalPolicySpec) {
 		spec.Match.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"team": "blue"}}
 	})
 	if l.loads(t, "p"); !slices.Equal(l.decides("example.com/p"), []string{""}) {
 		t.Errorf("for namespaces it was not loaded for: %v", l.decides("example.com/p"))
 	}
-	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) { spec.Rego.Modules = modules(allowing + "# mended\n") })
+	l.change(t, func(spec *v1alpha1.ApprovalPolicySpec) { spec.Rego.Modules = modules(allowing + "# mended\n") })
 	status, _ = l.loads(t, "p")
 	if status.Revision == good || !slices.Equal(l.decides("example.com/prod"), []string{status.Revision}) {
 		t.Errorf("mended: %q, decides by %v", status.Revision, l.decides("example.com/prod"))
 	}
-	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) { spec.Mode = v1alpha1.ModeDisabled })
+	l.change(t, func(spec *v1alpha1.ApprovalPolicySpec) { spec.Mode = v1alpha1.ModeDisabled })
 	if l.loads(t, "p"); len(l.decides("example.com/p")) > 0 {
 		t.Errorf("disabled, and decides by %v", l.decides("example.com/p"))
 	}
@@ -317,11 +325,11 @@ func TestACandidateInTheStatus(t *testing.T) {
 	if status, _ = l.loads(t, "p"); status.Candidate.Evaluations != 3 || status.Candidate.Disagreements != 1 {
 		t.Errorf("after a change of leader: %+v", status.Candidate)
 	}
-	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) { spec.Candidate.Rego.Modules = modules("package x") })
+	l.change(t, func(spec *v1alpha1.ApprovalPolicySpec) { spec.Candidate.Rego.Modules = modules("package x") })
 	if status, _ = l.loads(t, "p"); status.Candidate.Revision != "" || !strings.HasPrefix(status.Candidate.Message, "InvalidRego: ") || status.Revision == "" {
 		t.Errorf("a broken candidate: %+v", status.Candidate)
 	}
-	l.change(t, "p", func(spec *v1alpha1.ApprovalPolicySpec) {
+	l.change(t, func(spec *v1alpha1.ApprovalPolicySpec) {
 		spec.Rego.Modules, spec.Candidate.Rego.Modules = modules(denying), modules(denying)
 	})
 	if status, _ = l.loads(t, "p"); status.Revision != candidate.Revision || status.Candidate.Message != "it is the active revision: nothing is left to compare" {

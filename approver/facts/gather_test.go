@@ -237,19 +237,28 @@ func TestGatherForADelegate(t *testing.T) {
 		wantErr    string
 	}{
 		"one Pod, allowed": {
-			[]string{"my-pod.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{Allowed: true, Reason: "a RoleBinding"},
-			1, "my-pod", Delegation{Allowed: true, Reason: "a RoleBinding"}, "",
+			[]string{"my-pod.ns.pod.cluster.local"},
+			authorizationv1.SubjectAccessReviewStatus{Allowed: true, Reason: "a RoleBinding"},
+			1, "my-pod",
+			Delegation{Allowed: true, Reason: "a RoleBinding"},
+			"",
 		},
 		"one Pod, not allowed":         {[]string{"my-pod.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{}, 1, "my-pod", Delegation{}, ""},
 		"one Pod, allowed and denied":  {[]string{"my-pod.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{Allowed: true, Denied: true}, 1, "my-pod", Delegation{}, ""},
 		"an authorizer that is broken": {names: []string{"my-pod.ns.pod.cluster.local"}, review: authorizationv1.SubjectAccessReviewStatus{EvaluationError: "webhook timed out"}, wantErr: "reviewing delegation: the authorizer could not tell: webhook timed out"},
 		"two Pods": {
-			[]string{"my-pod.ns.pod.cluster.local", "other.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{Allowed: true},
-			2, "", Delegation{Reason: "not asked: there is no one Pod that the request speaks for"}, "",
+			[]string{"my-pod.ns.pod.cluster.local", "other.ns.pod.cluster.local"},
+			authorizationv1.SubjectAccessReviewStatus{Allowed: true},
+			2, "",
+			Delegation{Reason: "not asked: there is no one Pod that the request speaks for"},
+			"",
 		},
 		"no Pod": {
-			[]string{"example.com"}, authorizationv1.SubjectAccessReviewStatus{Allowed: true},
-			0, "", Delegation{Reason: "not asked: there is no one Pod that the request speaks for"}, "",
+			[]string{"example.com"},
+			authorizationv1.SubjectAccessReviewStatus{Allowed: true},
+			0, "",
+			Delegation{Reason: "not asked: there is no one Pod that the request speaks for"},
+			"",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -423,16 +432,19 @@ func TestAwaits(t *testing.T) {
 		want      []Awaited
 	}{
 		"a Pod": {
-			Requester{ServiceAccount: &ServiceAccountRef{Namespace: "ns"}, Pod: &ObjectRef{Name: "my-pod"}}, nil,
+			Requester{ServiceAccount: &ServiceAccountRef{Namespace: "ns"}, Pod: &ObjectRef{Name: "my-pod"}},
+			nil,
 			[]Awaited{{"Pod", "ns", "my-pod"}, {"Service", "ns", ""}},
 		},
 		"a Node": {Requester{Username: "system:node:node-1", Groups: []string{"system:nodes"}}, nil, []Awaited{{"Node", "", "node-1"}}},
 		"a delegate of a Pod": {
-			Requester{Username: "jane"}, &Pod{Namespace: "ns", Name: "my-pod"},
+			Requester{Username: "jane"},
+			&Pod{Namespace: "ns", Name: "my-pod"},
 			[]Awaited{{"Pod", "ns", "my-pod"}, {"Service", "ns", ""}},
 		},
 		"a delegate of nobody yet": {
-			Requester{Username: "jane"}, nil,
+			Requester{Username: "jane"},
+			nil,
 			[]Awaited{{"Pod", "ns", ""}, {"Pod", "ns", ""}, {"IP", "", "10.0.34.2"}},
 		},
 	} {

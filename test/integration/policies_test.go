@@ -167,23 +167,28 @@ func TestBrokenRevisions(t *testing.T) {
 	}{
 		"a syntax error": {
 			file, "subject_is_authorized if {", "subject_is_authorized if {{", v1alpha1.ConditionCompiled, v1alpha1.ReasonInvalidRego,
-			[]string{"pod_serving.rego:40:2: rego_parse_error:"}, "",
+			[]string{"pod_serving.rego:40:2: rego_parse_error:"},
+			"",
 		},
 		"a field that is misspelt": {
 			file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.usrname\n", v1alpha1.ConditionCompiled, v1alpha1.ReasonInvalidRego,
-			[]string{"pod_serving.rego:32:2: rego_type_error: undefined ref: input.requester.usrname"}, "username",
+			[]string{"pod_serving.rego:32:2: rego_type_error: undefined ref: input.requester.usrname"},
+			"username",
 		},
 		"a failing test": {
 			file, `not "server auth" in input.request.usages`, `not "client auth" in input.request.usages`, v1alpha1.ConditionTestsPassed, v1alpha1.ReasonTestsFailed,
-			[]string{"pod_serving_test.rego:"}, "",
+			[]string{"pod_serving_test.rego:"},
+			"",
 		},
 		"with outside of tests": {
 			file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.username with input as {}\n", v1alpha1.ConditionCompiled, v1alpha1.ReasonInvalidRego,
-			[]string{"pod_serving.rego:32:27: `with` replaces the facts a policy judges"}, "",
+			[]string{"pod_serving.rego:32:27: `with` replaces the facts a policy judges"},
+			"",
 		},
 		"a parameter that is misspelt": {
 			"pod-serving/policy.yaml", "    maxExpirationSeconds: 86400", "    maxExpirationSecond: 86400", v1alpha1.ConditionCompiled, v1alpha1.ReasonInvalidParameters,
-			[]string{"spec.parameters:0:0: Additional property maxExpirationSecond is not allowed"}, "",
+			[]string{"spec.parameters:0:0: Additional property maxExpirationSecond is not allowed"},
+			"",
 		},
 		"coverage below the floor": {
 			file, "applies_never", "", v1alpha1.ConditionTestsPassed, v1alpha1.ReasonCoverageTooLow, nil, "",

@@ -33,9 +33,9 @@ const (
 )
 
 // withWebhook has the API server ask the webhook until the test ends.
-func withWebhook(t *testing.T, flags ...string) {
+func withWebhook(t *testing.T) {
 	t.Helper()
-	must(t, installation.StartWebhook(t.Context(), flags...))
+	must(t, installation.StartWebhook(t.Context()))
 	world.Webhook = true
 	t.Cleanup(func() {
 		world.Webhook = false

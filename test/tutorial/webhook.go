@@ -37,7 +37,7 @@ func (i *Installation) takeConfiguration(ctx context.Context) (err error) {
 
 // StartWebhook starts the webhook as its own ServiceAccount, with a certificate in files, and has the API
 // server ask it. The configuration is the shipped one, but for the address.
-func (i *Installation) StartWebhook(ctx context.Context, flags ...string) error {
+func (i *Installation) StartWebhook(ctx context.Context) error {
 	ca, err := newCA("webhook")
 	if err != nil {
 		return err
@@ -54,7 +54,7 @@ func (i *Installation) StartWebhook(ctx context.Context, flags ...string) error 
 	if err != nil {
 		return err
 	}
-	flags = append([]string{"--webhook-bind-address=" + address, "--tls-cert-file=" + certFile, "--tls-private-key-file=" + keyFile}, flags...)
+	flags := []string{"--webhook-bind-address=" + address, "--tls-cert-file=" + certFile, "--tls-private-key-file=" + keyFile}
 	if i.Webhook, err = i.Run(ctx, "webhook", "", flags...); err != nil {
 		return err
 	}
