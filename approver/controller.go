@@ -79,6 +79,16 @@ func (r *reconciler) Reconcile(ctx context.Context, item fairqueue.Item) (reconc
 	}
 }
 
+// waitersFor lists the requests that wait for an object that has changed. What was known of its
+// namespace is forgotten, so that they see the change.
+func (r *reconciler) waitersFor(_ context.Context, object client.Object) []fairqueue.Item {
+	items := r.waiting.awaiting(facts.AwaitedBy(object))
+	if len(items) > 0 {
+		r.judge.gatherer.Forget(object.GetNamespace())
+	}
+	return items
+}
+
 // carryOut records a verdict, writes it, and then announces it.
 func (r *reconciler) carryOut(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, judgement Judgement) (reconcile.Result, error) {
 	record := Record(csr, judgement)

@@ -97,7 +97,7 @@ func newWorld(t *testing.T, module string) *world {
 			Extra: map[string]certificatesv1.ExtraValue{"authentication.kubernetes.io/pod-name": {"my-pod"}, "authentication.kubernetes.io/pod-uid": {"u"}},
 		},
 	}
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "my-pod", UID: "u"}}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "my-pod", UID: "u", Labels: map[string]string{"app": "web"}}}
 	w := &world{recorder: events.NewFakeRecorder(8), now: since}
 	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(csr, pod).WithStatusSubresource(csr).WithInterceptorFuncs(interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
@@ -452,5 +452,46 @@ func TestTheRecordReplays(t *testing.T) {
 	got, err := compile(t, denying).Evaluate(t.Context(), f)
 	if err != nil || len(got.Violations) != 1 || got.Violations[0].ID != "no" {
 		t.Errorf("replayed: %+v, %v", got, err)
+	}
+}
+
+// TestWhatIsWaitedForBringsBackWhoWaits: a request is looked at again when its Pod, a Service of its
+// namespace or its Node changes, and sees the change at once: what was read a moment ago does not count.
+func TestWhatIsWaitedForBringsBackWhoWaits(t *testing.T) {
+	const untilThereIsAService = regoHeader + `subject_controls_key := true
+
+subject_is_authorized if has_service
+
+violations contains {"requirement": 2, "id": "soon", "message": "no Service selects it", "retryable": true} if {
+	not has_service
+}
+
+has_service if count(input.cluster.subject.services) > 0
+`
+	w := newWorld(t, untilThereIsAService)
+	if _, err := w.reconcile(t, since); err != nil || w.verdict(t) != "" {
+		t.Fatalf("%q, %v", w.verdict(t), err)
+	}
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "my-svc"}, Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "web"}}}
+	if err := w.reconciler.client.Create(t.Context(), service); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		changed client.Object
+		want    int
+	}{
+		"its Pod":                        {&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "my-pod"}}, 1},
+		"another Pod":                    {&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "other"}}, 0},
+		"a Service of its namespace":     {service, 1},
+		"a Service of another":           {&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "my-svc"}}, 0},
+		"a Node, for which no Pod waits": {&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}, 0},
+	} {
+		if items := w.reconciler.waitersFor(t.Context(), tc.changed); len(items) != tc.want || tc.want == 1 && items[0].Name != "web" {
+			t.Errorf("%s changes: brings back %v", name, items)
+		}
+	}
+	<-w.recorder.Events
+	if _, err := w.reconcile(t, since.Add(time.Millisecond)); err != nil || w.verdict(t) != "Approved PolicyAllowed" {
+		t.Errorf("%q, %v", w.verdict(t), err)
 	}
 }

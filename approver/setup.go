@@ -131,13 +131,7 @@ func setupRequests(mgr manager.Manager, r *reconciler, queue *queueRef[fairqueue
 		csr, ok := object.(*certificatesv1.CertificateSigningRequest)
 		return ok && r.judge.Manages(csr.Spec.SignerName)
 	})
-	waiters := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, object client.Object) []fairqueue.Item {
-		items := r.waiting.awaiting(facts.AwaitedBy(object))
-		if len(items) > 0 {
-			r.judge.gatherer.Forget(object.GetNamespace())
-		}
-		return items
-	})
+	waiters := handler.TypedEnqueueRequestsFromMapFunc(r.waitersFor)
 	return builder.TypedControllerManagedBy[fairqueue.Item](mgr).Named("request").
 		Watches(&certificatesv1.CertificateSigningRequest{}, itself, builder.WithPredicates(ours)).
 		Watches(&corev1.Pod{}, waiters).

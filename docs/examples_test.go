@@ -120,7 +120,7 @@ func TestTheManifestsOfTheGuide(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, match := range block.FindAllStringSubmatch(string(raw), -1) {
-		if !strings.Contains(match[1], "kind: ApprovalPolicy") {
+		if !strings.Contains(match[1], "\nkind: ApprovalPolicy\n") {
 			continue
 		}
 		var policy v1alpha1.ApprovalPolicy
@@ -142,6 +142,52 @@ func TestTheManifestsOfTheGuide(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	out := kustomize(t, dir)
+	name := regexp.MustCompile(`(?m)^  name: (team-rego-[a-z0-9]{10})$`).FindStringSubmatch(out)
+	if name == nil || !strings.Contains(out, "configMapRef:\n      name: "+name[1]+"\n") || !strings.Contains(out, "immutable: true") {
+		t.Errorf("the hash of the ConfigMap does not reach the policy:\n%s", out)
+	}
+}
+
+// TestPickAndPatch renders the kustomization of the guide that takes two of the shipped policies.
+func TestPickAndPatch(t *testing.T) {
+	raw, err := os.ReadFile("policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := ""
+	for _, match := range block.FindAllStringSubmatch(string(raw), -1) {
+		if strings.Contains(match[1], "patches:") {
+			text = match[1]
+		}
+	}
+	root := t.TempDir()
+	mine := filepath.Join(root, "mine")
+	if err := os.CopyFS(filepath.Join(root, "policies"), os.DirFS("../policies")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(mine, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(mine, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	policies := map[string]v1alpha1.ApprovalPolicy{}
+	for document := range strings.SplitSeq(kustomize(t, mine), "\n---\n") {
+		var policy v1alpha1.ApprovalPolicy
+		if err := yaml.Unmarshal([]byte(document), &policy); err == nil && policy.Kind == "ApprovalPolicy" {
+			policies[policy.Name] = policy
+		}
+	}
+	serving, kubelets := policies["pod-serving"], policies["kubelet-serving"]
+	if len(policies) != 2 || strings.Join(serving.Spec.Match.SignerNames, " ") != "example.org/serving" || !strings.Contains(string(serving.Spec.Parameters.Raw), `"maxExpirationSeconds":3600`) ||
+		!regexp.MustCompile("^pod-serving-rego-[a-z0-9]{10}$").MatchString(serving.Spec.Rego.ConfigMapRef.Name) || kubelets.Spec.Mode != v1alpha1.ModeAudit {
+		t.Errorf("got %+v", policies)
+	}
+}
+
+func kustomize(t *testing.T, dir string) string {
+	t.Helper()
 	bin, err := cluster.Binaries(t.Context(), os.Stderr)
 	if err != nil {
 		t.Fatal(err)
@@ -150,8 +196,5 @@ func TestTheManifestsOfTheGuide(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	name := regexp.MustCompile(`(?m)^  name: (team-rego-[a-z0-9]{10})$`).FindSubmatch(out)
-	if name == nil || !strings.Contains(string(out), "configMapRef:\n      name: "+string(name[1])+"\n") || !strings.Contains(string(out), "immutable: true") {
-		t.Errorf("the hash of the ConfigMap does not reach the policy:\n%s", out)
-	}
+	return string(out)
 }
