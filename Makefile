@@ -5,10 +5,10 @@
 
 TOOL := go tool -modfile=tools/go.mod
 .DEFAULT_GOAL := help
-.PHONY: help build test verify demo generate fmt lint fuzz controlplane clean
+.PHONY: help build test policy-test verify demo generate fmt lint fuzz controlplane clean
 
 help: ## Show this help.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 build: ## Build the binaries into bin/.
 	go build -trimpath -o bin/ ./cmd/...
@@ -16,8 +16,12 @@ build: ## Build the binaries into bin/.
 test: controlplane ## Run the unit, Rego and integration tests, the latter on a real API server.
 	go test -timeout 30m ./...
 
+policy-test: ## Run the tests of a policy with stock opa: make policy-test DIR=team
+	go run github.com/open-policy-agent/opa@v1.22.2 test policies/lib $(DIR)
+
 demo: controlplane ## Walk the Kubernetes tutorial on a real API server; KEEP=1 leaves it running.
-	go run ./test/demo $(if $(KEEP),-keep)
+	@mkdir -p bin && go build -trimpath -o bin/demo ./test/demo # go run would call an interrupt a failure
+	bin/demo $(if $(KEEP),-keep)
 
 controlplane: ## Build etcd, kube-apiserver and kubectl from source, once per machine: some 10 minutes.
 	@go run ./test/cluster/build

@@ -98,18 +98,27 @@ func newWorld(t *testing.T, module string) *world {
 		},
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "my-pod", UID: "u", Labels: map[string]string{"app": "web"}}}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}}
 	w := &world{recorder: events.NewFakeRecorder(8), now: since}
-	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(csr, pod).WithStatusSubresource(csr).WithInterceptorFuncs(interceptor.Funcs{
+	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(csr, pod, namespace).WithStatusSubresource(csr).WithInterceptorFuncs(interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
 			if _, isPod := object.(*corev1.Pod); isPod && w.away != nil {
 				return w.away
 			}
 			return c.Get(ctx, key, object, options...)
 		},
-		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, object client.Object, options ...client.SubResourceUpdateOption) error {
+		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
 			w.writes++
-			if sub != "approval" || object.GetResourceVersion() == "" {
-				t.Errorf("write to %q, resourceVersion %q", sub, object.GetResourceVersion())
+			raw, err := patch.Data(object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var written map[string]map[string]any
+			if err := json.Unmarshal(raw, &written); err != nil {
+				t.Fatal(err)
+			}
+			if sub != "approval" || written["metadata"]["resourceVersion"] != object.GetResourceVersion() || len(written) != 2 || len(written["metadata"]) != 2 || len(written["status"]) != 1 {
+				t.Errorf("write to %q of %s: want nothing but conditions, at a resourceVersion", sub, raw)
 			}
 			if len(w.recorder.Events) > 0 {
 				t.Error("announced before it was written")
@@ -120,7 +129,7 @@ func newWorld(t *testing.T, module string) *world {
 			if w.fault != nil {
 				return w.fault
 			}
-			return c.Status().Update(ctx, object, options...)
+			return c.Status().Patch(ctx, object, patch, options...)
 		},
 	})
 	if err := facts.AddIndexes(t.Context(), fieldIndexer{builder}); err != nil {
@@ -368,11 +377,13 @@ func TestMalformedRequestsOfOtherNamespaces(t *testing.T) {
 	for name, tc := range map[string]struct {
 		policies []loadedPolicy
 		want     string
+		human    bool
 	}{
-		"of everybody's policy":   {[]loadedPolicy{mine(t, allowing)}, "Denied MalformedRequest"},
-		"of another namespace's":  {[]loadedPolicy{elsewhere}, ""},
-		"of both":                 {[]loadedPolicy{elsewhere, mine(t, allowing)}, "Denied MalformedRequest"},
-		"of one that is watching": {[]loadedPolicy{{name: "watched", mode: v1alpha1.ModeAudit, signerNames: []string{"example.com/*"}, compiled: compile(t, allowing)}}, ""},
+		"of nobody's namespace":   {[]loadedPolicy{elsewhere}, "Denied MalformedRequest", true},
+		"of everybody's policy":   {[]loadedPolicy{mine(t, allowing)}, "Denied MalformedRequest", false},
+		"of another namespace's":  {[]loadedPolicy{elsewhere}, "", false},
+		"of both":                 {[]loadedPolicy{elsewhere, mine(t, allowing)}, "Denied MalformedRequest", false},
+		"of one that is watching": {[]loadedPolicy{{name: "watched", mode: v1alpha1.ModeAudit, signerNames: []string{"example.com/*"}, compiled: compile(t, allowing)}}, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, allowing)
@@ -381,6 +392,9 @@ func TestMalformedRequestsOfOtherNamespaces(t *testing.T) {
 				t.Fatal(err)
 			}
 			csr.Spec.Request = []byte("junk")
+			if tc.human {
+				csr.Spec.Username, csr.Spec.Extra = "jane", nil
+			}
 			if err := w.reconciler.client.Update(t.Context(), &csr); err != nil {
 				t.Fatal(err)
 			}

@@ -33,6 +33,9 @@ type Judgement struct {
 	Decision Decision
 	// Ours is true if a policy in mode Enforce is for the request.
 	Ours bool
+	// Elsewhere is true if policies in mode Enforce match the signer, and all of them are for
+	// namespaces that the request does not speak for.
+	Elsewhere bool
 	// Refused is true if the request is denied whatever a policy says: see [Refuse].
 	Refused bool
 	// NotLoaded is a policy in mode Enforce that is for the request and cannot be evaluated: that
@@ -69,9 +72,11 @@ func (j *Judge) Judge(ctx context.Context, csr *certificatesv1.CertificateSignin
 		return Judgement{}, fmt.Errorf("parsing request: %w", err)
 	}
 	refusal := Refuse(&csr.Spec, request, refused)
-	if request == nil || refusal.Verdict != NoOpinion {
-		request = &pkcs10.Request{} // enough to find whose namespace the request is for
+	if request == nil {
+		request = &pkcs10.Request{} // enough to find whose namespace the request of a Pod is for
 	}
+	request.DNSNames = request.DNSNames[:min(len(request.DNSNames), MaxNames)]
+	request.IPAddresses = request.IPAddresses[:min(len(request.IPAddresses), MaxNames)]
 	everybodys := !slices.ContainsFunc(policies, func(p loadedPolicy) bool { return p.namespaces != nil })
 	if refusal.Verdict != NoOpinion && everybodys {
 		return refuse(refusal, policies, nil), nil
@@ -84,9 +89,13 @@ func (j *Judge) Judge(ctx context.Context, csr *certificatesv1.CertificateSignin
 		}
 		selected := slices.DeleteFunc(slices.Clone(policies), func(p loadedPolicy) bool { return !p.selects(&f.Cluster.Subject) })
 		if refusal.Verdict != NoOpinion {
+			if f.Cluster.Subject.Namespace == nil { // nobody may have it, whosever it is
+				selected = policies
+			}
 			return refuse(refusal, selected, &f), nil
 		}
 		judgement := Judgement{Facts: &f, policies: selected}
+		judgement.Elsewhere = enforced(policies) && !enforced(selected)
 		decision, err := judgement.evaluate(ctx, since, now)
 		if err != nil {
 			return Judgement{}, err
@@ -98,6 +107,10 @@ func (j *Judge) Judge(ctx context.Context, csr *certificatesv1.CertificateSignin
 		}
 	}
 	panic("unreachable: live facts decide")
+}
+
+func enforced(policies []loadedPolicy) bool {
+	return slices.ContainsFunc(policies, func(p loadedPolicy) bool { return p.mode != v1alpha1.ModeAudit })
 }
 
 // refuse is the judgement on a request that no policy needs to see, if it is a loaded policy's to refuse.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
@@ -18,6 +19,12 @@ func TestWhyThereIsNoOpinion(t *testing.T) {
 	unloaded, watched := mine(t, allowing), mine(t, denying)
 	unloaded.name, unloaded.uid, unloaded.compiled = "unloaded", "unloaded-uid", nil
 	watched.mode = v1alpha1.ModeAudit
+	selector, err := labels.Parse("team=blue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := mine(t, allowing)
+	elsewhere.uid, elsewhere.namespaces = "elsewhere-uid", selector
 	watchedUnloaded := unloaded
 	watchedUnloaded.mode = v1alpha1.ModeAudit
 	for name, tc := range map[string]struct {
@@ -27,6 +34,7 @@ func TestWhyThereIsNoOpinion(t *testing.T) {
 		refused   bool
 		notLoaded string
 		ours      bool
+		elsewhere bool
 	}{
 		"a policy that allows":                           {policies: []loadedPolicy{mine(t, allowing)}, verdict: Approved, ours: true},
 		"a policy that denies":                           {policies: []loadedPolicy{mine(t, denying)}, verdict: Denied, ours: true},
@@ -34,6 +42,8 @@ func TestWhyThereIsNoOpinion(t *testing.T) {
 		"a policy that is only looked at":                {policies: []loadedPolicy{watched}},
 		"one that is not loaded":                         {policies: []loadedPolicy{mine(t, allowing), unloaded}, notLoaded: "unloaded", ours: true},
 		"one that is not loaded, and would be looked at": {policies: []loadedPolicy{mine(t, allowing), watchedUnloaded}, verdict: Approved, ours: true},
+		"one for another namespace":                      {policies: []loadedPolicy{elsewhere}, elsewhere: true},
+		"one for another namespace, and one for all":     {policies: []loadedPolicy{elsewhere, mine(t, allowing)}, verdict: Approved, ours: true},
 		"junk":                                   {policies: []loadedPolicy{mine(t, allowing)}, junk: true, verdict: Denied, refused: true, ours: true},
 		"junk, and one that is not loaded":       {policies: []loadedPolicy{mine(t, allowing), unloaded}, junk: true, notLoaded: "unloaded", ours: true},
 		"junk, for a policy that is looked at":   {policies: []loadedPolicy{watched}, junk: true},
@@ -53,7 +63,7 @@ func TestWhyThereIsNoOpinion(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got.Decision.Verdict != tc.verdict || got.Refused != tc.refused || got.NotLoaded != tc.notLoaded || got.Ours != tc.ours {
+			if got.Decision.Verdict != tc.verdict || got.Refused != tc.refused || got.NotLoaded != tc.notLoaded || got.Ours != tc.ours || got.Elsewhere != tc.elsewhere {
 				t.Errorf("verdict %q, refused %v, not loaded %q, ours %v", got.Decision.Verdict, got.Refused, got.NotLoaded, got.Ours)
 			}
 		})

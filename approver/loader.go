@@ -107,7 +107,7 @@ func (l Loader) Try(ctx context.Context, source Source, minCoverage int32, last 
 		return Attempt{missing: source.Missing}, nil
 	}
 	digest := source.Digest()
-	if last.digest == digest && last.minCoverage == minCoverage {
+	if last.digest == digest && last.minCoverage == minCoverage && !last.tests.TimedOut {
 		return last, nil
 	}
 	attempt := Attempt{digest: digest, minCoverage: minCoverage}

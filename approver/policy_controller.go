@@ -25,6 +25,10 @@ import (
 // defaultHoldFor is the default of spec.holdFor, for objects that were stored without it.
 const defaultHoldFor = 30 * time.Second
 
+// timedOutDelay is how soon tests are run again that did not end in time, for which a busy machine
+// may be to blame.
+const timedOutDelay = time.Minute
+
 // policyLoader loads all ApprovalPolicies at once into a PolicySet, whichever of them, or
 // of the ConfigMaps they name, has changed. It runs in every replica, so that a standby has
 // them loaded.
@@ -90,9 +94,10 @@ func (l *policyLoader) Reconcile(ctx context.Context, _ reconcile.Request) (reco
 		}
 	}
 	l.loaded, l.attempts = loaded, attempts
-	l.set.replace(set)
-	if err := l.changed(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("taking up pending requests: %w", err))
+	if l.set.replace(set) {
+		if err := l.changed(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("taking up pending requests: %w", err))
+		}
 	}
 	if l.status != nil {
 		for i, report := range reports {
@@ -101,7 +106,13 @@ func (l *policyLoader) Reconcile(ctx context.Context, _ reconcile.Request) (reco
 			}
 		}
 	}
-	return reconcile.Result{}, errors.Join(errs...)
+	var result reconcile.Result
+	for _, attempt := range attempts {
+		if attempt.tests.TimedOut {
+			result.RequeueAfter = timedOutDelay
+		}
+	}
+	return result, errors.Join(errs...)
 }
 
 // loadReport is what became of a policy.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -348,5 +349,36 @@ func TestReplicasThatAreGone(t *testing.T) {
 	status, _ := l.loads(t, "p")
 	if want := []v1alpha1.ReplicaStatus{{Name: "approver-a", Revision: status.Revision}, {Name: "approver-b", Revision: "1"}}; !slices.Equal(status.Replicas, want) {
 		t.Errorf("got %+v, want %+v", status.Replicas, want)
+	}
+}
+
+// TestNothingIsTakenUpAgainForNothing: a load that changes nothing that decides, to tell of a candidate
+// for one, does not have every pending request judged again.
+func TestNothingIsTakenUpAgainForNothing(t *testing.T) {
+	policy := policyOf("p", modules(allowing))
+	l := newLoading(t, policy)
+	taken := 0
+	l.changed = func(context.Context) error { taken++; return nil }
+	for i, step := range []struct {
+		change func(*v1alpha1.ApprovalPolicySpec)
+		taken  int
+	}{
+		{func(*v1alpha1.ApprovalPolicySpec) {}, 1},
+		{func(*v1alpha1.ApprovalPolicySpec) {}, 1},
+		{func(s *v1alpha1.ApprovalPolicySpec) {
+			s.Candidate = &v1alpha1.Candidate{Rego: v1alpha1.RegoSource{Package: "countersign.mine", Modules: modules(denying)}}
+		}, 1},
+		{func(s *v1alpha1.ApprovalPolicySpec) { s.Rego.Modules = modules(allowing, "mine_test.rego", passing) }, 1},
+		{func(s *v1alpha1.ApprovalPolicySpec) { s.Rego.Modules = modules(denying) }, 2},
+		{func(s *v1alpha1.ApprovalPolicySpec) { s.HoldFor = &metav1.Duration{Duration: time.Minute} }, 3},
+		{func(s *v1alpha1.ApprovalPolicySpec) { s.Mode = v1alpha1.ModeAudit }, 4},
+		{func(s *v1alpha1.ApprovalPolicySpec) {
+			s.Match.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
+		}, 5},
+	} {
+		l.change(t, step.change)
+		if l.loads(t, "p"); taken != step.taken {
+			t.Errorf("after step %d: %d times, want %d", i, taken, step.taken)
+		}
 	}
 }

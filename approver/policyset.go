@@ -42,6 +42,18 @@ func (p *loadedPolicy) selects(subject *facts.ClusterSubject) bool {
 
 var errNotLoaded = errors.New("policies have not been loaded yet")
 
+// digest tells a policy from one by which a request may be decided otherwise.
+func (p *loadedPolicy) digest() string {
+	revision, namespaces := "", ""
+	if p.compiled != nil {
+		revision = p.compiled.Revision()
+	}
+	if p.namespaces != nil {
+		namespaces = p.namespaces.String()
+	}
+	return fmt.Sprintf("%s %s %s %q %q %s %s\n", p.name, p.uid, p.mode, p.signerNames, namespaces, p.holdFor, revision)
+}
+
 // PolicySet is the policies that requests are decided by. It is replaced as a whole: no
 // request ever sees half of a change. The zero PolicySet has not been loaded.
 type PolicySet struct {
@@ -52,15 +64,18 @@ type PolicySet struct {
 type policyIndex struct {
 	byPattern map[string][]loadedPolicy // by "example.com/serving" or "example.com/*"
 	missing   []string                  // names of policies that ought to decide and cannot be evaluated
+	digest    string                    // of everything that a decision can depend on
 }
 
-// replace sets the policies. One with the mode Disabled is left out.
-func (s *PolicySet) replace(policies []loadedPolicy) {
+// replace sets the policies. One with the mode Disabled is left out. It returns true if requests
+// may be decided otherwise than before.
+func (s *PolicySet) replace(policies []loadedPolicy) bool {
 	index := &policyIndex{byPattern: map[string][]loadedPolicy{}}
 	for _, p := range policies {
 		if p.mode == v1alpha1.ModeDisabled {
 			continue
 		}
+		index.digest += p.digest()
 		for _, pattern := range p.signerNames {
 			index.byPattern[pattern] = append(index.byPattern[pattern], p)
 		}
@@ -68,7 +83,8 @@ func (s *PolicySet) replace(policies []loadedPolicy) {
 			index.missing = append(index.missing, p.name)
 		}
 	}
-	s.current.Store(index)
+	before := s.current.Swap(index)
+	return before == nil || before.digest != index.digest
 }
 
 // Matches says whether some policy matches a signerName.

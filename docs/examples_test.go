@@ -137,12 +137,42 @@ func TestTheManifestsOfTheGuide(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range examples(t) {
+	files := examples(t)
+	candidate := ""
+	for _, match := range block.FindAllStringSubmatch(string(raw), -1) {
+		switch {
+		case strings.HasPrefix(match[1], "candidate:"):
+			candidate = match[1]
+		case strings.Contains(match[1], "team-next-rego"):
+			_, generator, _ := strings.Cut(match[1], "configMapGenerator:\n")
+			files["kustomization.yaml"] = strings.Replace(files["kustomization.yaml"], "configMapGenerator:\n", "configMapGenerator:\n"+generator, 1)
+		}
+	}
+	files["policy.yaml"] += "  " + strings.ReplaceAll(strings.TrimSpace(candidate), "\n", "\n  ") + "\n"
+	for _, name := range []string{"parameters.schema.json", "team.rego", "team_test.rego"} {
+		files["next/"+name] = files[name]
+	}
+	if err := os.Mkdir(filepath.Join(dir, "next"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	out := kustomize(t, dir)
+	var policy v1alpha1.ApprovalPolicy
+	for document := range strings.SplitSeq(out, "\n---\n") {
+		if strings.Contains(document, "kind: ApprovalPolicy") {
+			if err := yaml.UnmarshalStrict([]byte(document), &policy); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	hashed := regexp.MustCompile("^team-next-rego-[a-z0-9]{10}$")
+	if policy.Spec.Candidate == nil || !hashed.MatchString(policy.Spec.Candidate.Rego.ConfigMapRef.Name) {
+		t.Errorf("the candidate: %+v", policy.Spec.Candidate)
+	}
 	name := regexp.MustCompile(`(?m)^  name: (team-rego-[a-z0-9]{10})$`).FindStringSubmatch(out)
 	if name == nil || !strings.Contains(out, "configMapRef:\n      name: "+name[1]+"\n") || !strings.Contains(out, "immutable: true") {
 		t.Errorf("the hash of the ConfigMap does not reach the policy:\n%s", out)

@@ -32,7 +32,7 @@ fi
 
 step "manifests render"
 kubectl=$(go run ./test/cluster/build)/kubectl
-for root in deploy/overlays/default deploy/signers/serving deploy/signers/webhook policies; do
+for root in deploy/overlays/default deploy/signers/serving deploy/signers/webhook deploy/signers/kubelet-serving policies; do
 	"$kubectl" kustomize "$root" >/dev/null || fail "$root does not render"
 done
 

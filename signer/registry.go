@@ -34,10 +34,12 @@ func newRegistry() *registry {
 	return &registry{named: map[string]string{}, ready: map[string]*readySigner{}}
 }
 
-// set notes a Signer, with what it issues by, or nil if it does not issue.
-func (r *registry) set(name, signerName string, ready *readySigner) {
+// set notes a Signer, with what it issues by, or nil if it does not issue. It returns true if it
+// issues otherwise than before, so that requests that waited are to be looked at again.
+func (r *registry) set(name, signerName string, ready *readySigner) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	news := ready != nil && !ready.sameAs(r.ready[signerName])
 	if old, ok := r.named[name]; ok && old != signerName {
 		r.unready(name, old) // deleted and made again, between two reconciles
 	}
@@ -47,6 +49,13 @@ func (r *registry) set(name, signerName string, ready *readySigner) {
 	} else {
 		r.unready(name, signerName)
 	}
+	return news
+}
+
+// sameAs says whether another issues by the same spec, and under the same CA.
+func (s *readySigner) sameAs(other *readySigner) bool {
+	return other != nil && s.signer.UID == other.signer.UID && s.signer.Generation == other.signer.Generation &&
+		s.ca.Fingerprint() == other.ca.Fingerprint()
 }
 
 // remove forgets a Signer that was deleted.

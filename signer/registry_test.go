@@ -98,10 +98,19 @@ func TestRegistry_stripThenKnown(t *testing.T) {
 
 func TestRegistry_readiness(t *testing.T) {
 	ready := func(name string) *readySigner {
-		return &readySigner{signer: &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: name}}}
+		return &readySigner{signer: &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: name, Generation: 1}}, ca: newCA(t, testKeys().ec, nil)}
 	}
 	r := newRegistry()
-	r.set("first", signerName, ready("first"))
+	first := ready("first")
+	if !r.set("first", signerName, first) || r.set("first", signerName, first) {
+		t.Fatal("that it issues is news, and that it still does is none")
+	}
+	again := *first
+	again.signer = first.signer.DeepCopy()
+	again.signer.Generation++
+	if !r.set("first", signerName, &again) {
+		t.Fatal("another spec is news")
+	}
 	r.set("second", signerName, nil) // a duplicate that is not ready does not unseat the first
 	if got := r.get(signerName); got == nil || got.signer.Name != "first" {
 		t.Fatalf("got %+v, want the first", got)

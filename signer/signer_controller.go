@@ -77,13 +77,13 @@ func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 	signer := &list.Items[i]
 
 	ready, err := r.load(signer, list.Items)
-	r.signers.set(signer.Name, signer.Spec.SignerName, ready)
+	news := r.signers.set(signer.Name, signer.Spec.SignerName, ready)
 	if errors.Is(err, ca.ErrPending) {
 		return reconcile.Result{RequeueAfter: pendingRetry}, nil
 	}
 	status := signer.Status.DeepCopy()
 	again := r.noteReady(signer, status, ready, err)
-	if ready != nil {
+	if news {
 		r.pending(ctx, signer.Spec.SignerName)
 	}
 	r.noteTrust(ctx, signer, list.Items, status, ready)

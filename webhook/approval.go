@@ -37,6 +37,9 @@ const (
 const (
 	// ReasonNoPolicyApplies: no policy in mode Enforce is for the request, or every one abstains.
 	ReasonNoPolicyApplies = "NoPolicyApplies"
+	// ReasonOtherNamespaces: policies enforce for the signer, and none of them for the namespace that
+	// the request speaks for, if it speaks for one at all.
+	ReasonOtherNamespaces = "OtherNamespaces"
 	// ReasonNotJudged: there is no verdict, because of a fault.
 	// Example: "the request could not be judged: gathering facts: connection refused".
 	ReasonNotJudged = "NotJudged"
@@ -173,6 +176,8 @@ func find(judgement approver.Judgement, err error) finding {
 		return finding{reason: ReasonPolicyNotLoaded, message: fmt.Sprintf("policy %s is not loaded: see its status", judgement.NotLoaded)}
 	case decision.Verdict == approver.Approved:
 		return finding{allowed: true, reason: decision.Reason, message: decision.Message}
+	case judgement.Elsewhere:
+		return finding{reason: ReasonOtherNamespaces, message: "every policy for this signer is for namespaces that the request does not speak for"}
 	case decision.Verdict == approver.NoOpinion:
 		return finding{allowed: true, reason: ReasonNoPolicyApplies, message: "no policy that enforces applies to the request"}
 	}

@@ -116,6 +116,11 @@ func TestApprovalsByHand(t *testing.T) {
 			told:  &told{"ApprovalAllowed", "NoPolicyApplies", "no policy that enforces applies to the request"},
 			noted: map[string]string{"decision-id": "ID", "verdict": "ApprovalAllowed", "policy-revisions": "pod-serving=3f1c0a9d5b7e"},
 		},
+		"for a namespace that no policy is for": {
+			judgement: approver.Judgement{Elsewhere: true}, want: forbidden("every policy for this signer is for namespaces that the request does not speak for" + only),
+			told:  &told{"ApprovalRefused", "OtherNamespaces", "every policy for this signer is for namespaces that the request does not speak for"},
+			noted: map[string]string{"decision-id": "ID", "verdict": "ApprovalRefused", "policy-revisions": ""},
+		},
 		"only looked at": {
 			judgement: onlyAudit, want: answer{Allowed: true},
 			told:  &told{"ApprovalAllowed", "NoPolicyApplies", "no policy that enforces applies to the request"},

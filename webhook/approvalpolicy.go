@@ -28,7 +28,7 @@ const PathApprovalPolicy = "/validate-approvalpolicy"
 
 // fixes say what to do about what is wrong, by the reason, where the fault itself does not.
 var fixes = map[string]string{
-	v1alpha1.ReasonInvalidRego:       "mend these lines and apply again; the fields of input stand in policies/schema/input.json",
+	v1alpha1.ReasonInvalidRego:       "mend these lines and apply again; docs/input.md lists the fields of input",
 	v1alpha1.ReasonInvalidParameters: "set spec.parameters as the policy's parameters.schema.json asks",
 	v1alpha1.ReasonTestsFailed:       "mend the policy, or the tests that expect otherwise",
 }
@@ -89,8 +89,14 @@ func (h *policyHandler) try(ctx context.Context, policy *v1alpha1.ApprovalPolicy
 		if err != nil {
 			return nil, nil, fmt.Errorf("trying %s: %w", field, err)
 		}
+		switch attempt.Reason() {
+		case v1alpha1.ReasonInvalidParameters:
+			field = "spec.parameters"
+		case v1alpha1.ReasonCoverageTooLow:
+			field = "spec.minCoverage"
+		}
 		for _, text := range linesOf(attempt) {
-			causes = append(causes, metav1.StatusCause{Type: metav1.CauseTypeFieldValueInvalid, Field: field, Message: text})
+			causes = append(causes, metav1.StatusCause{Type: metav1.CauseTypeFieldValueInvalid, Field: field, Message: strings.TrimPrefix(text, field+": ")})
 		}
 	}
 	return causes, warnings, nil
@@ -153,7 +159,7 @@ func (h *policyHandler) warnings(ctx context.Context, policy *v1alpha1.ApprovalP
 		if signersErr == nil && !strings.HasPrefix(name, "kubernetes.io/") && !slices.ContainsFunc(signers.Items, func(s v1alpha1.Signer) bool {
 			return matches(name, s.Spec.SignerName)
 		}) {
-			out = append(out, warning("no Signer has signerName "+name, ": approved requests will get no certificate from Countersign"))
+			out = append(out, warning("no Signer has signerName "+name, " yet: approved requests get no certificate from Countersign until there is one"))
 		}
 		// Of a policy that is only looked at nothing is approved.
 		if policy.Spec.Mode == v1alpha1.ModeAudit {

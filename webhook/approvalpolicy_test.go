@@ -31,7 +31,9 @@ const (
 	allowing   = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := true\n\nviolations contains v if some v in []\n"
 	// misspelt has a fault in each of the rows 5 and 7.
 	misspelt = regoHeader + "subject_controls_key if input.requester.usrname == \"x\"\n\nsubject_is_authorized if input.nwo == \"x\"\n\nviolations contains v if some v in []\n"
-	passing  = regoHeader + "test_it if subject_controls_key\n"
+	passing  = testHeader + "test_it if mine.subject_controls_key\n"
+	// testHeader begins a module of tests.
+	testHeader = "package countersign.mine_test\n\nimport rego.v2\n\nimport data.countersign.mine\n\n"
 	// half has a rule that passing does not reach.
 	half = allowing + "\nunused if input.now == \"x\"\n"
 )
@@ -97,7 +99,7 @@ func shop(t *testing.T, granted grants, away string) *policyHandler {
 func TestApprovalPolicy(t *testing.T) {
 	granted := grants{"approve example.com/serving": yes}
 	const (
-		fixRego = "spec.rego: fix: mend these lines and apply again; the fields of input stand in policies/schema/input.json"
+		fixRego = "spec.rego: fix: mend these lines and apply again; docs/input.md lists the fields of input"
 		line5   = "mine.rego:5:25: rego_type_error: undefined ref: input.requester.usrname; there are: credentialID, groups, node, pod, serviceAccount, uid, username"
 		line7   = "mine.rego:7:26: rego_type_error: undefined ref: input.nwo; there are: cluster, now, parameters, pkcs10, request, requester"
 	)
@@ -149,19 +151,19 @@ func TestApprovalPolicy(t *testing.T) {
 		},
 		"a failing test": {
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
-				s.Rego = source("mine.rego", allowing, "mine_test.rego", regoHeader+"test_it if not subject_controls_key\n")
+				s.Rego = source("mine.rego", allowing, "mine_test.rego", testHeader+"test_it if not mine.subject_controls_key\n")
 			}, grants: granted,
-			want: refused("spec.rego: mine_test.rego:5:1: test_it fails", "spec.rego: fix: mend the policy, or the tests that expect otherwise"),
+			want: refused("spec.rego: mine_test.rego:7:1: test_it fails", "spec.rego: fix: mend the policy, or the tests that expect otherwise"),
 		},
 		"coverage too low": {
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Rego, s.MinCoverage = source("mine.rego", half, "mine_test.rego", passing), 90
 			}, grants: granted,
-			want: refused("spec.rego: the tests reach 25% of the policy, and spec.minCoverage is 90: add tests for mine.rego:7, mine.rego:9, mine.rego:11"),
+			want: refused("spec.minCoverage: the tests reach 25% of the policy, and spec.minCoverage is 90: add tests for mine.rego:7, mine.rego:9, mine.rego:11"),
 		},
 		"no tests, and some are asked for": {
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.MinCoverage = 1 }, grants: granted,
-			want: refused("spec.rego: the tests reach 0% of the policy, and spec.minCoverage is 1: add _test.rego files"),
+			want: refused("spec.minCoverage: the tests reach 0% of the policy, and spec.minCoverage is 1: add _test.rego files"),
 		},
 		"parameters that are no object": {
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Parameters = &apiextensionsv1.JSON{Raw: []byte("[1]")} }, grants: granted,
@@ -172,7 +174,7 @@ func TestApprovalPolicy(t *testing.T) {
 				s.Rego = source("mine.rego", allowing, "parameters.schema.json", `{"type": "object", "properties": {"max": {"type": "integer"}}, "additionalProperties": false}`)
 				s.Parameters = &apiextensionsv1.JSON{Raw: []byte(`{"max": "1"}`)}
 			}, grants: granted,
-			want: refused("spec.rego: spec.parameters: max: Invalid type. Expected: integer, given: string", "spec.rego: fix: set spec.parameters as the policy's parameters.schema.json asks"),
+			want: refused("spec.parameters: max: Invalid type. Expected: integer, given: string", "spec.parameters: fix: set spec.parameters as the policy's parameters.schema.json asks"),
 		},
 		"an unknown builtin": {
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = v1alpha1.RegoSource{Builtin: "no-such"} }, grants: granted,
@@ -215,7 +217,7 @@ func TestApprovalPolicy(t *testing.T) {
 				s.Match.SignerNames = []string{"example.org/*", "example.com/serving"}
 			}, grants: granted,
 			want: answer{Allowed: true, Warnings: []string{
-				"no Signer has signerName example.org/*: approved requests will get no certificate from Countersign",
+				"no Signer has signerName example.org/* yet: approved requests get no certificate from Countersign until there is one",
 				"system:serviceaccount:countersign-system:countersign-approver may not approve on signer example.org/*: grant it in grants.yaml",
 			}},
 		},

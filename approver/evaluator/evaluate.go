@@ -23,6 +23,10 @@ import (
 // runs into this is broken, or the machine is, and the request is tried again.
 const Timeout = time.Second
 
+// MaxInput is how many bytes of facts are evaluated, as JSON. What most requests need is a few
+// thousand; the objects of a cluster can hold megabytes.
+const MaxInput = 1 << 20
+
 // Result is what one policy says of one request.
 type Result struct {
 	// Abstains is true if the policy says by its rule `applies` that the request is none of its business.
@@ -63,6 +67,9 @@ func (p *Policy) Evaluate(ctx context.Context, f facts.Facts) (Result, error) {
 	raw, err := json.Marshal(f)
 	if err != nil {
 		return Result{}, fmt.Errorf("encoding the input: %w", err)
+	}
+	if len(raw) > MaxInput {
+		return Result{}, fmt.Errorf("the input has %d bytes, and at most %d are evaluated: give the objects that the request is about fewer labels", len(raw), MaxInput)
 	}
 	input, err := ast.ValueFromReader(bytes.NewReader(raw))
 	if err != nil {

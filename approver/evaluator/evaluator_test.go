@@ -71,7 +71,7 @@ func TestCompileRefuses(t *testing.T) {
 		},
 		"!= on input": {
 			source(strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized if input.requester.username != "mallory"`, 1)),
-			"mine.rego:7:26: `!=` is undefined, and so no reason, where a field of input is missing: write `not … == …`",
+			"mine.rego:7:26: `!=` is undefined, and so no reason, where what it compares is missing, such as a field of input: write `not … == …`",
 		},
 		"a default of true": {
 			source(strings.Replace(allow, "subject_is_authorized := true", "default subject_is_authorized := true", 1)),
@@ -114,7 +114,19 @@ func TestCompileRefuses(t *testing.T) {
 		"a schema of parameters that is wrong":   {withParameters(`{"type": "object", "required": 7}`, nil), "parameters.schema.json:1:1: it is not a JSON Schema"},
 		"a schema of parameters on a server": {
 			withParameters(`{"type": "object", "properties": {"x": {"$ref": "http://127.0.0.1/x"}}}`, nil),
-			`parameters.schema.json:1:1: $ref "http://127.0.0.1/x" leads out of the file: write what it names into the file`,
+			`parameters.schema.json:1:1: $ref leads to other places, which are not read: write what is meant in its place`,
+		},
+		"a schema of parameters relative to a server": {
+			withParameters(`{"$id": "http://127.0.0.1/x#z", "type": "object", "properties": {"x": {"$ref": "#foo"}}}`, nil),
+			`parameters.schema.json:1:1: $id leads to other places, which are not read: write what is meant in its place`,
+		},
+		"!= on what an import names": {
+			source(strings.Replace(strings.Replace(allow, "import rego.v2", "import rego.v2\n\nimport input.parameters as p", 1), "subject_is_authorized := true", `subject_is_authorized if p.mode != "x"`, 1)),
+			"mine.rego:9:26: `!=` is undefined",
+		},
+		"a package of the library": {
+			evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"mine.rego": allow, "key.rego": "package countersign.lib.key\n\nimport rego.v2\n\nis_later(_) if true\n"}},
+			"key.rego:1:1: this package is the library's: choose another",
 		},
 		"a parameter of another type": {
 			withParameters(`{"type": "object", "properties": {"team": {"type": "string"}}}`, map[string]any{"team": 7}),
@@ -324,6 +336,13 @@ func TestTests(t *testing.T) {
 				Failures: evaluator.Errors{{File: "mine_test.rego", Row: 7, Col: 1, Message: "test_names fails for joe"}},
 			},
 		},
+		"a rule that only tests would see": {
+			strings.Replace(testHeader, "countersign.mine_test", "countersign.mine", 1) + "violations contains v if v := {\"requirement\": 2, \"id\": \"x\", \"message\": \"x\"}\n",
+			evaluator.TestReport{Failures: evaluator.Errors{{
+				File: "mine_test.rego", Row: 1, Col: 1,
+				Message: "tests need a package of their own, such as countersign.mine_test: the rules here would be there for the tests and not for requests",
+			}}},
+		},
 		"a syntax error": {
 			testHeader + "test_jane if {\n",
 			evaluator.TestReport{Failures: evaluator.Errors{{File: "mine_test.rego", Row: 8, Col: 1, Message: "rego_parse_error: unexpected eof token; test_jane if {"}}},
@@ -351,6 +370,14 @@ func TestTestsEndWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if got, err := evaluator.Test(ctx, s); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestAnInputThatIsTooLargeIsAFault(t *testing.T) {
+	f := facts.Facts{}
+	f.Request.Name = strings.Repeat("x", evaluator.MaxInput)
+	if got, err := compile(t, source(allow)).Evaluate(t.Context(), f); err == nil || !strings.Contains(err.Error(), "at most 1048576 are evaluated") {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

@@ -24,8 +24,8 @@ func lint(file string, module *ast.Module) Errors {
 		for _, with := range e.With {
 			add(with.Location, "`with` replaces the facts a policy judges: it is allowed in _test.rego files only")
 		}
-		if e.IsCall() && e.Operator().Equal(ast.NotEqual.Ref()) && slices.ContainsFunc(e.Operands(), isInput) {
-			add(e.Location, "`!=` is undefined, and so no reason, where a field of input is missing: write `not … == …`")
+		if e.IsCall() && e.Operator().Equal(ast.NotEqual.Ref()) {
+			add(e.Location, "`!=` is undefined, and so no reason, where what it compares is missing, such as a field of input: write `not … == …`")
 		}
 		return false
 	})
@@ -41,11 +41,6 @@ func lint(file string, module *ast.Module) Errors {
 		return false
 	})
 	return faults
-}
-
-func isInput(t *ast.Term) bool {
-	ref, ok := t.Value.(ast.Ref)
-	return ok && len(ref) > 0 && ref[0].Equal(ast.InputRootDocument)
 }
 
 // violationProblems looks at the object that a rule adds to violations: the one in its head or

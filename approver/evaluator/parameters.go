@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -30,8 +31,8 @@ func (s Source) checkParameters(ctx context.Context) (any, error) {
 	if err := json.Unmarshal([]byte(text), &schema); err != nil {
 		return nil, invalid("it is not a JSON object: %v", err)
 	}
-	if ref := remoteRef(schema); ref != "" {
-		return nil, invalid("$ref %q leads out of the file: write what it names into the file", ref)
+	if keyword := reference(schema); keyword != "" {
+		return nil, invalid("%s leads to other places, which are not read: write what is meant in its place", keyword)
 	}
 	if schema["type"] != "object" {
 		return nil, invalid("parameters are an object: set \"type\": \"object\"")
@@ -77,22 +78,27 @@ func (s Source) checkParameters(ctx context.Context) (any, error) {
 	return schema, nil
 }
 
-// remoteRef is the first $ref in a schema that does not begin with "#".
-func remoteRef(value any) string {
+// reference is the first keyword in a schema that names another place, or a place that others
+// are relative to: OPA would ask a server for it.
+func reference(value any) string {
 	switch v := value.(type) {
 	case map[string]any:
-		for key, item := range v {
-			if text, ok := item.(string); ok && key == "$ref" && !strings.HasPrefix(text, "#") {
-				return text
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			_, isText := v[key].(string)
+			switch {
+			case slices.Contains([]string{"$ref", "$id", "id", "$dynamicRef", "$recursiveRef"}, key) && isText:
+				return key
+			case slices.Contains([]string{"default", "const", "enum", "examples"}, key):
+				continue // values, and no schemas
 			}
-			if ref := remoteRef(item); ref != "" {
-				return ref
+			if keyword := reference(v[key]); keyword != "" {
+				return keyword
 			}
 		}
 	case []any:
 		for _, item := range v {
-			if ref := remoteRef(item); ref != "" {
-				return ref
+			if keyword := reference(item); keyword != "" {
+				return keyword
 			}
 		}
 	}

@@ -92,8 +92,38 @@ func (s Source) parse(tests bool) (map[string]*ast.Module, error) {
 			}
 		}
 	}
-	if faults != nil {
+	if faults = append(faults, s.checkPackages(parsed)...); faults != nil {
 		return nil, faults
 	}
 	return parsed, nil
+}
+
+// checkPackages keeps apart what decides, what tests it, and the library: a rule that only tests
+// see, or that changes the library, would make of the policy another than the one that was tested.
+func (s Source) checkPackages(parsed map[string]*ast.Module) Errors {
+	const library = "data.countersign.lib"
+	own := map[string]bool{}
+	for name, module := range parsed {
+		if !strings.HasSuffix(name, testSuffix) {
+			own[module.Package.Path.String()] = true
+		}
+	}
+	var faults Errors
+	for _, name := range slices.Sorted(maps.Keys(parsed)) {
+		if _, ours := s.Modules[name]; !ours {
+			continue
+		}
+		at, pkg := parsed[name].Package.Location, parsed[name].Package.Path.String()
+		message := ""
+		switch {
+		case pkg == library || strings.HasPrefix(pkg, library+"."):
+			message = "this package is the library's: choose another"
+		case strings.HasSuffix(name, testSuffix) && own[pkg]:
+			message = "tests need a package of their own, such as " + strings.TrimPrefix(pkg, "data.") + "_test: the rules here would be there for the tests and not for requests"
+		default:
+			continue
+		}
+		faults = append(faults, Error{File: name, Row: at.Row, Col: at.Col, Message: message})
+	}
+	return faults
 }

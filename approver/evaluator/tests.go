@@ -29,6 +29,8 @@ type TestReport struct {
 	Failures Errors
 	// Percent of the lines of the policy's own rules that the tests reach, rounded down.
 	Percent int
+	// TimedOut is true if they did not end in time, which may be the machine's fault.
+	TimedOut bool
 	// NotCovered are the lines that they do not reach, each as file:row.
 	NotCovered []string
 }
@@ -83,6 +85,7 @@ func Test(ctx context.Context, s Source) (TestReport, error) {
 	case ctx.Err() != nil:
 		return TestReport{}, fmt.Errorf("running the tests of package %s: %w", s.Package, ctx.Err())
 	case limited.Err() != nil:
+		report.TimedOut = true
 		report.Failures = append(report.Failures, Error{Message: fmt.Sprintf("the tests did not end within %s", TestTimeout)})
 	}
 	slices.SortFunc(report.Failures, func(a, b Error) int {

@@ -168,36 +168,52 @@ func (g *Gatherer) surroundings(ctx context.Context, namespace string, fresh Fre
 	if fresh == Live {
 		return g.ask(ctx, namespace)
 	}
-	g.mu.Lock()
-	known, ok := g.known[namespace]
-	epoch := g.epoch
-	g.mu.Unlock()
-	if ok && time.Since(known.asked) < MaxAge {
-		return known, nil
-	}
-	// Not shared with who asked before something was forgotten.
-	answer, err, _ := g.asks.Do(fmt.Sprintf("%s %d", namespace, epoch), func() (any, error) {
-		around, err := g.ask(ctx, namespace)
-		if err != nil {
-			return nil, err
-		}
+	for ctx.Err() == nil {
 		g.mu.Lock()
-		defer g.mu.Unlock()
-		for name, known := range g.known { // what no one may use any more
-			if around.asked.Sub(known.asked) >= MaxAge {
-				delete(g.known, name)
+		known, ok := g.known[namespace]
+		epoch := g.epoch
+		g.mu.Unlock()
+		if ok && time.Since(known.asked) < MaxAge {
+			return known, nil
+		}
+		// Not shared with who asked before something was forgotten.
+		flight := g.asks.DoChan(fmt.Sprintf("%s %d", namespace, epoch), func() (any, error) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Timeout) // for all who wait
+			defer cancel()
+			around, err := g.ask(ctx, namespace)
+			if err == nil {
+				g.keep(namespace, around, epoch)
 			}
+			return around, err
+		})
+		select {
+		case answer := <-flight:
+			if answer.Err != nil {
+				return surroundings{}, answer.Err
+			}
+			// Who joined late, or waited long, may have got an answer that is too old.
+			if around, ok := answer.Val.(surroundings); ok && time.Since(around.asked) < MaxAge {
+				return around, nil
+			}
+		case <-ctx.Done():
 		}
-		if g.epoch == epoch {
-			g.known[namespace] = around
-		}
-		return around, nil
-	})
-	if err != nil {
-		return surroundings{}, err
 	}
-	around, _ := answer.(surroundings)
-	return around, nil
+	return surroundings{}, ctx.Err()
+}
+
+// keep notes what was found for who comes within [MaxAge], unless something was forgotten since it
+// was asked for.
+func (g *Gatherer) keep(namespace string, around surroundings, epoch int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for name, known := range g.known { // what no one may use any more
+		if around.asked.Sub(known.asked) >= MaxAge {
+			delete(g.known, name)
+		}
+	}
+	if g.epoch == epoch {
+		g.known[namespace] = around
+	}
 }
 
 func (g *Gatherer) ask(ctx context.Context, name string) (surroundings, error) {
@@ -302,9 +318,28 @@ func found(err error) (bool, error) {
 	return err == nil, err
 }
 
+// maxLabelText bounds what a message says of labels, in bytes: who makes an object may give it a
+// megabyte of them, and a request may ask for many such names.
+const maxLabelText = 256
+
 func labelText(set map[string]string) string {
 	if len(set) == 0 {
-		return "no labels"
+		return "no such labels"
 	}
-	return strings.ReplaceAll(labels.Set(set).String(), ",", ", ")
+	text := strings.ReplaceAll(labels.Set(set).String(), ",", ", ")
+	if len(text) > maxLabelText { // labels are ASCII
+		text = text[:maxLabelText] + "…"
+	}
+	return text
+}
+
+// sameKeys are the labels whose keys another set has.
+func sameKeys(set, other map[string]string) map[string]string {
+	out := map[string]string{}
+	for key := range other {
+		if value, ok := set[key]; ok {
+			out[key] = value
+		}
+	}
+	return out
 }

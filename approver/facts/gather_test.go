@@ -12,7 +12,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -497,5 +499,83 @@ func TestEveryFaultIsAnError(t *testing.T) {
 				t.Errorf("%s, live %v: only %d calls", name, fresh, failing-1)
 			}
 		}
+	}
+}
+
+// TestLabelsOfAMegabyteAreNotRepeated: who may make objects can give them as many labels as fit, and ask
+// for many names whose reason would tell of them.
+func TestLabelsOfAMegabyteAreNotRepeated(t *testing.T) {
+	many := map[string]string{"app": "my-app"}
+	for i := range 10000 {
+		many[fmt.Sprintf("example.com/label-%d", i)] = strings.Repeat("x", 63)
+	}
+	objects := []client.Object{namespaceObject(), podObject("my-pod", func(p *corev1.Pod) { p.Labels = many })}
+	var names []string
+	for i := range 64 {
+		selector := map[string]string{"app": "other"}
+		if i == 0 {
+			selector = many
+			selector = maps.Clone(selector)
+			selector["app"] = "other"
+		}
+		objects = append(objects, serviceObject(fmt.Sprint("s", i), fmt.Sprint("192.0.2.", i+1), selector))
+		names = append(names, fmt.Sprintf("s%d.ns.svc", i))
+	}
+	csr, parsed := request(t, "mine", byPod("my-pod"), newKey(t), names)
+	f, err := (&scene{cached: objects}).gatherer(t).Gather(t.Context(), csr, parsed, Live, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, resolved := range f.Cluster.Resolved {
+		for _, r := range resolved {
+			total += len(r.Detail)
+		}
+	}
+	if total > 64*1024 {
+		t.Errorf("%d bytes of detail", total)
+	}
+	if got, want := f.Cluster.Resolved["s1.ns.svc"][0].Detail, "Service ns/s1 selects app=other; Pod my-pod has app=my-app"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestOneWhoGoesAwayDoesNotFailTheOthers: requests of one second share one answer of the API server, and
+// not the deadline of whoever came first; an answer that took too long is asked for again.
+func TestOneWhoGoesAwayDoesNotFailTheOthers(t *testing.T) {
+	s := &scene{cached: []client.Object{namespaceObject(), podObject("my-pod", nil)}}
+	g := s.gatherer(t)
+	slow := make(chan struct{})
+	asked := make(chan struct{}, 8)
+	live := g.live
+	g.live = interceptor.NewClient(live.(client.WithWatch), interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+			asked <- struct{}{}
+			select {
+			case <-slow:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			return c.List(ctx, list, options...)
+		},
+	})
+	impatient, leave := context.WithCancel(t.Context())
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := g.surroundings(impatient, "ns", Recent)
+		first <- err
+	}()
+	<-asked
+	go func() {
+		_, err := g.surroundings(t.Context(), "ns", Recent)
+		second <- err
+	}()
+	leave()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("who went away: %v", err)
+	}
+	close(slow)
+	if err := <-second; err != nil {
+		t.Errorf("who stayed: %v", err)
 	}
 }

@@ -88,7 +88,7 @@ func resolvedService(service *corev1.Service, name string, subject *Pod) Resolve
 	case service.Namespace != subject.Namespace:
 		out.Detail = fmt.Sprintf("%s is in another namespace than Pod %s/%s", id, subject.Namespace, subject.Name)
 	case !out.SelectsSubject:
-		out.Detail = fmt.Sprintf("%s selects %s; Pod %s has %s", id, labelText(service.Spec.Selector), subject.Name, labelText(subject.Labels))
+		out.Detail = fmt.Sprintf("%s selects %s; Pod %s has %s", id, labelText(service.Spec.Selector), subject.Name, labelText(sameKeys(subject.Labels, service.Spec.Selector)))
 	default:
 		out.Detail = fmt.Sprintf("%s selects Pod %s", id, subject.Name)
 	}

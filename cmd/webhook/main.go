@@ -82,5 +82,5 @@ func run(ctx context.Context, cfg process.Config, o webhook.Options) error {
 	if err := server.Setup(ctx, mgr); err != nil {
 		return fmt.Errorf("setting up the admission server: %w", err)
 	}
-	return mgr.Start(ctx)
+	return process.Start(ctx, mgr)
 }

@@ -76,7 +76,7 @@ func run(ctx context.Context, out io.Writer, keep bool) (err error) {
 		}
 	}
 	if keep {
-		if err := hold(ctx, c, say); err != nil {
+		if err := hold(ctx, c, world, installation, say); err != nil {
 			return err
 		}
 	}
@@ -146,17 +146,32 @@ func describe(got tutorial.Result) string {
 	return fmt.Sprintf("%s (%s): %s", got.Condition, got.Reason, got.Said)
 }
 
-func hold(ctx context.Context, c *cluster.Cluster, say func(string, ...any)) error {
+// hold says how to use what is left running, and waits for an interrupt.
+func hold(ctx context.Context, c *cluster.Cluster, world *tutorial.World, installation *tutorial.Installation, say func(string, ...any)) error {
 	dir, err := os.MkdirTemp("", "countersign-demo-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // temporary
-	kubeconfig := filepath.Join(dir, "kubeconfig")
-	if err := c.WriteKubeconfig(kubeconfig, c.Config()); err != nil {
+	admin, pod := filepath.Join(dir, "admin.kubeconfig"), filepath.Join(dir, "my-pod.kubeconfig")
+	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
+	if err != nil {
 		return err
 	}
-	say("It is left running. In another terminal:\n\n  export KUBECONFIG=%s PATH=%s:$PATH\n  kubectl get csr,approvalpolicies,signers\n\nInterrupt (Ctrl-C) to end it.", kubeconfig, c.BinDir())
+	if err := errors.Join(c.WriteKubeconfig(admin, c.Config()), c.WriteKubeconfig(pod, c.TokenConfig(token))); err != nil {
+		return err
+	}
+	say(`It is left running. In another terminal:
+
+  export PATH=%s:$PATH
+  export KUBECONFIG=%s
+  kubectl get csr,approvalpolicies,signers
+
+To ask for a certificate as the Pod my-pod, use --kubeconfig=%s for an hour.
+Approver, signer and webhook run on this machine, not in their Deployments, which stay at 0.
+Their records of decisions are in %s.
+
+Interrupt (Ctrl-C) to end it.`, c.BinDir(), admin, pod, strings.Join([]string{installation.Approver.Log, installation.Signer.Log, installation.Webhook.Log}, ", "))
 	<-ctx.Done()
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +21,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/certificate"
 
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/test/cluster"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -101,7 +104,29 @@ func addresses(pairs ...string) []corev1.NodeAddress {
 // TestKubeletServing: kubelets of every kind get the certificates they ask for, issued by the cluster's own
 // signer, and nobody gets those of another.
 func TestKubeletServing(t *testing.T) {
+	// As it is installed, it only looks on.
+	must(t, world.CreateNode(t.Context(), "kubelet-watched", addresses("InternalIP", "10.1.0.9")...))
+	kubelet(t, "kubelet-watched", nil, []string{"10.1.0.9"})
+	watched := requestOf(t, "kubelet-watched")
+	root, err := cluster.Root()
+	must(t, err)
+	if p := settled(t, "kubelet-serving"); p.Spec.Mode != v1alpha1.ModeAudit {
+		t.Errorf("installed in mode %q", p.Spec.Mode)
+	}
+	decided(t, "kubelet-marker", tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}})
+	csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), watched, metav1.GetOptions{})
+	must(t, err)
+	if len(csr.Status.Conditions) > 0 {
+		t.Errorf("decided by a policy that only looks on: %+v", csr.Status.Conditions)
+	}
+
+	kubectl(t, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(root, "deploy/signers/kubelet-serving"))
+	t.Cleanup(func() {
+		atEnd(t, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(root, "policies"))
+		remove(t, "clusterrole,clusterrolebinding", "countersign-approver-kubelet-serving")
+	})
 	settled(t, "kubelet-serving")
+	verdict(t, watched) // it is taken up now
 	for name, tc := range map[string]struct {
 		addresses     []corev1.NodeAddress
 		dnsNames, ips []string

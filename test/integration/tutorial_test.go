@@ -18,8 +18,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 
 	"countersign.dev/countersign/test/cluster"
 	"countersign.dev/countersign/test/tutorial"
@@ -171,4 +174,48 @@ func first(t *testing.T) *certificatesv1.CertificateSigningRequest {
 		t.Fatal(err)
 	}
 	return csr
+}
+
+// TestVerdictsLeaveMetadataAlone: labels, annotations, owners and finalizers of a request are its
+// requester's, before a verdict and after.
+func TestVerdictsLeaveMetadataAlone(t *testing.T) {
+	ctx := t.Context()
+	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
+	must(t, err)
+	clientset, err := kubernetes.NewForConfig(world.TokenConfig(token))
+	must(t, err)
+	for name, dns := range map[string]string{"metadata-approved": "my-pod.my-namespace.pod.cluster.local", "metadata-denied": "example.com"} {
+		request, _, err := tutorial.Ask{DNSNames: []string{dns}}.PEM()
+		must(t, err)
+		before, err := clientset.CertificatesV1().CertificateSigningRequests().Create(ctx, &certificatesv1.CertificateSigningRequest{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: name, Labels: map[string]string{"owner": "team-a"}, Annotations: map[string]string{"example.com/ticket": "OPS-1"},
+				Finalizers:      []string{"example.com/keep"},
+				OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: "node-1", UID: nodeUID(t, "node-1")}},
+			},
+			Spec: certificatesv1.CertificateSigningRequestSpec{
+				Request: request, SignerName: tutorial.SignerName, Usages: []certificatesv1.KeyUsage{"digital signature", "server auth"},
+			},
+		}, metav1.CreateOptions{})
+		must(t, err)
+		verdict(t, name)
+		if name == "metadata-approved" {
+			outcome(t, name, certificatesv1.CertificateApproved) // the signer has written to it too
+		}
+		after, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(ctx, name, metav1.GetOptions{})
+		must(t, err)
+		ignored := cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion", "ManagedFields")
+		if diff := cmp.Diff(before.ObjectMeta, after.ObjectMeta, ignored); diff != "" {
+			t.Errorf("%s (-before +after):\n%s", name, diff)
+		}
+		atEnd := fmt.Sprintf(`{"metadata": {"resourceVersion": %q, "finalizers": []}}`, after.ResourceVersion)
+		kubectl(t, "patch", "csr", name, "--type=merge", "-p", atEnd)
+	}
+}
+
+func nodeUID(t *testing.T, name string) types.UID {
+	t.Helper()
+	node, err := world.Clientset().CoreV1().Nodes().Get(t.Context(), name, metav1.GetOptions{})
+	must(t, err)
+	return node.UID
 }

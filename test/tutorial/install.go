@@ -57,7 +57,7 @@ func Install(ctx context.Context, c *cluster.Cluster, progress io.Writer) (_ *In
 		}
 	}()
 	step(progress, "building approver, signer and webhook")
-	build := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), "./cmd/approver", "./cmd/signer", "./cmd/webhook")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", dir+string(filepath.Separator), "./cmd/approver", "./cmd/signer", "./cmd/webhook")
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building: %w\n%s", err, out)
