@@ -20,7 +20,7 @@ func TestMain_commandLine(t *testing.T) {
 	t.Setenv(NamespaceEnv, "")
 	defaults := Config{
 		Name: "countersign-test", Namespace: "countersign-system",
-		MetricsBindAddress: ":8080", HealthProbeBindAddress: ":8081", LeaderElect: true, Concurrency: 32,
+		MetricsBindAddress: ":8080", HealthProbeBindAddress: ":8081", PprofBindAddress: "0", LeaderElect: true, Concurrency: 32,
 	}
 	with := func(change func(*Config)) *Config {
 		c := defaults
@@ -38,7 +38,7 @@ func TestMain_commandLine(t *testing.T) {
 		stderr string // whole, if Run must not run
 	}{
 		"no flags":         {config: &defaults},
-		"every flag":       {args: []string{"--kubeconfig=/k", "--namespace=ns", "--metrics-bind-address=0", "--health-probe-bind-address=:1", "--leader-elect=false", "--concurrency=4", "--log-level=debug"}, config: &Config{Name: "countersign-test", Kubeconfig: "/k", Namespace: "ns", MetricsBindAddress: "0", HealthProbeBindAddress: ":1", Concurrency: 4, LogLevel: Debug}},
+		"every flag":       {args: []string{"--kubeconfig=/k", "--namespace=ns", "--metrics-bind-address=0", "--health-probe-bind-address=:1", "--pprof-bind-address=:2", "--leader-elect=false", "--concurrency=4", "--log-level=debug"}, config: &Config{Name: "countersign-test", Kubeconfig: "/k", Namespace: "ns", MetricsBindAddress: "0", HealthProbeBindAddress: ":1", PprofBindAddress: ":2", Concurrency: 4, LogLevel: Debug}},
 		"level by number":  {args: []string{"--log-level=1"}, config: with(func(c *Config) { c.LogLevel = Debug })},
 		"run fails":        {fault: errors.New("no API server"), config: &defaults, exit: 1},
 		"unknown flag":     {args: []string{"--colour=red"}, exit: 2, stderr: usage("flag provided but not defined: -colour")},

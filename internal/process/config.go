@@ -39,6 +39,8 @@ type Config struct {
 	MetricsBindAddress string
 	// HealthProbeBindAddress serves /healthz and /readyz over plain HTTP; "0" turns it off.
 	HealthProbeBindAddress string
+	// PprofBindAddress serves profiles (net/http/pprof) over plain HTTP; "0" turns it off.
+	PprofBindAddress string
 	// LeaderElect makes one replica work while the others stand by. Without it two replicas
 	// do everything twice; turn it off only where there is one.
 	LeaderElect bool
@@ -59,6 +61,8 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 		"`address` of /metrics, plain HTTP; 0 turns it off. Metrics name no request and no requester.")
 	fs.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081",
 		"`address` of /healthz and /readyz, plain HTTP; 0 turns it off.")
+	fs.StringVar(&c.PprofBindAddress, "pprof-bind-address", "0",
+		"`address` of /debug/pprof/, plain HTTP; 0 turns it off. Profiles can show what is in memory: use 127.0.0.1:6060 or the like.")
 	fs.Var(&c.LogLevel, "log-level", "`level` of detail, info or debug.")
 }
 

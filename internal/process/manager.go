@@ -67,6 +67,7 @@ func NewManager(c Config, scheme *kruntime.Scheme, adjust func(*manager.Options)
 		Scheme:                        scheme,
 		Metrics:                       metricsserver.Options{BindAddress: c.MetricsBindAddress},
 		HealthProbeBindAddress:        c.HealthProbeBindAddress,
+		PprofBindAddress:              c.PprofBindAddress,
 		LeaderElection:                c.LeaderElect,
 		LeaderElectionID:              c.Name,
 		LeaderElectionNamespace:       c.Namespace,
