@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -16,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"k8s.io/client-go/kubernetes"
@@ -44,6 +46,8 @@ rules:
 type Options struct {
 	// Progress is told of what takes long; nil means nobody is.
 	Progress io.Writer
+	// ServiceCIDR is the range of cluster IPs; that of the constant if empty.
+	ServiceCIDR string
 	// ControllerManager also starts kube-controller-manager, with its controllers of
 	// ServiceAccounts, Namespaces and garbage, the publisher of kube-root-ca.crt, and the signer of
 	// kubernetes.io's signers.
@@ -56,13 +60,14 @@ type Options struct {
 // Cluster is a running control plane. Its methods may be called concurrently, but for those
 // that start and stop.
 type Cluster struct {
-	bin, dir  string
-	temporary bool // dir is removed by Stop
-	authority *authority
-	address   string // of the API server
-	etcdURL   string
-	admin     *rest.Config
-	clientset kubernetes.Interface
+	bin, dir    string
+	temporary   bool // dir is removed by Stop
+	serviceCIDR string
+	authority   *authority
+	address     string // of the API server
+	etcdURL     string
+	admin       *rest.Config
+	clientset   kubernetes.Interface
 
 	etcd, apiServer, controllerManager *Process
 }
@@ -78,7 +83,7 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{bin: bin, dir: dir, temporary: o.Dir == ""}
+	c := &Cluster{bin: bin, dir: dir, temporary: o.Dir == "", serviceCIDR: cmp.Or(o.ServiceCIDR, ServiceCIDR)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Stop())
@@ -117,7 +122,7 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 		return nil, err
 	}
 	if o.ControllerManager {
-		if err := c.startControllerManager(ctx); err != nil {
+		if err := c.StartControllerManager(ctx, controllers); err != nil {
 			return nil, err
 		}
 	}
@@ -181,7 +186,7 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + file("tokens.key"),
 		"--service-account-signing-key-file=" + file("tokens.key"),
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
-		"--service-cluster-ip-range=" + ServiceCIDR,
+		"--service-cluster-ip-range=" + c.serviceCIDR,
 		"--audit-policy-file=" + file("audit-policy.yaml"), "--audit-log-path=" + c.AuditLog(),
 	}, func(ctx context.Context) error {
 		return c.clientset.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
@@ -196,7 +201,12 @@ func (c *Cluster) StopAPIServer() error {
 	return err
 }
 
-func (c *Cluster) startControllerManager(ctx context.Context) error {
+// StartControllerManager starts kube-controller-manager with some of its controllers, which are
+// separated by commas. flags are added to the usual ones. One that runs is an error.
+func (c *Cluster) StartControllerManager(ctx context.Context, controllers string, flags ...string) error {
+	if c.controllerManager != nil {
+		return errors.New("kube-controller-manager is running already")
+	}
 	cfg, err := c.ConfigFor("system:kube-controller-manager")
 	if err != nil {
 		return err
@@ -205,15 +215,30 @@ func (c *Cluster) startControllerManager(ctx context.Context) error {
 	if err := c.WriteKubeconfig(kubeconfig, cfg); err != nil {
 		return err
 	}
-	c.controllerManager, err = c.start(ctx, "kube-controller-manager", []string{
+	c.controllerManager, err = c.start(ctx, "kube-controller-manager", append([]string{
 		"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
 		"--controllers=" + controllers, "--use-service-account-credentials=true", "--secure-port=0", "--leader-elect=false",
 		"--service-account-private-key-file=" + filepath.Join(c.dir, "tokens.key"), "--root-ca-file=" + filepath.Join(c.dir, "ca.crt"),
 		"--cluster-signing-cert-file=" + filepath.Join(c.dir, "ca.crt"), "--cluster-signing-key-file=" + filepath.Join(c.dir, "ca.key"),
-	}, func(ctx context.Context) error {
+	}, flags...), func(ctx context.Context) error {
+		if !strings.Contains(controllers, "serviceaccount-controller") {
+			return nil
+		}
 		return c.exists(ctx, "default", "default") // it makes the ServiceAccounts called default
 	})
 	return err
+}
+
+// StopControllerManager stops kube-controller-manager, if it runs.
+func (c *Cluster) StopControllerManager() error {
+	err := c.controllerManager.stop()
+	c.controllerManager = nil
+	return err
+}
+
+// Processes are those of the control plane that run.
+func (c *Cluster) Processes() []*Process {
+	return slices.DeleteFunc([]*Process{c.etcd, c.apiServer, c.controllerManager}, func(p *Process) bool { return p == nil })
 }
 
 // Stop ends every process, and removes the data unless Options named its place. A Cluster that

@@ -32,6 +32,8 @@ type Installation struct {
 	Signer   *Process
 	// Webhook is nil until StartWebhook.
 	Webhook *Process
+	// Env is added to the environment of processes that are started from now on, by name, such as "approver".
+	Env map[string][]string
 
 	dir string
 	// configuration of the webhook, as deploy/ has it.
@@ -163,7 +165,7 @@ func (i *Installation) RunAs(ctx context.Context, name, pod, token string, flags
 		"--kubeconfig=" + kubeconfig, "--namespace=" + SystemNamespace,
 		"--metrics-bind-address=0", "--health-probe-bind-address=" + address,
 	}, flags...)
-	running, err := cluster.Spawn(filepath.Join(i.dir, name), args, filepath.Join(i.dir, name+pod+".log"), "POD_NAME="+pod)
+	running, err := cluster.Spawn(filepath.Join(i.dir, name), args, filepath.Join(i.dir, name+pod+".log"), append([]string{"POD_NAME=" + pod}, i.Env[name]...)...)
 	if err != nil {
 		return nil, err
 	}
