@@ -1,0 +1,355 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"countersign.dev/countersign/test/tutorial"
+)
+
+const (
+	// clients make the requests of a load.
+	clients = 32
+	// tellEvery is the time between two lines that tell of what takes long.
+	tellEvery = 2 * time.Second
+	// stalled is how long a load may go on without the end of any request.
+	stalled = 60 * time.Second
+
+	protobuf = "application/vnd.kubernetes.protobuf"
+	resource = "certificatesigningrequests"
+)
+
+// ownConnections makes clients that share no connection. client-go shares one among all clients whose
+// configurations are equal, but for the functions that dial.
+func ownConnections(n int, config func(i int) (*rest.Config, error)) ([]rest.Interface, error) {
+	out := make([]rest.Interface, n)
+	for i := range out {
+		c, err := config(i)
+		if err != nil {
+			return nil, err
+		}
+		dialer := &net.Dialer{}
+		c.Dial = dialer.DialContext
+		c.QPS, c.ContentType, c.AcceptContentTypes = -1, protobuf, protobuf
+		c.APIPath, c.GroupVersion, c.NegotiatedSerializer = "/apis", &certificatesv1.SchemeGroupVersion, scheme.Codecs.WithoutConversion()
+		if out[i], err = rest.RESTClientFor(c); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// informerOf sees the requests for one signer.
+func informerOf(client cache.Getter, signer string) cache.SharedIndexInformer {
+	watch := cache.NewListWatchFromClient(client, resource, metav1.NamespaceAll, fields.OneTermEqualSelector("spec.signerName", signer))
+	return cache.NewSharedIndexInformer(watch, &certificatesv1.CertificateSigningRequest{}, 0, cache.Indexers{})
+}
+
+// ask is a request to be made.
+type ask struct {
+	tutorial.Ask
+	// token of who makes it; empty if the client has a certificate of its own.
+	token string
+	// hostile ones must end denied.
+	hostile bool
+}
+
+// askOf makes the object of an ask, its key and its signature among it: before a load, not while it is measured.
+func (a ask) object(name, signer string) (*certificatesv1.CertificateSigningRequest, error) {
+	request, _, err := a.PEM()
+	return &certificatesv1.CertificateSigningRequest{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       certificatesv1.CertificateSigningRequestSpec{Request: request, SignerName: signer, Usages: a.Usages},
+	}, err
+}
+
+// request is one that was made, and what became of it.
+type request struct {
+	hostile        bool
+	planned, ended time.Time
+	// said is why it ended without a certificate; empty if it has one.
+	said string
+}
+
+// tracker sees requests end. One sees those of one signer.
+type tracker struct {
+	mu       sync.Mutex
+	requests map[string]*request
+	left     int
+	done     chan struct{} // closed when none is left
+}
+
+// track begins to see the requests of a signer, until ctx ends.
+func track(ctx context.Context, client cache.Getter, signer string) (*tracker, error) {
+	t := &tracker{}
+	informer := informerOf(client, signer)
+	strip := func(object any) (any, error) {
+		if csr, ok := object.(*certificatesv1.CertificateSigningRequest); ok {
+			csr.ManagedFields, csr.Spec = nil, certificatesv1.CertificateSigningRequestSpec{}
+		}
+		return object, nil
+	}
+	see := func(object any) {
+		if csr, ok := object.(*certificatesv1.CertificateSigningRequest); ok {
+			t.see(csr, time.Now())
+		}
+	}
+	handler := cache.ResourceEventHandlerFuncs{AddFunc: see, UpdateFunc: func(_, object any) { see(object) }}
+	if err := informer.SetTransform(strip); err != nil {
+		return nil, err
+	}
+	if _, err := informer.AddEventHandler(handler); err != nil {
+		return nil, err
+	}
+	go informer.RunWithContext(ctx)
+	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+		return nil, fmt.Errorf("waiting to see the requests for %s: %w", signer, context.Cause(ctx))
+	}
+	return t, nil
+}
+
+func (t *tracker) see(csr *certificatesv1.CertificateSigningRequest, now time.Time) {
+	said := ""
+	if len(csr.Status.Certificate) == 0 {
+		condition := tutorial.Condition(csr, certificatesv1.CertificateDenied, certificatesv1.CertificateFailed)
+		if condition == nil {
+			return
+		}
+		said = string(condition.Type) + ": " + condition.Message
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.requests[csr.Name]
+	if r == nil || !r.ended.IsZero() {
+		return
+	}
+	r.ended, r.said = now, said
+	if t.left--; t.left == 0 {
+		close(t.done)
+	}
+}
+
+func (t *tracker) expect(requests map[string]*request) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.requests, t.left, t.done = requests, len(requests), make(chan struct{})
+}
+
+func (t *tracker) remaining() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.left
+}
+
+// load is some requests to be made of a system.
+type load struct {
+	name   string // "burst", "mix" or "steady"; part of the names of the requests too
+	signer string
+	asks   []ask
+	// pace is the time between two requests; 0 makes each client send one after the other.
+	pace time.Duration
+}
+
+// batch is what became of a load.
+type batch struct {
+	requests, hostile, issued, denied int
+	// took is from the first request until the last one was seen to end.
+	took time.Duration
+	// latencies of those issued, from when they were to be made until the certificate was seen; sorted.
+	latencies []time.Duration
+}
+
+// run makes the requests of a load and waits until all have ended. An error says which did not, or not as they should.
+func (l load) run(ctx context.Context, t *tracker, senders []rest.Interface, out io.Writer) (batch, error) {
+	objects := make([]*certificatesv1.CertificateSigningRequest, len(l.asks))
+	requests := make(map[string]*request, len(l.asks))
+	for i, a := range l.asks {
+		var err error
+		if objects[i], err = a.object(fmt.Sprintf("%s-%05d", l.name, i), l.signer); err != nil {
+			return batch{}, err
+		}
+		requests[objects[i].Name] = &request{hostile: a.hostile}
+	}
+	t.expect(requests)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sending, sendCtx := errgroup.WithContext(ctx)
+	start := time.Now()
+	for first := range senders {
+		sending.Go(func() error {
+			for i := first; i < len(objects); i += len(senders) {
+				planned := time.Now()
+				if l.pace > 0 {
+					planned = start.Add(time.Duration(i) * l.pace)
+					select {
+					case <-time.After(time.Until(planned)):
+					case <-sendCtx.Done():
+						return sendCtx.Err()
+					}
+				}
+				t.mu.Lock()
+				requests[objects[i].Name].planned = planned
+				t.mu.Unlock()
+				post := senders[first].Post().Resource(resource).Body(objects[i])
+				if l.asks[i].token != "" {
+					post.SetHeader("Authorization", "Bearer "+l.asks[i].token)
+				}
+				if err := post.Do(sendCtx).Error(); err != nil {
+					return fmt.Errorf("making request %s: %w", objects[i].Name, err)
+				}
+			}
+			return nil
+		})
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- sending.Wait() }()
+	if err := l.wait(ctx, t, sent, start, out); err != nil {
+		cancel()
+		_ = sending.Wait()
+		return summarize(requests, start), errors.Join(err, wrong(requests))
+	}
+	return summarize(requests, start), wrong(requests)
+}
+
+// wait waits until every request has ended, and tells how far they are.
+func (l load) wait(ctx context.Context, t *tracker, sent chan error, start time.Time, out io.Writer) error {
+	ticker := time.NewTicker(tellEvery)
+	defer ticker.Stop()
+	left, moved := t.remaining(), time.Now()
+	for {
+		select {
+		case <-t.done:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-sent:
+			if err != nil {
+				return err
+			}
+			sent = nil // and so never again
+		case <-ticker.C:
+			now := t.remaining()
+			fmt.Fprintf(out, "   %s: %d of %d requests have ended after %s\n", l.name, len(l.asks)-now, len(l.asks), time.Since(start).Round(time.Second))
+			if now != left {
+				left, moved = now, time.Now()
+			}
+			if time.Since(moved) > stalled {
+				return fmt.Errorf("%d of %d requests have not ended, and none has for %s", now, len(l.asks), stalled)
+			}
+		}
+	}
+}
+
+func summarize(requests map[string]*request, start time.Time) batch {
+	b := batch{requests: len(requests)}
+	last := start
+	for _, r := range requests {
+		if r.hostile {
+			b.hostile++
+		}
+		if r.ended.IsZero() {
+			continue
+		}
+		if r.ended.After(last) {
+			last = r.ended
+		}
+		if r.said != "" {
+			b.denied++
+			continue
+		}
+		b.issued++
+		b.latencies = append(b.latencies, r.ended.Sub(r.planned))
+	}
+	slices.Sort(b.latencies)
+	b.took = last.Sub(start)
+	return b
+}
+
+// wrong says which requests ended otherwise than they should.
+func wrong(requests map[string]*request) error {
+	var faults []error
+	for _, name := range slices.Sorted(maps.Keys(requests)) {
+		switch r := requests[name]; {
+		case r.ended.IsZero():
+			faults = append(faults, fmt.Errorf("request %s has not ended", name))
+		case r.hostile && r.said == "":
+			faults = append(faults, fmt.Errorf("hostile request %s was issued a certificate", name))
+		case !r.hostile && r.said != "":
+			faults = append(faults, fmt.Errorf("request %s ended without a certificate: %s", name, r.said))
+		}
+	}
+	if len(faults) > 3 {
+		faults = append(faults[:3], fmt.Errorf("and %d more", len(faults)-3))
+	}
+	return errors.Join(faults...)
+}
+
+// telling tells every while, as long as do runs, for how long it has; how may add how far it is, or be nil.
+func telling(out io.Writer, what string, how func() string, do func() error) error {
+	start, done, told := time.Now(), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(told)
+		ticker := time.NewTicker(tellEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case now := <-ticker.C:
+				if took := now.Sub(start); took > 5*tellEvery && took%(5*tellEvery) >= tellEvery {
+					continue // by then, one line in five is enough
+				}
+				far := ""
+				if how != nil {
+					far = how() + " "
+				}
+				fmt.Fprintf(out, "   %s%s, %s so far\n", far, what, time.Since(start).Round(time.Second))
+			}
+		}
+	}()
+	defer func() { <-told }()
+	defer close(done)
+	return do()
+}
+
+// each calls do for 0 to n-1, at most workers at a time, and tells how far it is. It ends with the first error.
+func each(ctx context.Context, out io.Writer, what string, n, workers int, do func(ctx context.Context, i int) error) error {
+	var next atomic.Int64
+	how := func() string { return fmt.Sprintf("%d of %d", min(next.Load(), int64(n)), n) }
+	return telling(out, what, how, func() error {
+		group, ctx := errgroup.WithContext(ctx)
+		for range workers {
+			group.Go(func() error {
+				for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+					if err := ctx.Err(); err != nil {
+						return err
+					}
+					if err := do(ctx, i); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		return group.Wait()
+	})
+}

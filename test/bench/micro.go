@@ -1,0 +1,89 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"countersign.dev/countersign/test/cluster"
+)
+
+// The Go benchmarks of package approver that are in the table.
+const (
+	benchEvaluate = "BenchmarkEvaluate"
+	benchOne      = "BenchmarkPolicies/1"
+	benchMany     = "BenchmarkPolicies/200"
+)
+
+// microRow is a Go benchmark, in medians.
+type microRow struct {
+	Name         string  `json:"name"`
+	Microseconds float64 `json:"microseconds"`
+	Bytes        float64 `json:"bytes"`
+	Allocations  float64 `json:"allocations"`
+	// Runs are the microseconds of each run. Every benchmark is run once before the next run begins, so that runs
+	// of the same number can be compared.
+	Runs []float64 `json:"runs"`
+}
+
+// micro runs the benchmarks of package approver.
+func micro(ctx context.Context, folder string, count int, out io.Writer) ([]microRow, error) {
+	root, err := cluster.Root()
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintln(out, "-- running the Go benchmarks of package approver")
+	binary := filepath.Join(folder, "approver.test")
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "./approver")
+	build.Dir = root
+	if output, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("building the benchmarks: %w\n%s", err, output)
+	}
+	rows, bytes, allocations := map[string]*microRow{}, map[string][]float64{}, map[string][]float64{}
+	var order []string
+	for i := range count {
+		run := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.bench=^Benchmark(Evaluate|Policies)$", "-test.benchmem", "-test.benchtime=1s")
+		run.Dir = filepath.Join(root, "approver")
+		output, err := run.Output()
+		if err != nil {
+			return nil, fmt.Errorf("running the benchmarks: %w\n%s", err, output)
+		}
+		for line := range strings.Lines(string(output)) {
+			var name string
+			var n int
+			var nanoseconds, size, allocated float64
+			if _, err := fmt.Sscanf(line, "%s %d %f ns/op %f B/op %f allocs/op", &name, &n, &nanoseconds, &size, &allocated); err != nil {
+				continue
+			}
+			if dash := strings.LastIndex(name, "-"); dash > 0 { // the number of processors
+				name = name[:dash]
+			}
+			if rows[name] == nil {
+				rows[name] = &microRow{Name: name}
+				order = append(order, name)
+			}
+			rows[name].Runs = append(rows[name].Runs, nanoseconds/1000)
+			bytes[name], allocations[name] = append(bytes[name], size), append(allocations[name], allocated)
+		}
+		fmt.Fprintf(out, "   %d of %d runs\n", i+1, count)
+	}
+	for _, name := range []string{benchEvaluate, benchOne, benchMany} {
+		if !slices.Contains(order, name) {
+			return nil, fmt.Errorf("package approver has no %s", name)
+		}
+	}
+	var all []microRow
+	for _, name := range order {
+		row := rows[name]
+		row.Microseconds, row.Bytes, row.Allocations = median(row.Runs), median(bytes[name]), median(allocations[name])
+		all = append(all, *row)
+	}
+	return all, nil
+}

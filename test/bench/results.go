@@ -1,0 +1,259 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"countersign.dev/countersign/test/cluster"
+)
+
+// results are a run as it is kept: everything that was measured, and what follows from it. test/bench/plot
+// reads growth from the JSON.
+type results struct {
+	Started  time.Time `json:"started"`
+	Took     string    `json:"took"`
+	Machine  machine   `json:"machine"`
+	Settings settings  `json:"settings"`
+	// EmptyMiB is the most memory that each process had once ready, in a cluster without Pods.
+	EmptyMiB map[string]float64 `json:"emptyMiB"`
+	Targets  []target           `json:"targets"`
+	Systems  []systemRow        `json:"systems"`
+	Growth   []growthRow        `json:"growth"`
+	Micro    []microRow         `json:"micro"`
+	// Faults are the loads that were not served as they should.
+	Faults []string `json:"faults"`
+	// Measured is all of it, in order.
+	Measured []measurement `json:"measured"`
+}
+
+// machine is where it was measured.
+type machine struct {
+	CPU        string  `json:"cpu"`
+	CPUs       int     `json:"cpus"`
+	MemoryGiB  float64 `json:"memoryGiB"`
+	Go         string  `json:"go"`
+	Kubernetes string  `json:"kubernetes"`
+}
+
+func newResults(_ context.Context, c *cluster.Cluster, s settings) (*results, error) {
+	version, err := c.Clientset().Discovery().ServerVersion()
+	if err != nil {
+		return nil, err
+	}
+	r := &results{
+		Started: time.Now().UTC().Truncate(time.Second), Settings: s, Faults: []string{},
+		Machine: machine{CPU: procField("/proc/cpuinfo", "model name"), CPUs: runtime.NumCPU(), Go: runtime.Version(), Kubernetes: version.GitVersion},
+	}
+	kib, _ := strconv.ParseFloat(strings.TrimSuffix(procField("/proc/meminfo", "MemTotal"), " kB"), 64)
+	r.Machine.MemoryGiB = math.Round(kib / (1 << 20))
+	return r, nil
+}
+
+// procField is a field of a file of lines "name: value"; empty where there is no such file.
+func procField(path, name string) string {
+	file, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer file.Close() //nolint:errcheck // read only
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		if field, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(field) == name {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// measurement is one load of one system.
+type measurement struct {
+	At     string `json:"at"`
+	Round  int    `json:"round"`
+	System string `json:"system"`
+	Load   string `json:"load"`
+
+	Pods      int `json:"pods"`
+	Unrelated int `json:"unrelated"`
+	Policies  int `json:"policies"`
+
+	Requests int `json:"requests"`
+	Hostile  int `json:"hostile"`
+	Issued   int `json:"issued"`
+	Denied   int `json:"denied"`
+
+	Seconds float64 `json:"seconds"`
+	// PerSecond is how many requests came to their end in a second, be it a certificate or a denial.
+	PerSecond float64 `json:"perSecond"`
+	P50       float64 `json:"p50Milliseconds"`
+	P99       float64 `json:"p99Milliseconds"`
+	// CPUSeconds each process used for 1,000 requests, and PeakMiB, the most memory it had since it started.
+	CPUSeconds map[string]float64 `json:"cpuSecondsPer1000"`
+	PeakMiB    map[string]float64 `json:"peakMiB"`
+	NowMiB     map[string]float64 `json:"residentMiB"`
+	// Calls are requests to the API server for each request of the load, by verb and resource; the load's own
+	// are among them.
+	Calls map[string]float64 `json:"callsPerRequest"`
+	// Evaluation is the mean time of a policy evaluation inside of the approver.
+	Evaluation float64 `json:"evaluationMicroseconds,omitempty"`
+	// ReadySeconds is how long each process took from its start until it was ready, and until the first requests, which
+	// are not measured otherwise, had been issued.
+	ReadySeconds map[string]float64 `json:"readySeconds"`
+}
+
+// add takes what became of the requests.
+func (m *measurement) add(b batch) {
+	m.Requests, m.Hostile, m.Issued, m.Denied = b.requests, b.hostile, b.issued, b.denied
+	m.Seconds = b.took.Seconds()
+	if b.took > 0 {
+		m.PerSecond = float64(b.issued+b.denied) / b.took.Seconds()
+	}
+	m.P50, m.P99 = quantile(b.latencies, 0.50), quantile(b.latencies, 0.99)
+}
+
+// compare takes what was used and asked between two snapshots.
+func (m *measurement) compare(before, after snapshot) {
+	m.CPUSeconds, m.PeakMiB, m.NowMiB, m.Calls = map[string]float64{}, map[string]float64{}, map[string]float64{}, map[string]float64{}
+	for process, used := range after.usage {
+		m.CPUSeconds[process] = (used.cpu - before.usage[process].cpu).Seconds() / float64(m.Requests) * 1000
+		m.PeakMiB[process], m.NowMiB[process] = used.peakMiB, used.residentMiB
+	}
+	for call, count := range after.requests {
+		if calls := (count - before.requests[call]) / float64(m.Requests); calls >= 0.005 { // the rest is nobody's here
+			m.Calls[call] = calls
+		}
+	}
+	if evaluated := after.evaluated - before.evaluated; evaluated > 0 {
+		m.Evaluation = float64((after.evaluates - before.evaluates).Microseconds()) / float64(evaluated)
+	}
+}
+
+// String is a measurement as a line of progress.
+func (m *measurement) String() string {
+	return fmt.Sprintf("%s: %d issued, %d denied, %.0f/s, p50 %.0f ms, p99 %.0f ms", m.Load, m.Issued, m.Denied, m.PerSecond, m.P50, m.P99)
+}
+
+// quantile of sorted times, in milliseconds; 0 of none.
+func quantile(sorted []time.Duration, q float64) float64 {
+	if len(sorted) == 0 {
+		return 0
+	}
+	i := int(math.Ceil(q*float64(len(sorted)))) - 1
+	return float64(sorted[max(i, 0)].Microseconds()) / 1000
+}
+
+// median of some numbers; 0 of none.
+func median(numbers []float64) float64 {
+	if len(numbers) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(numbers))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
+}
+
+// fault says what was not served, if anything.
+func (r *results) fault() error {
+	var errs []error
+	for _, fault := range r.Faults {
+		errs = append(errs, errors.New(fault))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *results) write(path string) error {
+	raw, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(raw, '\n'), 0o644)
+}
+
+func readResults(path string) (*results, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &results{}
+	if err := json.Unmarshal(raw, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
+}
+
+// of are the values of some loads of a system, in the order they were measured.
+func (r *results) of(at, system, load string, value func(*measurement) float64) (out []float64) {
+	for i := range r.Measured {
+		m := &r.Measured[i]
+		if m.At == at && m.System == system && m.Load == load {
+			out = append(out, value(m))
+		}
+	}
+	return out
+}
+
+// ratio is the median, over rounds, of the rate of one system's burst to that of another's of the same round; 0 if they
+// have no round in common.
+func (r *results) ratio(at, system, reference string) float64 {
+	byRound := map[int]float64{}
+	for i := range r.Measured {
+		if m := &r.Measured[i]; m.At == at && m.System == reference && m.Load == "burst" {
+			byRound[m.Round] = m.PerSecond
+		}
+	}
+	var ratios []float64
+	for i := range r.Measured {
+		if m := &r.Measured[i]; m.At == at && m.System == system && m.Load == "burst" && byRound[m.Round] > 0 {
+			ratios = append(ratios, m.PerSecond/byRound[m.Round])
+		}
+	}
+	return median(ratios)
+}
+
+func perSecond(m *measurement) float64  { return m.PerSecond }
+func p50(m *measurement) float64        { return m.P50 }
+func p99(m *measurement) float64        { return m.P99 }
+func evaluation(m *measurement) float64 { return m.Evaluation }
+
+func peakOf(process string) func(*measurement) float64 {
+	return func(m *measurement) float64 { return m.PeakMiB[process] }
+}
+
+func readyOf(process string) func(*measurement) float64 {
+	return func(m *measurement) float64 { return m.ReadySeconds[process] }
+}
+
+// thousands writes a number as 10,000.
+func thousands(n int) string {
+	text := strconv.Itoa(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// numbers reads 1000,10000.
+func numbers(text string) (out []int, err error) {
+	for field := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(field))
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("%q is not a number of at least 1", field)
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
