@@ -5,7 +5,7 @@
 
 TOOL := go tool -modfile=tools/go.mod
 .DEFAULT_GOAL := help
-.PHONY: help build test policy-test verify demo generate fmt lint fuzz controlplane clean
+.PHONY: help build test policy-test verify demo bench generate fmt lint fuzz controlplane clean
 
 help: ## Show this help.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,10 @@ policy-test: ## Run the tests of a policy with stock opa: make policy-test DIR=t
 demo: controlplane ## Walk the Kubernetes tutorial on a real API server; KEEP=1 leaves it running.
 	@mkdir -p bin && go build -trimpath -o bin/demo ./test/demo # go run would call an interrupt a failure
 	bin/demo $(if $(KEEP),-keep)
+
+bench: controlplane ## Measure Countersign beside its references, some 15 minutes, and write docs/performance.*.
+	go run ./test/bench -o docs/performance.json -docs docs/performance.md
+	go run -C test/bench/plot . -from $(CURDIR)/docs/performance.json -to $(CURDIR)/docs/performance.svg
 
 controlplane: ## Build etcd, kube-apiserver and kubectl from source, once per machine: some 10 minutes.
 	@go run ./test/cluster/build

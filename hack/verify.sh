@@ -11,7 +11,10 @@ fail() { echo "verify: $*" >&2; exit 1; }
 
 step "modules are tidy"
 go mod tidy -diff || fail "run go mod tidy"
-(cd test/controlplane && GOFLAGS=-mod=mod go mod tidy -diff) || fail "run go mod tidy in test/controlplane"
+for module in test/controlplane test/bench/plot; do
+	(cd $module && GOFLAGS=-mod=mod go mod tidy -diff) || fail "run go mod tidy in $module"
+done
+(cd test/bench/plot && go vet .) || fail "test/bench/plot, which draws what was measured, does not build"
 
 step "generated files are current"
 generated="api/v1alpha1/zz_generated.deepcopy.go deploy/base/crds policies/schema docs/input.md"
