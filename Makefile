@@ -24,8 +24,8 @@ demo: controlplane ## Walk the Kubernetes tutorial on a real API server; KEEP=1 
 	bin/demo $(if $(KEEP),-keep)
 
 bench: controlplane ## Measure Countersign beside its references, some 15 minutes, and write docs/performance.*.
-	go run ./test/bench -o docs/performance.json -docs docs/performance.md
-	go run -C test/bench/plot . -from $(CURDIR)/docs/performance.json -to $(CURDIR)/docs/performance.svg
+	go run ./test/bench -o docs/performance.json -docs docs/performance.md; status=$$?; \
+	go run -C test/bench/plot . -from $(CURDIR)/docs/performance.json -to $(CURDIR)/docs/performance.svg && exit $$status
 
 controlplane: ## Build etcd, kube-apiserver and kubectl from source, once per machine: some 10 minutes.
 	@go run ./test/cluster/build
