@@ -92,7 +92,7 @@ func objectOf(parameters *apiextensionsv1.JSON) (map[string]any, error) {
 
 // Attempt is what became of trying a source.
 type Attempt struct {
-	digest      string
+	key         string // of what was tried; empty if nothing was
 	minCoverage int32
 	compiled    *evaluator.Policy
 	missing     string
@@ -106,11 +106,11 @@ func (l Loader) Try(ctx context.Context, source Source, minCoverage int32, last 
 	if source.Missing != "" {
 		return Attempt{missing: source.Missing}, nil
 	}
-	digest := source.Digest()
-	if last.digest == digest && last.minCoverage == minCoverage && !last.tests.TimedOut {
+	key := attemptKey(source, minCoverage)
+	if last.key == key && !last.tests.TimedOut {
 		return last, nil
 	}
-	attempt := Attempt{digest: digest, minCoverage: minCoverage}
+	attempt := Attempt{key: key, minCoverage: minCoverage}
 	compiled, err := evaluator.Compile(ctx, source.Source)
 	if faults, ok := errors.AsType[evaluator.Errors](err); ok {
 		attempt.faults = faults
@@ -125,6 +125,11 @@ func (l Loader) Try(ctx context.Context, source Source, minCoverage int32, last 
 	}
 	attempt.faults = attempt.tests.Failures
 	return attempt, nil
+}
+
+// attemptKey tells one attempt from another that may end otherwise.
+func attemptKey(source Source, minCoverage int32) string {
+	return fmt.Sprintf("%s %d", source.Digest(), minCoverage)
 }
 
 // Usable says whether requests may be decided by the source.

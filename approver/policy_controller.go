@@ -43,13 +43,7 @@ type policyLoader struct {
 
 	// Only Reconcile uses these, and one at a time.
 	loaded   map[types.UID]loadedPolicy // what is in force of each policy that could ever be used
-	attempts map[attemptKey]Attempt     // of every source that a policy names now
-}
-
-// attemptKey says whose attempt to load it was: that of a policy, or of its candidate.
-type attemptKey struct {
-	policy    types.UID
-	candidate bool
+	attempts map[string]Attempt         // of every source that a policy names now, by [Attempt.key]
 }
 
 // Reconcile loads every policy, replaces the set, and writes what became of each into its
@@ -64,7 +58,7 @@ func (l *policyLoader) Reconcile(ctx context.Context, _ reconcile.Request) (reco
 
 	var errs []error
 	var set []loadedPolicy
-	loaded, attempts := map[types.UID]loadedPolicy{}, map[attemptKey]Attempt{}
+	loaded, attempts := map[types.UID]loadedPolicy{}, map[string]Attempt{}
 	reports := make([]*loadReport, len(list.Items))
 	for i := range list.Items {
 		policy := &list.Items[i]
@@ -124,15 +118,20 @@ type loadReport struct {
 }
 
 // loadOne tries the source of a policy, and that of its candidate. The error is a fault of the API server.
-func (l *policyLoader) loadOne(ctx context.Context, policy *v1alpha1.ApprovalPolicy, attempts map[attemptKey]Attempt) (*loadReport, error) {
+func (l *policyLoader) loadOne(ctx context.Context, policy *v1alpha1.ApprovalPolicy, attempts map[string]Attempt) (*loadReport, error) {
 	try := func(candidate bool) (Attempt, error) {
 		source, err := l.load.Source(ctx, policy, candidate)
 		if err != nil {
 			return Attempt{}, err
 		}
-		key := attemptKey{policy.UID, candidate}
-		attempt, err := l.load.Try(ctx, source, policy.Spec.MinCoverage, l.attempts[key])
-		if err == nil {
+		// Policies that name the same source share one attempt, and what was compiled.
+		key := attemptKey(source, policy.Spec.MinCoverage)
+		last, ok := attempts[key]
+		if !ok {
+			last = l.attempts[key]
+		}
+		attempt, err := l.load.Try(ctx, source, policy.Spec.MinCoverage, last)
+		if err == nil && source.Missing == "" {
 			attempts[key] = attempt
 		}
 		return attempt, err

@@ -57,6 +57,9 @@ func Prepare(now time.Time, csr *certificatesv1.CertificateSigningRequest, profi
 	if err := authority.ValidAt(now); err != nil {
 		return nil, err
 	}
+	if fault := permits(authority, usages); fault != nil {
+		return nil, fault
+	}
 	lifetime := profile.maxDuration
 	if seconds := csr.Spec.ExpirationSeconds; seconds != nil {
 		lifetime = min(lifetime, time.Duration(*seconds)*time.Second)

@@ -68,6 +68,17 @@ func lint(now time.Time, template *x509.Certificate, expected expectation) error
 	return verify(now, certificate, &stand, expected.above)
 }
 
+// permits is a fault if the chain limits extended key usages to others than some.
+func permits(authority *ca.CA, usages []certificatesv1.KeyUsage) *ca.Fault {
+	for _, usage := range usages {
+		if id, ok := extKeyUsages[usage]; ok && !authority.Permits(id) {
+			return &ca.Fault{Reason: v1alpha1.ReasonInvalidCA, Message: fmt.Sprintf(
+				"the CA certificate, or one of its issuers, limits its extended key usages and leaves out %q: use a CA that has it or has no such limit, or take it out of spec.certificate.usages", usage)}
+		}
+	}
+	return nil
+}
+
 // verify checks the certificate against what the CA, and each issuer above it, lets be issued.
 // What the request asks for is judged before: all that can fail here is the CA's, which may be
 // replaced by one that fits, so the error is always a [*ca.Fault].
@@ -78,26 +89,24 @@ func verify(now time.Time, certificate, issuer *x509.Certificate, above []*x509.
 	for _, c := range chain[:len(chain)-1] {
 		intermediates.AddCert(c)
 	}
-	for _, usage := range certificate.ExtKeyUsage {
-		_, err := certificate.Verify(x509.VerifyOptions{
-			Roots: roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage},
-		})
-		if err == nil {
-			continue
-		}
-		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.CANotAuthorizedForThisName {
-			return &ca.Fault{
-				Reason: ReasonNameNotPermitted,
-				Message: fmt.Sprintf("the CA %q may not issue for these names: %v; use a CA whose name constraints permit them, or a policy that denies them",
-					issuer.Subject, err),
-			}
-		}
+	// Whether the chain permits the extended key usages was seen before: see permits.
+	_, err := certificate.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err == nil {
+		return nil
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.CANotAuthorizedForThisName {
 		return &ca.Fault{
-			Reason:  v1alpha1.ReasonInvalidCA,
-			Message: fmt.Sprintf("nobody would accept a certificate of the CA %q: %v; use a CA that may issue it", issuer.Subject, err),
+			Reason: ReasonNameNotPermitted,
+			Message: fmt.Sprintf("the CA %q may not issue for these names: %v; use a CA whose name constraints permit them, or a policy that denies them",
+				issuer.Subject, err),
 		}
 	}
-	return nil
+	return &ca.Fault{
+		Reason:  v1alpha1.ReasonInvalidCA,
+		Message: fmt.Sprintf("nobody would accept a certificate of the CA %q: %v; use a CA that may issue it", issuer.Subject, err),
+	}
 }
 
 // check compares a certificate with what it must be, and returns every difference.

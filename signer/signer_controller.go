@@ -115,11 +115,8 @@ func (r *signerReconciler) load(signer *v1alpha1.Signer, all []v1alpha1.Signer) 
 	if err != nil {
 		return nil, err
 	}
-	for _, usage := range profile.usages {
-		if id, ok := extKeyUsages[usage]; ok && !authority.Permits(id) {
-			return nil, &ca.Fault{Reason: v1alpha1.ReasonInvalidCA, Message: fmt.Sprintf(
-				"the CA certificate, or one of its issuers, limits its extended key usages and leaves out %q: use a CA that has it or has no such limit, or take it out of spec.certificate.usages", usage)}
-		}
+	if fault := permits(authority, profile.usages); fault != nil {
+		return nil, fault
 	}
 	return &readySigner{signer: signer, profile: profile, ca: authority}, nil
 }

@@ -162,8 +162,8 @@ func (g *Gatherer) subject(ctx context.Context, f *Facts, r resolver, names []st
 	return nil
 }
 
-// surroundings asks the API server for a namespace and its Services, for all requests that
-// come within [MaxAge] at once.
+// surroundings are those of a namespace, asked of the API server for all requests that come
+// within [MaxAge] at once, and again ahead of its end while there are requests.
 func (g *Gatherer) surroundings(ctx context.Context, namespace string, fresh Freshness) (surroundings, error) {
 	if fresh == Live {
 		return g.ask(ctx, namespace)
@@ -173,19 +173,14 @@ func (g *Gatherer) surroundings(ctx context.Context, namespace string, fresh Fre
 		known, ok := g.known[namespace]
 		epoch := g.epoch
 		g.mu.Unlock()
-		if ok && time.Since(known.asked) < MaxAge {
+		age := time.Since(known.asked)
+		if ok && age < MaxAge/2 {
 			return known, nil
 		}
-		// Not shared with who asked before something was forgotten.
-		flight := g.asks.DoChan(fmt.Sprintf("%s %d", namespace, epoch), func() (any, error) {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Timeout) // for all who wait
-			defer cancel()
-			around, err := g.ask(ctx, namespace)
-			if err == nil {
-				g.keep(namespace, around, epoch)
-			}
-			return around, err
-		})
+		flight := g.fly(ctx, namespace, epoch)
+		if ok && age < MaxAge {
+			return known, nil // who comes next has what is asked for now, and need not wait for it
+		}
 		select {
 		case answer := <-flight:
 			if answer.Err != nil {
@@ -199,6 +194,22 @@ func (g *Gatherer) surroundings(ctx context.Context, namespace string, fresh Fre
 		}
 	}
 	return surroundings{}, ctx.Err()
+}
+
+// fly asks for all who wait, unless somebody does already: a list that is as new as the API server
+// itself takes it up to 100 ms, until its cache has heard from etcd. It is not shared with who asked
+// before something was forgotten, and ends with nobody's deadline.
+func (g *Gatherer) fly(ctx context.Context, namespace string, epoch int) <-chan singleflight.Result {
+	ctx = context.WithoutCancel(ctx)
+	return g.asks.DoChan(fmt.Sprintf("%s %d", namespace, epoch), func() (any, error) {
+		ctx, cancel := context.WithTimeout(ctx, Timeout)
+		defer cancel()
+		around, err := g.ask(ctx, namespace)
+		if err == nil {
+			g.keep(namespace, around, epoch)
+		}
+		return around, err
+	})
 }
 
 // keep notes what was found for who comes within [MaxAge], unless something was forgotten since it

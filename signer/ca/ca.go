@@ -30,6 +30,7 @@ const MinRemaining = 10 * time.Minute
 type CA struct {
 	certificate *x509.Certificate
 	issuers     []*x509.Certificate // from the issuer of certificate upwards; may end in a root
+	chain       []*x509.Certificate // see Chain
 	key         crypto.Signer
 }
 
@@ -57,6 +58,7 @@ func Load(certPEM, keyPEM []byte, now time.Time) (*CA, error) {
 	if err := c.ValidAt(now); err != nil {
 		return nil, err
 	}
+	c.chain = slices.DeleteFunc(c.all(), isRoot)
 	return c, nil
 }
 
@@ -89,9 +91,7 @@ func (c *CA) Issuers() []*x509.Certificate { return slices.Clone(c.issuers) }
 
 // Chain is what a TLS server sends after a certificate that this CA issued: every certificate
 // given but a root, since whoever trusts a root has it (RFC 8446, section 4.4.2).
-func (c *CA) Chain() []*x509.Certificate {
-	return slices.DeleteFunc(c.all(), isRoot)
-}
+func (c *CA) Chain() []*x509.Certificate { return slices.Clone(c.chain) }
 
 // TrustPEM is what relying parties trust: the root if one was given, or else the certificate
 // furthest up.
