@@ -5,9 +5,7 @@ package approver
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -100,17 +97,15 @@ func (r *reconciler) carryOut(ctx context.Context, csr *certificatesv1.Certifica
 	}
 	d := judgement.Decision
 	message := truncate(d.Message, 8<<10) + "; decision " + record.ID
-	patch, err := conditionPatch(csr, certificatesv1.CertificateSigningRequestCondition{
+	csr = csr.DeepCopy()
+	csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
 		Type:           certificatesv1.RequestConditionType(d.Verdict),
 		Status:         corev1.ConditionTrue,
 		Reason:         d.Reason,
 		Message:        message,
 		LastUpdateTime: metav1.NewTime(r.judge.now()),
 	})
-	if err != nil {
-		return reconcile.Result{}, fmt.Errorf("encoding decision %s: %w", record.ID, err)
-	}
-	err = r.client.SubResource("approval").Patch(ctx, csr.DeepCopy(), patch)
+	err := r.client.SubResource("approval").Update(ctx, csr) // of all that was read: see facts.CacheByObject
 	if logErr := r.log.AppendOutcome(audit.OutcomeOf(record.ID, err)); logErr != nil {
 		log.FromContext(ctx).Error(logErr, "the outcome of a decision is not recorded", "decisionID", record.ID)
 	}
@@ -133,17 +128,6 @@ func (r *reconciler) carryOut(ctx context.Context, csr *certificatesv1.Certifica
 		r.counted()
 	}
 	return reconcile.Result{}, nil
-}
-
-// conditionPatch adds a condition to a request as it was read, and changes nothing else: an update
-// would write back the metadata too, of which the cache keeps little.
-func conditionPatch(csr *certificatesv1.CertificateSigningRequest, condition certificatesv1.CertificateSigningRequestCondition) (client.Patch, error) {
-	conditions := append(slices.Clone(csr.Status.Conditions), condition)
-	raw, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": csr.UID, "resourceVersion": csr.ResourceVersion},
-		"status":   map[string]any{"conditions": conditions},
-	})
-	return client.RawPatch(types.MergePatchType, raw), err
 }
 
 // hold says why a request is held, once for each reason. Nothing is written to the request.

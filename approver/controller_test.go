@@ -107,18 +107,10 @@ func newWorld(t *testing.T, module string) *world {
 			}
 			return c.Get(ctx, key, object, options...)
 		},
-		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
+		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, object client.Object, options ...client.SubResourceUpdateOption) error {
 			w.writes++
-			raw, err := patch.Data(object)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var written map[string]map[string]any
-			if err := json.Unmarshal(raw, &written); err != nil {
-				t.Fatal(err)
-			}
-			if sub != "approval" || written["metadata"]["resourceVersion"] != object.GetResourceVersion() || len(written) != 2 || len(written["metadata"]) != 2 || len(written["status"]) != 1 {
-				t.Errorf("write to %q of %s: want nothing but conditions, at a resourceVersion", sub, raw)
+			if sub != "approval" || object.GetResourceVersion() == "" {
+				t.Errorf("write to %q, resourceVersion %q", sub, object.GetResourceVersion())
 			}
 			if len(w.recorder.Events) > 0 {
 				t.Error("announced before it was written")
@@ -129,7 +121,7 @@ func newWorld(t *testing.T, module string) *world {
 			if w.fault != nil {
 				return w.fault
 			}
-			return c.Status().Patch(ctx, object, patch, options...)
+			return c.Status().Update(ctx, object, options...)
 		},
 	})
 	if err := facts.AddIndexes(t.Context(), fieldIndexer{builder}); err != nil {

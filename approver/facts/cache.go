@@ -93,10 +93,15 @@ func stripNamespace(namespace *corev1.Namespace) {
 	namespace.Spec, namespace.Status = corev1.NamespaceSpec{}, corev1.NamespaceStatus{}
 }
 
-// stripRequest keeps the identity of a request, who made it and a digest of its key, and,
-// while it may still have to be decided by us, its bytes. The digest stands in an annotation:
-// annotations of the requester are dropped, so nobody else can have written it.
+// stripRequest keeps a request that may still have to be decided by us, since an update writes
+// back all of it. Of any other it keeps the identity, who made it, and a digest of its key. The
+// digest stands in an annotation: those of the requester are dropped, so nobody else can have
+// written it.
 func stripRequest(csr *certificatesv1.CertificateSigningRequest, managed func(string) bool) {
+	if len(csr.Spec.Request) > 0 && !IsDecided(csr) && managed(csr.Spec.SignerName) {
+		csr.ManagedFields = nil // which the API server takes as no change
+		return
+	}
 	digest := csr.Annotations[keySHA256Annotation]
 	if len(csr.Spec.Request) > 0 {
 		digest = keySHA256(csr.Spec.Request)
@@ -105,17 +110,24 @@ func stripRequest(csr *certificatesv1.CertificateSigningRequest, managed func(st
 	csr.Labels, csr.OwnerReferences = nil, nil
 	csr.Annotations = map[string]string{keySHA256Annotation: digest}
 	csr.Status.Certificate = nil
-	if IsDecided(csr) || !managed(csr.Spec.SignerName) {
-		csr.Spec.Request, csr.Spec.Usages, csr.Spec.Groups = nil, nil, nil
-		pod := csr.Spec.Extra[podUIDExtra]
-		csr.Spec.Extra = nil
-		if pod != nil {
-			csr.Spec.Extra = map[string]certificatesv1.ExtraValue{podUIDExtra: pod}
-		}
-		for i := range csr.Status.Conditions {
-			csr.Status.Conditions[i].Message = ""
-		}
+	csr.Spec.Request, csr.Spec.Usages, csr.Spec.Groups = nil, nil, nil
+	pod := csr.Spec.Extra[podUIDExtra]
+	csr.Spec.Extra = nil
+	if pod != nil {
+		csr.Spec.Extra = map[string]certificatesv1.ExtraValue{podUIDExtra: pod}
 	}
+	for i := range csr.Status.Conditions {
+		csr.Status.Conditions[i].Message = ""
+	}
+}
+
+// digestOf is the digest of the key of a request as the cache keeps it. The annotation is ours only
+// where the bytes are not kept.
+func digestOf(csr *certificatesv1.CertificateSigningRequest) string {
+	if IsStripped(csr) {
+		return csr.Annotations[keySHA256Annotation]
+	}
+	return keySHA256(csr.Spec.Request)
 }
 
 // IsStripped says that the cache did not keep the bytes of a request: read it live.
@@ -185,8 +197,10 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 			return nodeAddresses(node)
 		}),
 		indexer.IndexField(ctx, &certificatesv1.CertificateSigningRequest{}, requestsByKey, func(obj client.Object) []string {
-			if digest := obj.GetAnnotations()[keySHA256Annotation]; digest != "" {
-				return []string{digest}
+			if csr, ok := obj.(*certificatesv1.CertificateSigningRequest); ok {
+				if digest := digestOf(csr); digest != "" {
+					return []string{digest}
+				}
 			}
 			return nil
 		}),
