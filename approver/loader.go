@@ -92,7 +92,6 @@ func objectOf(parameters *apiextensionsv1.JSON) (map[string]any, error) {
 
 // Attempt is what became of trying a source.
 type Attempt struct {
-	key         string // of what was tried; empty if nothing was
 	minCoverage int32
 	compiled    *evaluator.Policy
 	missing     string
@@ -100,17 +99,12 @@ type Attempt struct {
 	tests       evaluator.TestReport
 }
 
-// Try compiles a source and runs its tests, unless that is what last did already. The error is a
-// fault of the machine and none of the source.
-func (l Loader) Try(ctx context.Context, source Source, minCoverage int32, last Attempt) (Attempt, error) {
+// Try compiles a source and runs its tests. The error is a fault of the machine and none of the source.
+func (l Loader) Try(ctx context.Context, source Source, minCoverage int32) (Attempt, error) {
 	if source.Missing != "" {
 		return Attempt{missing: source.Missing}, nil
 	}
-	key := attemptKey(source, minCoverage)
-	if last.key == key && !last.tests.TimedOut {
-		return last, nil
-	}
-	attempt := Attempt{key: key, minCoverage: minCoverage}
+	attempt := Attempt{minCoverage: minCoverage}
 	compiled, err := evaluator.Compile(ctx, source.Source)
 	if faults, ok := errors.AsType[evaluator.Errors](err); ok {
 		attempt.faults = faults

@@ -43,7 +43,7 @@ type policyLoader struct {
 
 	// Only Reconcile uses these, and one at a time.
 	loaded   map[types.UID]loadedPolicy // what is in force of each policy that could ever be used
-	attempts map[string]Attempt         // of every source that a policy names now, by [Attempt.key]
+	attempts map[string]Attempt         // of every source that a policy names now, by attemptKey
 }
 
 // Reconcile loads every policy, replaces the set, and writes what became of each into its
@@ -126,11 +126,13 @@ func (l *policyLoader) loadOne(ctx context.Context, policy *v1alpha1.ApprovalPol
 		}
 		// Policies that name the same source share one attempt, and what was compiled.
 		key := attemptKey(source, policy.Spec.MinCoverage)
-		last, ok := attempts[key]
+		attempt, ok := attempts[key]
 		if !ok {
-			last = l.attempts[key]
+			attempt, ok = l.attempts[key]
 		}
-		attempt, err := l.load.Try(ctx, source, policy.Spec.MinCoverage, last)
+		if !ok || attempt.tests.TimedOut {
+			attempt, err = l.load.Try(ctx, source, policy.Spec.MinCoverage)
+		}
 		if err == nil && source.Missing == "" {
 			attempts[key] = attempt
 		}

@@ -85,7 +85,7 @@ func (h *policyHandler) try(ctx context.Context, policy *v1alpha1.ApprovalPolicy
 			warnings = append(warnings, warning(source.Missing, "; until then the policy cannot be used"))
 			continue
 		}
-		attempt, err := h.loader.Try(ctx, source, policy.Spec.MinCoverage, approver.Attempt{})
+		attempt, err := h.loader.Try(ctx, source, policy.Spec.MinCoverage)
 		if err != nil {
 			return nil, nil, fmt.Errorf("trying %s: %w", field, err)
 		}

@@ -6,7 +6,9 @@ package evaluator
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -38,27 +40,27 @@ type TestReport struct {
 // Test runs the tests of a source that compiles. What is wrong with the tests is in the report;
 // an error is a fault of the machine, such as a context that ended.
 func Test(ctx context.Context, s Source) (TestReport, error) {
-	if !slices.ContainsFunc(fileNames(s), func(name string) bool { return strings.HasSuffix(name, testSuffix) }) {
+	files := slices.Sorted(maps.Keys(s.Modules))
+	if !slices.ContainsFunc(files, func(name string) bool { return strings.HasSuffix(name, testSuffix) }) {
 		return TestReport{}, nil
 	}
-	failed := func(err error) (TestReport, error) { return TestReport{Failures: fromError("", err)}, nil }
-	modules, err := s.parse(true)
-	if err != nil {
-		if faults, ok := err.(Errors); ok { //nolint:errorlint // parse returns nothing else
-			return TestReport{Failures: faults}, nil
-		}
-		return failed(err)
-	}
-	schema, err := s.checkParameters(ctx)
-	if err != nil {
-		return failed(err)
-	}
-	c, err := compiler(modules, schema)
-	if err != nil {
-		if faults, ok := err.(Errors); ok { //nolint:errorlint // as above
+	refused := func(err error) (TestReport, error) {
+		if faults, ok := errors.AsType[Errors](err); ok {
 			return TestReport{Failures: faults}, nil
 		}
 		return TestReport{}, err
+	}
+	modules, err := s.parse(true)
+	if err != nil {
+		return refused(err)
+	}
+	schema, err := s.checkParameters(ctx)
+	if err != nil {
+		return refused(err)
+	}
+	c, err := compiler(modules, schema)
+	if err != nil {
+		return refused(err)
 	}
 	limited, cancel := context.WithTimeout(ctx, TestTimeout)
 	defer cancel()
@@ -71,7 +73,7 @@ func Test(ctx context.Context, s Source) (TestReport, error) {
 		SetCoverageQueryTracer(coverage).
 		RunTests(limited, nil)
 	if err != nil {
-		return failed(err)
+		return TestReport{Failures: fromError("", err)}, nil
 	}
 	var report TestReport
 	for r := range results {
@@ -91,10 +93,10 @@ func Test(ctx context.Context, s Source) (TestReport, error) {
 	slices.SortFunc(report.Failures, func(a, b Error) int {
 		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Row, b.Row))
 	})
-	files := coverage.Report(modules).Files
+	reached := coverage.Report(modules).Files
 	covered, all := 0, 0
-	for _, name := range fileNames(s) {
-		file := files[name]
+	for _, name := range files {
+		file := reached[name]
 		if file == nil || strings.HasSuffix(name, testSuffix) {
 			continue
 		}
@@ -110,15 +112,6 @@ func Test(ctx context.Context, s Source) (TestReport, error) {
 		report.Percent = 100 * covered / all
 	}
 	return report, nil
-}
-
-func fileNames(s Source) []string {
-	names := make([]string, 0, len(s.Modules))
-	for name := range s.Modules {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // failure says which test failed, and in which cases.

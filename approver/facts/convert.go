@@ -11,13 +11,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"countersign.dev/countersign/internal/fairqueue"
 	"countersign.dev/countersign/pkcs10"
 )
 
 // Keys of spec.extra that the API server fills in from a bound token (KEP-1205, KEP-4193).
 const (
 	podNameExtra      = "authentication.kubernetes.io/pod-name"
-	podUIDExtra       = "authentication.kubernetes.io/pod-uid"
+	podUIDExtra       = fairqueue.PodUIDExtra
 	nodeNameExtra     = "authentication.kubernetes.io/node-name"
 	nodeUIDExtra      = "authentication.kubernetes.io/node-uid"
 	credentialIDExtra = "authentication.kubernetes.io/credential-id"
