@@ -232,7 +232,7 @@ func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretCh
 			DeleteFunc: func(event.DeleteEvent) bool { return false },
 		})).
 		WatchesRawSource(secretChanged.source(func(ctx context.Context, secret string) []reconcile.Request {
-			return where(ctx, func(s *v1alpha1.Signer) bool { return s.Spec.CA.SecretRef.Name == secret })
+			return where(ctx, func(s *v1alpha1.Signer) bool { return s.Spec.CA.SecretRef != nil && s.Spec.CA.SecretRef.Name == secret })
 		})).
 		WatchesRawSource(signerDue.source(func(_ context.Context, signer string) []reconcile.Request {
 			return []reconcile.Request{requestFor(signer)}

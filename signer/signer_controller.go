@@ -64,7 +64,9 @@ func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 	}
 	secrets := make(map[string]bool, len(list.Items))
 	for _, s := range list.Items {
-		secrets[s.Spec.CA.SecretRef.Name] = true
+		if ref := s.Spec.CA.SecretRef; ref != nil {
+			secrets[ref.Name] = true
+		}
 	}
 	r.secrets.Keep(secrets)
 
@@ -110,6 +112,9 @@ func (r *signerReconciler) load(signer *v1alpha1.Signer, all []v1alpha1.Signer) 
 	profile, err := NewProfile(signer.Spec)
 	if err != nil {
 		return nil, &notReady{v1alpha1.ReasonInvalidProfile, err.Error()}
+	}
+	if signer.Spec.CA.SecretRef == nil {
+		return nil, &notReady{v1alpha1.ReasonInvalidCA, "spec.ca has no secretRef"}
 	}
 	authority, err := r.secrets.Load(signer.Spec.CA.SecretRef.Name, r.now())
 	if err != nil {

@@ -172,7 +172,7 @@ func TestSignerReconciler(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			signer := &v1alpha1.Signer{
 				ObjectMeta: metav1.ObjectMeta{Name: "serving", Generation: 3, CreationTimestamp: metav1.NewTime(now)},
-				Spec:       v1alpha1.SignerSpec{SignerName: signerName, CA: v1alpha1.SignerCA{SecretRef: v1alpha1.LocalObjectReference{Name: "serving-ca"}}},
+				Spec:       v1alpha1.SignerSpec{SignerName: signerName, CA: v1alpha1.SignerCA{SecretRef: &v1alpha1.LocalObjectReference{Name: "serving-ca"}}},
 			}
 			if test.change != nil {
 				test.change(signer)
