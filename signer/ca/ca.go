@@ -7,10 +7,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -37,6 +34,18 @@ type CA struct {
 // Load reads a CA. certPEM holds its certificate, followed by those that issued it, each
 // issued by the next; keyPEM its private key in PKCS#8, PKCS#1 or SEC 1. The error is a [*Fault].
 func Load(certPEM, keyPEM []byte, now time.Time) (*CA, error) {
+	c, err := load(certPEM, keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.ValidAt(now); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// load reads a CA that may be expired. The error is a [*Fault].
+func load(certPEM, keyPEM []byte) (*CA, error) {
 	certificates, fault := parseCertificates(certPEM)
 	if fault != nil {
 		return nil, fault
@@ -54,9 +63,6 @@ func Load(certPEM, keyPEM []byte, now time.Time) (*CA, error) {
 		return nil, faultf(v1alpha1.ReasonCAKeyMismatch,
 			"the private key in tls.key is not that of the first certificate in tls.crt, %s: put the pair that belongs together, the CA certificate before its issuers",
 			describe(c.certificate))
-	}
-	if err := c.ValidAt(now); err != nil {
-		return nil, err
 	}
 	c.chain = slices.DeleteFunc(c.all(), isRoot)
 	return c, nil
@@ -93,18 +99,15 @@ func (c *CA) Issuers() []*x509.Certificate { return slices.Clone(c.issuers) }
 // given but a root, since whoever trusts a root has it (RFC 8446, section 4.4.2).
 func (c *CA) Chain() []*x509.Certificate { return slices.Clone(c.chain) }
 
-// TrustPEM is what relying parties trust: the root if one was given, or else the certificate
+// Anchor is what relying parties trust: the root if one was given, or else the certificate
 // furthest up.
-func (c *CA) TrustPEM() []byte {
-	top := c.all()[len(c.issuers)]
-	return pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: top.Raw})
-}
+func (c *CA) Anchor() *x509.Certificate { return c.all()[len(c.issuers)] }
+
+// TrustPEM is the anchor in PEM.
+func (c *CA) TrustPEM() []byte { return pemOf(c.Anchor()) }
 
 // Fingerprint is the SHA-256 of the certificate's DER in lower-case hex.
-func (c *CA) Fingerprint() string {
-	digest := sha256.Sum256(c.certificate.Raw)
-	return hex.EncodeToString(digest[:])
-}
+func (c *CA) Fingerprint() string { return fingerprint(c.certificate) }
 
 // Permits reports whether relying parties accept a certificate of this CA for an extended key
 // usage: one that lists some limits all below it to them (RFC 5280 leaves that open; TLS clients do it).

@@ -89,29 +89,39 @@ func (w *Watcher) Keep(names map[string]bool) {
 
 // Load loads the CA from a Secret that is kept. The error is [ErrPending] or a [*Fault].
 func (w *Watcher) Load(name string, now time.Time) (*CA, error) {
+	secret, err := w.Get(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !secret.Found:
+		return nil, faultf(v1alpha1.ReasonSecretNotFound,
+			"Secret %s/%s does not exist: make it with 'kubectl create secret tls %s --namespace=%s --cert=ca.crt --key=ca.key'",
+			w.namespace, name, name, w.namespace)
+	}
+	return Load(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey], now)
+}
+
+// Get returns a Secret that is kept. The error is [ErrPending] or a [*Fault].
+func (w *Watcher) Get(name string) (Secret, error) {
 	w.mu.Lock()
 	s := w.secrets[name]
 	w.mu.Unlock()
 	if s == nil {
-		return nil, ErrPending
+		return Secret{}, ErrPending
 	}
 	state := s.current()
 	switch {
 	case apierrors.IsForbidden(state.err):
 		// Also if it could be read before: whoever withdrew the right meant the CA's key.
-		return nil, faultf(v1alpha1.ReasonSecretNotFound,
+		return Secret{}, faultf(v1alpha1.ReasonSecretNotFound,
 			"Secret %s/%s may not be read: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch",
 			w.namespace, name)
 	case !state.read && state.err != nil:
-		return nil, faultf(v1alpha1.ReasonSecretNotFound, "Secret %s/%s cannot be read: %v", w.namespace, name, state.err)
+		return Secret{}, faultf(v1alpha1.ReasonSecretNotFound, "Secret %s/%s cannot be read: %v", w.namespace, name, state.err)
 	case !state.read:
-		return nil, ErrPending
-	case !state.found:
-		return nil, faultf(v1alpha1.ReasonSecretNotFound,
-			"Secret %s/%s does not exist: make it with 'kubectl create secret tls %s --namespace=%s --cert=ca.crt --key=ca.key'",
-			w.namespace, name, name, w.namespace)
+		return Secret{}, ErrPending
 	}
-	return Load(state.cert, state.key, now)
+	return state.secret, nil
 }
 
 // run starts to watch a Secret. w.mu is held.
@@ -161,12 +171,19 @@ type secret struct {
 	state state
 }
 
-// state is what is known of a Secret, and no more of it than is needed.
+// Secret is what is kept of one.
+type Secret struct {
+	Found           bool // or else all is empty
+	Type            corev1.SecretType
+	ResourceVersion string
+	Data            map[string][]byte // of the keys that CAs are in
+}
+
+// state is what is known of a Secret.
 type state struct {
-	read      bool // at least once
-	found     bool
-	cert, key []byte
-	err       error // of the last attempt to read it
+	read   bool // at least once
+	secret Secret
+	err    error // of the last attempt to read it
 }
 
 func (s *secret) current() state {
@@ -180,8 +197,8 @@ func (s *secret) set(next state) {
 	last := s.state
 	s.state = next
 	s.mu.Unlock()
-	same := last.read == next.read && last.found == next.found &&
-		bytes.Equal(last.cert, next.cert) && bytes.Equal(last.key, next.key) &&
+	same := last.read == next.read && last.secret.Found == next.secret.Found && last.secret.Type == next.secret.Type &&
+		maps.EqualFunc(last.secret.Data, next.secret.Data, bytes.Equal) &&
 		fmt.Sprint(last.err) == fmt.Sprint(next.err)
 	if !same {
 		s.changed()
@@ -201,7 +218,13 @@ func (s *secret) Add(object any) error {
 	if !ok || o.Name != s.name {
 		return fmt.Errorf("watching Secret %s: unexpected object %T", s.name, object)
 	}
-	s.set(state{read: true, found: true, cert: o.Data[corev1.TLSCertKey], key: o.Data[corev1.TLSPrivateKeyKey]})
+	kept := Secret{Found: true, Type: o.Type, ResourceVersion: o.ResourceVersion, Data: map[string][]byte{}}
+	for _, key := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey, previousCert, previousKey} {
+		if value, ok := o.Data[key]; ok {
+			kept.Data[key] = value
+		}
+	}
+	s.set(state{read: true, secret: kept})
 	return nil
 }
 

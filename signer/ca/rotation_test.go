@@ -1,0 +1,216 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"crypto/elliptic"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"countersign.dev/countersign/api/v1alpha1"
+)
+
+// authority makes a CA that is its own root.
+func authority(t *testing.T, name string, change func(*x509.Certificate)) *CA {
+	t.Helper()
+	key := ecKey(t, elliptic.P256())
+	c, err := load(certPEM(issue(t, name, key, nil, change)), keyPEM(t, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// below makes an intermediate CA of a root.
+func below(t *testing.T, root *CA, name string, change func(*x509.Certificate)) *CA {
+	t.Helper()
+	key := ecKey(t, elliptic.P256())
+	parent := &pair{root.certificate, root.key}
+	c, err := load(certPEM(issue(t, name, key, parent, change), parent), keyPEM(t, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// phases shows a record as "Current One, Next Two".
+func phases(anchors []v1alpha1.TrustAnchor) string {
+	var all []string
+	for _, a := range anchors {
+		all = append(all, string(a.Phase)+" "+strings.TrimPrefix(a.Subject, "CN="))
+	}
+	return strings.Join(all, ", ")
+}
+
+func nameOf(c *CA) string {
+	if c == nil {
+		return "nobody"
+	}
+	return c.Certificate().Subject.CommonName
+}
+
+// step is a moment in the life of a Signer.
+type step struct {
+	what             string
+	at               time.Duration // since now
+	newest, previous *CA
+	settings         *Settings // if they change
+	unpublished      bool      // what was made of it could not be published
+
+	phases, signing string
+	reason          string        // of the condition Rotating, or of Waits
+	again           time.Duration // since now
+	message         string        // if it is to be looked at
+}
+
+// TestRotate goes through whole rotations. The record passes through JSON after each step, as through
+// the API server, and each step is taken twice: a restart must change nothing.
+func TestRotate(t *testing.T) {
+	one, two, three := authority(t, "One", nil), authority(t, "Two", nil), authority(t, "Three", nil)
+	short := authority(t, "Short", func(c *x509.Certificate) { c.NotAfter = now.Add(time.Hour) })
+	root, root2 := authority(t, "Root", nil), authority(t, "Root2", nil)
+	lower, lower2 := below(t, root, "Lower", nil), below(t, root, "Lower2", nil)
+	other := below(t, root2, "Other", nil)
+	dying := below(t, root, "Dying", func(c *x509.Certificate) { c.NotAfter = now.Add(30 * time.Minute) })
+	const (
+		day         = 24 * time.Hour
+		propagation = 5 * time.Minute
+		never       = 0
+	)
+	usual := Settings{MaxDuration: day, Propagation: propagation}
+	distrusting := func(c *CA) *Settings {
+		return &Settings{MaxDuration: day, Propagation: propagation, Distrusted: []string{c.Fingerprint()}}
+	}
+	end := one.NotAfter().Sub(now)
+	lives := map[string][]step{
+		"a managed CA": {
+			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
+			{
+				what: "next, not yet published", at: time.Hour, newest: two, previous: one, unpublished: true,
+				phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end,
+				message: `"CN=Two": it signs 5m0s after it was published everywhere, see the condition TrustPublished`,
+			},
+			{what: "still not", at: 2 * time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end},
+			{
+				what: "published", at: 2*time.Hour + time.Minute, newest: two, previous: one,
+				phases: "Current One, Next Two", signing: "One", reason: "Propagating", again: 2*time.Hour + propagation,
+				message: `"CN=Two": it signs from 2026-03-01T14:05:00Z`,
+			},
+			{
+				what: "propagated", at: 2*time.Hour + propagation, newest: two, previous: one,
+				phases: "Current Two, Retiring One", signing: "Two", reason: "Overlapping", again: 2*time.Hour + propagation + day + afterSwitch,
+				message: fmt.Sprintf(`"CN=One" (%.8s) is published until 2026-03-02T14:06:00Z, when its last certificate has expired`, one.Fingerprint()),
+			},
+			{what: "the old one's last certificate expires", at: 2*time.Hour + propagation + day + afterSwitch, newest: two, phases: "Current Two", signing: "Two", reason: "Settled", again: end},
+		},
+		"a Secret that is replaced, and replaced back": {
+			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
+			{what: "replaced", at: time.Minute, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end},
+			{what: "replaced again: what never signed is dropped", at: 2 * time.Minute, newest: three, previous: one, phases: "Current One, Next Three", signing: "One", reason: "Publishing", again: end},
+			{what: "the signer restarts, and the old key is gone", at: 3 * time.Minute, newest: three, phases: "Current One, Next Three", signing: "nobody", reason: "CAPropagating", again: 7 * time.Minute},
+			{what: "propagated", at: 7 * time.Minute, newest: three, phases: "Current Three, Retiring One", signing: "Three", reason: "Overlapping", again: 7*time.Minute + day + afterSwitch},
+			{what: "the old one is put back: clients know it", at: 10 * time.Minute, newest: one, previous: three, phases: "Current One, Retiring Three", signing: "One", reason: "Overlapping", again: 10*time.Minute + day + afterSwitch},
+			{what: "the Secret is gone", at: 20 * time.Minute, phases: "Current One, Retiring Three", signing: "nobody", reason: "Overlapping", again: 10*time.Minute + day + afterSwitch},
+		},
+		"a lifetime that was longer": {
+			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
+			{what: "lifetime is cut", at: time.Hour, settings: &Settings{MaxDuration: time.Hour}, newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
+			{what: "next, at once", at: 2 * time.Hour, settings: &Settings{MaxDuration: time.Hour}, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end},
+			{what: "switched: what lives longest counts", at: 3 * time.Hour, settings: &Settings{MaxDuration: time.Hour}, newest: two, previous: one, phases: "Current Two, Retiring One", signing: "Two", reason: "Overlapping", again: time.Hour + day + afterSwitch},
+		},
+		"a CA is distrusted": {
+			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
+			{what: "distrusted", at: time.Hour, settings: distrusting(one), newest: one, phases: "", signing: "nobody", reason: "Settled", again: never},
+			{what: "the next one signs at once: both reach clients by the same bundle", at: time.Hour, settings: distrusting(one), newest: two, previous: one, phases: "Current Two", signing: "Two", reason: "Settled", again: end},
+		},
+		"a CA that ends": {
+			{what: "first", newest: short, phases: "Current Short", signing: "Short", reason: "Settled", again: time.Hour},
+			{what: "ended: so did all below it", at: time.Hour, newest: two, phases: "Current Two", signing: "Two", reason: "Settled", again: end},
+		},
+		"intermediates": {
+			{what: "first", newest: lower, phases: "Current Root", signing: "Lower", reason: "Settled", again: end},
+			{what: "next below the same root", at: time.Hour, newest: lower2, previous: lower, phases: "Current Root", signing: "Lower2", reason: "Settled", again: end},
+			{what: "below another root", at: 2 * time.Hour, newest: other, previous: lower2, phases: "Current Root, Next Root2", signing: "Lower2", reason: "Publishing", again: end},
+		},
+		"an intermediate that ends before its root": {
+			{what: "first", newest: dying, phases: "Current Root", signing: "Dying", reason: "Settled", again: end},
+			{what: "replaced too late: nothing below it is valid", at: 30*time.Minute + time.Second, newest: other, previous: dying, phases: "Current Root2, Retiring Root", signing: "Other", reason: "Overlapping", again: 30*time.Minute + time.Second + day + afterSwitch},
+		},
+		"the record is lost in the middle": {
+			{what: "restored", at: time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end},
+		},
+	}
+	for name, steps := range lives {
+		t.Run(name, func(t *testing.T) {
+			var record []v1alpha1.TrustAnchor
+			for _, s := range steps {
+				settings := usual
+				if s.settings != nil {
+					settings = *s.settings
+				}
+				var got Rotation
+				for range 2 {
+					got = Rotate(now.Add(s.at), record, s.newest, s.previous, settings)
+					record = stored(t, got.Anchors)
+				}
+				reason, again := got.Reason, time.Duration(0)
+				if got.Waits != nil {
+					reason = got.Waits.Reason
+				}
+				if !got.Again.IsZero() {
+					again = got.Again.Sub(now)
+				}
+				want := step{phases: s.phases, signing: s.signing, reason: s.reason, again: s.again, message: s.message}
+				is := step{phases: phases(got.Anchors), signing: nameOf(got.Signing), reason: reason, again: again}
+				if s.message != "" {
+					is.message = got.Message
+				}
+				if diff := cmp.Diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", is)); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", s.what, diff)
+				}
+				if got.Rotating != strings.Contains(s.phases, "Next") {
+					t.Errorf("%s: Rotating is %v", s.what, got.Rotating)
+				}
+				if strings.Count(string(Bundle(got.Anchors)), "BEGIN CERTIFICATE") != len(got.Anchors) {
+					t.Errorf("%s: the bundle is\n%s", s.what, Bundle(got.Anchors))
+				}
+				if !s.unpublished {
+					Published(record, now.Add(s.at))
+					record = stored(t, record)
+				}
+			}
+		})
+	}
+}
+
+func stored(t *testing.T, record []v1alpha1.TrustAnchor) []v1alpha1.TrustAnchor {
+	t.Helper()
+	encoded, err := json.Marshal(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var decoded []v1alpha1.TrustAnchor
+	if err := json.Unmarshal(encoded, &decoded); err != nil {
+		t.Fatal(err)
+	}
+	return decoded
+}
+
+func TestRotate_message(t *testing.T) {
+	one, two := authority(t, "One", nil), authority(t, "Two", nil)
+	settings := Settings{MaxDuration: time.Hour, Propagation: time.Minute}
+	record := Rotate(now, nil, one, nil, settings).Anchors
+	Published(record, now)
+	got := Rotate(now, record, two, nil, settings)
+	const want = `the key of "CN=One" is gone, and "CN=Two" must be known to clients before it signs: it signs 1m0s after it was published everywhere, see the condition TrustPublished; requests wait. If nothing trusts the former any more, list its fingerprint in spec.trust.distrusted`
+	if got.Waits == nil || got.Waits.Message != want {
+		t.Errorf("got %v, want %q", got.Waits, want)
+	}
+}

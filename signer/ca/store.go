@@ -1,0 +1,72 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"countersign.dev/countersign/api/v1alpha1"
+)
+
+// fieldOwner is the manager of the fields of a managed CA's Secret.
+const fieldOwner client.FieldOwner = "countersign-signer"
+
+// Store writes the Secrets of managed CAs.
+//
+// A Secret is created empty, by server-side apply, for which RBAC can limit the name, and which does
+// nothing the second time. What is in it is only ever changed by a patch that carries the
+// resourceVersion it was decided by. So of two replicas one makes the next CA, and the other learns of it.
+type Store struct {
+	Client    client.Client
+	Namespace string
+}
+
+// Write changes keys of a Secret; a nil value removes one. The error is a [*Fault] if the cluster
+// admin can mend it, and a conflict if the Secret has changed.
+func (s *Store) Write(ctx context.Context, name string, secret Secret, change map[string][]byte) error {
+	version := secret.ResourceVersion
+	if !secret.Found {
+		empty := applycorev1.Secret(name, s.Namespace).WithType(v1alpha1.ManagedCASecretType).
+			WithLabels(map[string]string{"app.kubernetes.io/managed-by": "countersign"})
+		if err := s.Client.Apply(ctx, empty, fieldOwner); err != nil {
+			return s.fault(name, err)
+		}
+		if version = *empty.ResourceVersion; len(empty.Data) > 0 {
+			return apierrors.NewConflict(corev1.Resource("secrets"), name, fmt.Errorf("it is not empty any more"))
+		}
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]string{"resourceVersion": version},
+		"data":     change,
+	})
+	if err != nil {
+		return fmt.Errorf("encoding the change of Secret %s: %w", name, err)
+	}
+	object := &corev1.Secret{}
+	object.Namespace, object.Name = s.Namespace, name
+	return s.fault(name, s.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, patch), fieldOwner))
+}
+
+func (s *Store) fault(name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case apierrors.IsForbidden(err):
+		return faultf(v1alpha1.ReasonSecretReadOnly,
+			"Secret %s/%s may not be written to: add its name to resourceNames in the signer's Role for secrets, with the verbs create and patch", s.Namespace, name)
+	case apierrors.IsInvalid(err):
+		return faultf(v1alpha1.ReasonSecretReadOnly,
+			"Secret %s/%s cannot be changed: delete it if it is immutable, and Countersign makes another with a new CA: %v", s.Namespace, name, err)
+	default:
+		return fmt.Errorf("writing Secret %s/%s: %w", s.Namespace, name, err)
+	}
+}
