@@ -24,8 +24,14 @@ const (
 	// enough to make a certificate that is limited to anything.
 	// Example: `usage "code signing" is not among those of Signer serving: "digital signature", "server auth"`.
 	ReasonUsageNotAllowed = "UsageNotAllowed"
-	// ReasonSubjectNotAllowed: the subject has attributes that are not issued, or the request names nobody.
-	// Example: "the subject has the attribute 2.5.4.6: leave out all but common name, organization and organizational unit".
+	// ReasonKeyNotAllowed: the key of the request is of a kind that the Signer does not issue for.
+	// Example: `the key is of type RSA, and the Signer issues only for keys of type "ECDSA", "Ed25519": make a request with such a key`.
+	ReasonKeyNotAllowed = "KeyNotAllowed"
+	// ReasonLifetimeNotAllowed: the request asks for a shorter lifetime than the Signer's spec.certificate.minDuration.
+	// Example: "expirationSeconds is 600, and the Signer issues for 1h0m0s at least: ask for 3600 or more".
+	ReasonLifetimeNotAllowed = "LifetimeNotAllowed"
+	// ReasonSubjectNotAllowed: the request names nobody, at least by what the Signer keeps of its subject.
+	// Example: "the request has neither a common name nor a subject alternative name: a certificate must name somebody".
 	ReasonSubjectNotAllowed = "SubjectNotAllowed"
 	// ReasonLintFailed: the certificate made from the request is not what was asked for. Nothing was
 	// signed. If you meet it, please report it.

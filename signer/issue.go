@@ -21,16 +21,21 @@ import (
 
 // Issuance is a certificate that is linted and ready to be signed, once. Only [Prepare] makes one.
 type Issuance struct {
+	draft
+	used atomic.Bool
+}
+
+// draft is a certificate to be, not linted yet.
+type draft struct {
 	template *x509.Certificate
 	expected expectation
 	ca       *ca.CA
-	used     atomic.Bool
 }
 
 // Prepare makes an Issuance for an approved request. The error is
 //   - a [NotDue] if the request is not to be signed, which is no fault;
 //   - a [*Refusal] if it can never be issued;
-//   - a [*ca.Fault] if the CA cannot issue it now;
+//   - a [*ca.Fault] if the CA, or the profile, cannot issue it now;
 //   - any other error if something went wrong that may pass.
 func Prepare(now time.Time, csr *certificatesv1.CertificateSigningRequest, profile Profile, authority *ca.CA) (*Issuance, error) {
 	if profile.signerName == "" || csr.Spec.SignerName != profile.signerName {
@@ -46,36 +51,52 @@ func Prepare(now time.Time, csr *certificatesv1.CertificateSigningRequest, profi
 		}
 		return nil, fmt.Errorf("parsing request: %w", err)
 	}
-	if err := checkSubject(request); err != nil {
-		return nil, err
-	}
-	usages, err := grantUsages(csr.Spec.Usages, request, profile)
+	d, err := newDraft(now, request, csr.Spec.Usages, csr.Spec.ExpirationSeconds, &profile, authority)
 	if err != nil {
 		return nil, err
 	}
-	// The request is judged first, so that a CA that is down does not keep its verdict back.
-	if err := authority.ValidAt(now); err != nil {
+	if err := lint(now, d.template, d.expected); err != nil {
 		return nil, err
 	}
-	if fault := permits(authority, usages); fault != nil {
-		return nil, fault
+	return &Issuance{draft: d}, nil
+}
+
+// newDraft validates a request against the profile, and makes a template of it. The error is as of
+// [Prepare].
+func newDraft(now time.Time, request *pkcs10.Request, asked []certificatesv1.KeyUsage, expirationSeconds *int32, profile *Profile, authority *ca.CA) (draft, error) {
+	if err := checkKey(request, profile); err != nil {
+		return draft{}, err
 	}
-	lifetime := profile.maxDuration
-	if seconds := csr.Spec.ExpirationSeconds; seconds != nil {
-		lifetime = min(lifetime, time.Duration(*seconds)*time.Second)
+	if err := checkSubject(request, profile); err != nil {
+		return draft{}, err
+	}
+	usages, err := grantUsages(asked, request, profile)
+	if err != nil {
+		return draft{}, err
+	}
+	lifetime, err := lifetimeOf(expirationSeconds, profile)
+	if err != nil {
+		return draft{}, err
+	}
+	// The request is judged first, so that a CA that is down does not keep its verdict back.
+	if err := authority.ValidAt(now, profile.minDuration); err != nil {
+		return draft{}, err
+	}
+	if fault := permits(authority, usages); fault != nil {
+		return draft{}, fault
 	}
 	earliest := later(now.Add(-profile.backdate), authority.NotBefore())
 	latest := earlier(now.Add(lifetime), authority.NotAfter())
-	template, err := newTemplate(request, usages, earliest, latest)
+	template, err := newTemplate(request, usages, profile, earliest, latest)
 	if err != nil {
-		return nil, err
+		return draft{}, err
 	}
-	issuance := &Issuance{
+	return draft{
 		template: template,
 		ca:       authority,
 		expected: expectation{
 			request:  request,
-			usages:   csr.Spec.Usages,
+			usages:   asked,
 			profile:  profile,
 			issuer:   authority.Certificate(),
 			above:    authority.Issuers(),
@@ -83,11 +104,7 @@ func Prepare(now time.Time, csr *certificatesv1.CertificateSigningRequest, profi
 			earliest: earliest,
 			latest:   latest,
 		},
-	}
-	if err := lint(now, issuance.template, issuance.expected); err != nil {
-		return nil, err
-	}
-	return issuance, nil
+	}, nil
 }
 
 // Issue signs, and returns the certificate: in PEM, followed by the CA's chain without the root,

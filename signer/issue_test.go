@@ -15,6 +15,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
+	"io"
 	"math/big"
 	"net"
 	"net/url"
@@ -55,7 +56,7 @@ var testKeys = sync.OnceValue(func() (k struct {
 })
 
 // newCA makes a self-signed CA with key that lasts ten years, bent by change.
-func newCA(t *testing.T, key crypto.Signer, change func(*x509.Certificate)) *ca.CA {
+func newCA(t testing.TB, key crypto.Signer, change func(*x509.Certificate)) *ca.CA {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test CA"},
@@ -82,7 +83,7 @@ func newCA(t *testing.T, key crypto.Signer, change func(*x509.Certificate)) *ca.
 }
 
 // newCSR makes an approved request for the DNS name web.example with key; the changes may be nil.
-func newCSR(t *testing.T, key crypto.Signer, request func(*x509.CertificateRequest), object func(*certificatesv1.CertificateSigningRequest)) *certificatesv1.CertificateSigningRequest {
+func newCSR(t testing.TB, key crypto.Signer, request func(*x509.CertificateRequest), object func(*certificatesv1.CertificateSigningRequest)) *certificatesv1.CertificateSigningRequest {
 	t.Helper()
 	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "web.example"}, DNSNames: []string{"web.example"}}
 	if request != nil {
@@ -108,10 +109,16 @@ func newCSR(t *testing.T, key crypto.Signer, request func(*x509.CertificateReque
 }
 
 func conditionOf(kind certificatesv1.RequestConditionType) certificatesv1.CertificateSigningRequestCondition {
-	return certificatesv1.CertificateSigningRequestCondition{Type: kind, Status: corev1.ConditionTrue, Reason: "Test"}
+	return certificatesv1.CertificateSigningRequestCondition{Type: kind, Status: corev1.ConditionTrue, Reason: "Test", LastUpdateTime: metav1.NewTime(now)}
 }
 
-func newProfile(t *testing.T, change func(*v1alpha1.CertificateProfile)) Profile {
+func approved(at time.Time) func(*certificatesv1.CertificateSigningRequest) {
+	return func(c *certificatesv1.CertificateSigningRequest) {
+		c.Status.Conditions[0].LastUpdateTime = metav1.NewTime(at)
+	}
+}
+
+func newProfile(t testing.TB, change func(*v1alpha1.CertificateProfile)) Profile {
 	t.Helper()
 	spec := v1alpha1.SignerSpec{SignerName: signerName}
 	if change != nil {
@@ -141,12 +148,14 @@ type issued struct {
 	ExtKeyUsage         []x509.ExtKeyUsage
 	NotBefore, NotAfter time.Time
 	SANCritical         bool
+	CRLs, OCSP, Issuing []string
 }
 
 func describe(c *x509.Certificate) issued {
 	i := issued{
 		Subject: c.Subject.String(), DNS: c.DNSNames, Emails: c.EmailAddresses,
 		KeyUsage: c.KeyUsage, ExtKeyUsage: c.ExtKeyUsage, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
+		CRLs: c.CRLDistributionPoints, OCSP: c.OCSPServer, Issuing: c.IssuingCertificateURL,
 	}
 	for _, ip := range c.IPAddresses {
 		i.IPs = append(i.IPs, ip.String())
@@ -213,14 +222,14 @@ func TestIssue(t *testing.T) {
 		"every kind of name": {
 			request: func(r *x509.CertificateRequest) {
 				r.Subject.Organization, r.Subject.OrganizationalUnit = []string{"zeta", "alpha"}, []string{"unit"}
-				r.DNSNames = []string{"b.example", "*.a.example", "c.example."}
+				r.DNSNames = []string{"b.example", "*.a.example", "_http._tcp.c.example"}
 				r.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1), net.ParseIP("2001:db8::1")}
 				r.EmailAddresses = []string{"web@example.com"}
 				r.URIs = []*url.URL{{Scheme: "spiffe", Host: "example.com", Path: "/ns/a/sa/b"}}
 			},
 			want: with(func(i *issued) {
 				i.Subject = "CN=web.example,OU=unit,O=zeta+O=alpha"
-				i.DNS, i.Emails = []string{"b.example", "*.a.example", "c.example."}, []string{"web@example.com"}
+				i.DNS, i.Emails = []string{"b.example", "*.a.example", "_http._tcp.c.example"}, []string{"web@example.com"}
 				i.IPs, i.URIs = []string{"10.0.0.1", "2001:db8::1"}, []string{"spiffe://example.com/ns/a/sa/b"}
 			}),
 		},
@@ -239,6 +248,47 @@ func TestIssue(t *testing.T) {
 				p.MaxDuration, p.Backdate = &metav1.Duration{Duration: 2 * day}, &metav1.Duration{}
 			},
 			want: with(func(i *issued) { i.NotBefore, i.NotAfter = second, second.Add(2*day) }),
+		},
+		"what the Signer keeps of the subject": {
+			request: func(r *x509.CertificateRequest) {
+				r.Subject.Organization, r.Subject.OrganizationalUnit = []string{"zeta", "alpha"}, []string{"unit"}
+			},
+			profile: func(p *v1alpha1.CertificateProfile) {
+				p.Subject = []v1alpha1.SubjectAttribute{"organizationalUnit", "organization"}
+			},
+			want: with(func(i *issued) { i.Subject = "OU=unit,O=zeta+O=alpha" }),
+		},
+		"nothing of the subject is kept": {
+			profile: func(p *v1alpha1.CertificateProfile) { p.Subject = []v1alpha1.SubjectAttribute{} },
+			want:    with(func(i *issued) { i.Subject, i.SANCritical = "", true }),
+		},
+		"attributes that no Signer keeps": {
+			request: func(r *x509.CertificateRequest) {
+				r.Subject.Country, r.Subject.Province, r.Subject.SerialNumber = []string{"AU"}, []string{"Some-State"}, "1"
+			}, want: honest,
+		},
+		"URLs": {
+			profile: func(p *v1alpha1.CertificateProfile) {
+				p.CRLDistributionPoints = []string{"http://crl.example/1", "https://crl.example/2"}
+				p.OCSPServers, p.IssuingCertificateURLs = []string{"http://ocsp.example/b", "http://ocsp.example/a"}, []string{"http://ca.example/ca.crt"}
+			},
+			want: with(func(i *issued) {
+				i.CRLs = []string{"http://crl.example/1", "https://crl.example/2"}
+				i.OCSP, i.Issuing = []string{"http://ocsp.example/b", "http://ocsp.example/a"}, []string{"http://ca.example/ca.crt"}
+			}),
+		},
+		"no longer than some seconds, by a CA of a minute": {
+			object: expiration(600),
+			profile: func(p *v1alpha1.CertificateProfile) {
+				p.MaxDuration, p.Backdate = &metav1.Duration{Duration: 10 * time.Second}, &metav1.Duration{}
+			},
+			caBent: func(c *x509.Certificate) { c.NotAfter = second.Add(time.Minute) },
+			want:   with(func(i *issued) { i.NotBefore, i.NotAfter = second, second.Add(10*time.Second) }),
+		},
+		"just the shortest lifetime": {
+			object:  expiration(3600),
+			profile: func(p *v1alpha1.CertificateProfile) { p.MinDuration = &metav1.Duration{Duration: time.Hour} },
+			want:    with(func(i *issued) { i.NotAfter = second.Add(time.Hour) }),
 		},
 		"clamped to the CA's notAfter": {
 			caBent: func(c *x509.Certificate) { c.NotAfter = second.Add(time.Hour) },
@@ -338,6 +388,30 @@ func TestIssue_alteredAfterLint(t *testing.T) {
 	}
 }
 
+// lyingKey signs something else than it is told to, as a key store that is broken may.
+type lyingKey struct{ crypto.Signer }
+
+func (k lyingKey) Sign(random io.Reader, message []byte, options crypto.SignerOpts) ([]byte, error) {
+	other := slices.Clone(message)
+	other[0] ^= 1
+	return k.Signer.Sign(random, other, options)
+}
+
+// TestCreateCertificate_verifies is of crypto/x509: Issue does not verify once more.
+func TestCreateCertificate_verifies(t *testing.T) {
+	keys := testKeys()
+	for _, key := range []crypto.Signer{keys.ec, keys.rsa, keys.ed} {
+		authority := newCA(t, key, nil)
+		issuance, err := Prepare(now, newCSR(t, keys.ec, nil, nil), newProfile(t, nil), authority)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if der, err := x509.CreateCertificate(rand.Reader, issuance.template, authority.Certificate(), keys.ec.Public(), lyingKey{key}); err == nil || der != nil {
+			t.Errorf("%T: a wrong signature is let out", key)
+		}
+	}
+}
+
 func TestPrepare_serialNumbers(t *testing.T) {
 	keys := testKeys()
 	csr, profile, authority := newCSR(t, keys.ec, nil, nil), newProfile(t, nil), newCA(t, keys.ec, nil)
@@ -422,7 +496,7 @@ func TestPrepare_refusals(t *testing.T) {
 		key     crypto.Signer
 		request func(*x509.CertificateRequest)
 		object  func(*certificatesv1.CertificateSigningRequest)
-		ca      func(*x509.Certificate)
+		profile func(*v1alpha1.CertificateProfile)
 		reason  string
 		message string
 	}{
@@ -452,7 +526,7 @@ func TestPrepare_refusals(t *testing.T) {
 		},
 		"no extended key usage, which would be any": {
 			object: usages("digital signature", "key encipherment"),
-			reason: ReasonUsageNotAllowed, message: `the usages "digital signature", "key encipherment" leave the certificate without an extended key usage, which would allow every one: ask for "server auth" or "client auth"`,
+			reason: ReasonUsageNotAllowed, message: `the usages "digital signature", "key encipherment" leave the certificate without an extended key usage, which would allow every one: ask for one such as "server auth" or "client auth"`,
 		},
 		"no key usage, which would be any": {
 			object: usages("server auth"),
@@ -462,13 +536,41 @@ func TestPrepare_refusals(t *testing.T) {
 			key: keys.ed, object: usages("key encipherment", "server auth"),
 			reason: ReasonUsageNotAllowed, message: `for a key of type Ed25519 the usages "key encipherment", "server auth" leave the certificate without a key usage, which would allow every one: ask for "digital signature"`,
 		},
-		"country in the subject": {
-			request: func(r *x509.CertificateRequest) { r.Subject.Country = []string{"CH"} },
-			reason:  ReasonSubjectNotAllowed, message: "the subject has the attribute 2.5.4.6: leave out all but common name, organization and organizational unit",
-		},
 		"no name at all": {
 			request: func(r *x509.CertificateRequest) { r.Subject, r.DNSNames = pkix.Name{}, nil },
 			reason:  ReasonSubjectNotAllowed, message: "the request has neither a common name nor a subject alternative name: a certificate must name somebody",
+		},
+		"no name but an organization": {
+			request: func(r *x509.CertificateRequest) {
+				r.Subject, r.DNSNames = pkix.Name{Organization: []string{"system:masters"}}, nil
+			},
+			reason: ReasonSubjectNotAllowed, message: "the request has neither a common name nor a subject alternative name: a certificate must name somebody",
+		},
+		"no name that is kept": {
+			request: func(r *x509.CertificateRequest) { r.DNSNames = nil },
+			profile: func(p *v1alpha1.CertificateProfile) { p.Subject = []v1alpha1.SubjectAttribute{"organization"} },
+			reason:  ReasonSubjectNotAllowed, message: "the Signer leaves the common name out, and the request has no subject alternative name: a certificate must name somebody; ask for a subject alternative name",
+		},
+		"RSA key": {
+			key: keys.rsa, profile: func(p *v1alpha1.CertificateProfile) { p.KeyAlgorithms = []string{"ECDSA", "Ed25519"} },
+			reason: ReasonKeyNotAllowed, message: `the key is of type RSA, and the Signer issues only for keys of type "ECDSA", "Ed25519": make a request with such a key`,
+		},
+		"ECDSA key": {
+			profile: func(p *v1alpha1.CertificateProfile) { p.KeyAlgorithms = []string{"RSA"} },
+			reason:  ReasonKeyNotAllowed, message: `the key is of type ECDSA, and the Signer issues only for keys of type "RSA": make a request with such a key`,
+		},
+		"shorter than the shortest": {
+			object: expiration(3599), profile: func(p *v1alpha1.CertificateProfile) { p.MinDuration = &metav1.Duration{Duration: time.Hour} },
+			reason: ReasonLifetimeNotAllowed, message: "expirationSeconds is 3599, and the Signer issues for 1h0m0s at least: ask for 3600 or more",
+		},
+		"shorter than the shortest, which is no whole second": {
+			object: expiration(600), profile: func(p *v1alpha1.CertificateProfile) {
+				p.MinDuration = &metav1.Duration{Duration: 600*time.Second + time.Millisecond}
+			},
+			reason: ReasonLifetimeNotAllowed, message: "expirationSeconds is 600, and the Signer issues for 10m0.001s at least: ask for 601 or more",
+		},
+		"lifetime that is negative": { // the API server lets none through
+			object: expiration(-1), reason: ReasonLifetimeNotAllowed, message: "expirationSeconds is -1, and the Signer issues for 10m0s at least: ask for 600 or more",
 		},
 	}
 	for name, test := range tests {
@@ -477,7 +579,7 @@ func TestPrepare_refusals(t *testing.T) {
 			if key == nil {
 				key = keys.ec
 			}
-			issuance, err := Prepare(now, newCSR(t, key, test.request, test.object), newProfile(t, nil), newCA(t, keys.ec, test.ca))
+			issuance, err := Prepare(now, newCSR(t, key, test.request, test.object), newProfile(t, test.profile), newCA(t, keys.ec, nil))
 			if issuance != nil {
 				t.Error("an Issuance is returned with a refusal")
 			}
@@ -507,16 +609,27 @@ func TestPrepare_caFaults(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			authority := newCA(t, keys.ec, test.ca)
-			issuance, err := Prepare(test.at, newCSR(t, keys.ec, nil, nil), newProfile(t, nil), authority)
+			issuance, err := Prepare(test.at, newCSR(t, keys.ec, nil, approved(test.at)), newProfile(t, nil), authority)
 			var fault *ca.Fault
 			if !errors.As(err, &fault) || fault.Reason != test.reason || issuance != nil {
 				t.Errorf("got %v, %v, want a *ca.Fault with reason %s", issuance, err, test.reason)
 			}
 		})
 	}
+	t.Run("ends before the shortest that the profile issues", func(t *testing.T) {
+		authority := newCA(t, keys.ec, func(c *x509.Certificate) { c.NotAfter = now.Truncate(time.Second).Add(time.Hour) })
+		profile := newProfile(t, func(p *v1alpha1.CertificateProfile) { p.MinDuration = &metav1.Duration{Duration: 2 * time.Hour} })
+		_, err := Prepare(now, newCSR(t, keys.ec, nil, nil), profile, authority)
+		want := &ca.Fault{Reason: v1alpha1.ReasonCAExpired, Message: `the certificate "CN=Test CA" expires at 2026-03-01T13:00:00Z, too soon to issue the shortest of certificates (2h0m0s): put a renewed CA in the Secret`}
+		if diff := cmp.Diff(error(want), err); diff != "" {
+			t.Errorf("error (-want +got):\n%s", diff)
+		}
+	})
 	t.Run("a request that cannot be issued is refused all the same", func(t *testing.T) {
 		authority := newCA(t, keys.ec, nil)
-		_, err := Prepare(now.AddDate(20, 0, 0), newCSR(t, keys.ec, nil, usages("any")), newProfile(t, nil), authority)
+		csr := newCSR(t, keys.ec, nil, usages("any"))
+		approved(now.AddDate(20, 0, 0))(csr)
+		_, err := Prepare(now.AddDate(20, 0, 0), csr, newProfile(t, nil), authority)
 		if _, ok := errors.AsType[*Refusal](err); !ok {
 			t.Errorf("got %v, want a *Refusal", err)
 		}

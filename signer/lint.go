@@ -30,7 +30,7 @@ import (
 type expectation struct {
 	request          *pkcs10.Request
 	usages           []certificatesv1.KeyUsage // spec.usages
-	profile          Profile
+	profile          *Profile
 	issuer           *x509.Certificate
 	above            []*x509.Certificate // the issuer's own issuers, as far as they are known
 	serial           *big.Int
@@ -131,14 +131,19 @@ func (e *expectation) check(c *x509.Certificate) error {
 	require(!c.NotAfter.After(e.latest), "notAfter %v is after %v", c.NotAfter, e.latest)
 	require(c.NotAfter.After(c.NotBefore), "notAfter %v is not after notBefore %v", c.NotAfter, c.NotBefore)
 
-	require(c.Subject.CommonName == r.Subject.CommonName, "common name differs from that of the request")
-	require(sameSet(c.Subject.Organization, r.Subject.Organizations), "organizations differ from those of the request")
-	require(sameSet(c.Subject.OrganizationalUnit, r.Subject.OrganizationalUnits), "organizational units differ from those of the request")
-	names := len(r.Subject.Organizations) + len(r.Subject.OrganizationalUnits)
-	if r.Subject.CommonName != "" {
-		names++
+	names := 0
+	kept := func(attribute v1alpha1.SubjectAttribute, values ...string) []string {
+		values = slices.DeleteFunc(slices.Clone(values), func(value string) bool { return value == "" || !e.profile.keeps(attribute) })
+		names += len(values)
+		return values
 	}
-	require(len(c.Subject.Names) == names, "subject has %d attributes, not the %d of the request", len(c.Subject.Names), names)
+	commonName := strings.Join(kept(v1alpha1.SubjectCommonName, r.Subject.CommonName), "")
+	organizations := kept(v1alpha1.SubjectOrganization, r.Subject.Organizations...)
+	units := kept(v1alpha1.SubjectOrganizationalUnit, r.Subject.OrganizationalUnits...)
+	require(c.Subject.CommonName == commonName, "common name differs from that to be issued")
+	require(sameSet(c.Subject.Organization, organizations), "organizations differ from those to be issued")
+	require(sameSet(c.Subject.OrganizationalUnit, units), "organizational units differ from those to be issued")
+	require(len(c.Subject.Names) == names, "subject has %d attributes, not the %d to be issued", len(c.Subject.Names), names)
 
 	require(slices.Equal(c.DNSNames, r.DNSNames), "DNS names differ from those of the request")
 	require(slices.Equal(c.EmailAddresses, r.EmailAddresses), "email addresses differ from those of the request")
@@ -153,6 +158,10 @@ func (e *expectation) check(c *x509.Certificate) error {
 		uris = append(uris, uri.String())
 	}
 	require(slices.Equal(uris, r.URIs), "URIs differ from those of the request")
+
+	require(slices.Equal(c.CRLDistributionPoints, e.profile.crlDistributionPoints), "CRL distribution points differ from those of the Signer")
+	require(slices.Equal(c.OCSPServer, e.profile.ocspServers), "OCSP servers differ from those of the Signer")
+	require(slices.Equal(c.IssuingCertificateURL, e.profile.issuingCertificateURLs), "issuing certificate URLs differ from those of the Signer")
 
 	errs = append(errs, e.checkUsages(c), e.checkExtensions(c))
 	return joinLine(errs)
@@ -180,8 +189,8 @@ func (e *expectation) checkUsages(c *x509.Certificate) error {
 		return fmt.Errorf("key usage is %#b", c.KeyUsage)
 	case len(c.ExtKeyUsage) == 0 || len(c.ExtKeyUsage) != extended || len(c.UnknownExtKeyUsage) > 0:
 		return errors.New("extended key usage is missing, repeated or unknown")
-	case e.request.Key.Algorithm != "RSA" && c.KeyUsage&x509.KeyUsageKeyEncipherment != 0:
-		return fmt.Errorf("key usage is key encipherment, for a key of type %s", e.request.Key.Algorithm)
+	case c.KeyUsage&^usagesOfKey[e.request.Key.Algorithm] != 0:
+		return fmt.Errorf("key usage is %#b, beyond what a key of type %s can do", c.KeyUsage, e.request.Key.Algorithm)
 	}
 	for _, usage := range has {
 		if !slices.Contains(e.usages, usage) || !slices.Contains(e.profile.usages, usage) {
@@ -191,24 +200,35 @@ func (e *expectation) checkUsages(c *x509.Certificate) error {
 	return nil
 }
 
+const (
+	oidSubjectAltName        = "2.5.29.17"
+	oidCRLDistributionPoints = "2.5.29.31"
+	oidAuthorityInfoAccess   = "1.3.6.1.5.5.7.1.1"
+)
+
 // extensions are all that may be there, with whether they are critical; the subject alternative
 // name is so if the subject is empty (RFC 5280, section 4.2.1.6).
 var extensions = map[string]bool{
-	"2.5.29.14": false, // subject key identifier
-	"2.5.29.15": true,  // key usage
-	"2.5.29.17": false, // subject alternative name
-	"2.5.29.19": true,  // basic constraints
-	"2.5.29.35": false, // authority key identifier
-	"2.5.29.37": false, // extended key usage
+	"2.5.29.14":              false, // subject key identifier
+	"2.5.29.15":              true,  // key usage
+	oidSubjectAltName:        false,
+	"2.5.29.19":              true, // basic constraints
+	oidCRLDistributionPoints: false,
+	"2.5.29.35":              false, // authority key identifier
+	"2.5.29.37":              false, // extended key usage
+	oidAuthorityInfoAccess:   false,
 }
 
-// checkExtensions allows known extensions only, each once.
+// checkExtensions allows known extensions only, each once, and those with URLs only if the profile has some.
 func (e *expectation) checkExtensions(c *x509.Certificate) error {
-	seen := map[string]bool{}
+	seen := map[string]bool{
+		oidCRLDistributionPoints: len(e.profile.crlDistributionPoints) == 0,
+		oidAuthorityInfoAccess:   len(e.profile.ocspServers)+len(e.profile.issuingCertificateURLs) == 0,
+	}
 	for _, extension := range c.Extensions {
 		id := extension.Id.String()
 		critical, known := extensions[id]
-		if id == "2.5.29.17" {
+		if id == oidSubjectAltName {
 			critical = len(c.Subject.Names) == 0
 		}
 		if !known || seen[id] || extension.Critical != critical {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	certificatesv1 "k8s.io/api/certificates/v1"
+
+	"countersign.dev/countersign/api/v1alpha1"
 )
 
 // TestLint has a slip in making the template for each thing that is checked.
@@ -37,23 +39,23 @@ func TestLint(t *testing.T) {
 			func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(time.Second) },
 			"notAfter 2026-03-01 13:00:01 +0000 UTC is after 2026-03-01 13:00:00.5 +0000 UTC",
 		},
-		"common name": {func(c *x509.Certificate) { c.Subject.CommonName = "admin" }, "common name differs from that of the request"},
+		"common name": {func(c *x509.Certificate) { c.Subject.CommonName = "admin" }, "common name differs from that to be issued"},
 		"organization": {
 			func(c *x509.Certificate) { c.Subject.Organization = []string{"system:masters"} },
-			"organizations differ from those of the request; subject has 2 attributes, not the 1 of the request",
+			"organizations differ from those to be issued; subject has 2 attributes, not the 1 to be issued",
 		},
 		"organizational unit": {
 			func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"u"} },
-			"organizational units differ from those of the request; subject has 2 attributes, not the 1 of the request",
+			"organizational units differ from those to be issued; subject has 2 attributes, not the 1 to be issued",
 		},
-		"subject attribute":                  {func(c *x509.Certificate) { c.Subject.Country = []string{"CH"} }, "subject has 2 attributes, not the 1 of the request"},
+		"subject attribute":                  {func(c *x509.Certificate) { c.Subject.Country = []string{"CH"} }, "subject has 2 attributes, not the 1 to be issued"},
 		"DNS name more":                      {func(c *x509.Certificate) { c.DNSNames = []string{"web.example", "admin.example"} }, "DNS names differ from those of the request"},
 		"IP address more":                    {func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, "IP addresses differ from those of the request"},
 		"URI more":                           {func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: "example.com"}} }, "URIs differ from those of the request"},
 		"email more":                         {func(c *x509.Certificate) { c.EmailAddresses = []string{"a@example.com"} }, "email addresses differ from those of the request"},
 		"key usage missing":                  {func(c *x509.Certificate) { c.KeyUsage = 0 }, "key usage is 0b0"},
 		"key usage of a CA":                  {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCRLSign }, "key usage is 0b1000001"},
-		"key encipherment for ECDSA":         {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageKeyEncipherment }, "key usage is key encipherment, for a key of type ECDSA"},
+		"key encipherment for ECDSA":         {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageKeyEncipherment }, "key usage is 0b101, beyond what a key of type ECDSA can do"},
 		"extended key usage missing":         {func(c *x509.Certificate) { c.ExtKeyUsage = nil }, "extended key usage is missing, repeated or unknown"},
 		"extended key usage of another kind": {func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageAny) }, "extended key usage is missing, repeated or unknown"},
 		"extended key usage unknown":         {func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{1, 2, 3}} }, "extended key usage is missing, repeated or unknown"},
@@ -64,6 +66,18 @@ func TestLint(t *testing.T) {
 		"extension more": {func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: []byte{5, 0}}}
 		}, "extension 1.2.3 is unknown, repeated, or wrongly critical"},
+		"CRL distribution point of another": {
+			func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://evil.example"} },
+			"CRL distribution points differ from those of the Signer; extension 2.5.29.31 is unknown, repeated, or wrongly critical",
+		},
+		"OCSP server of another": {
+			func(c *x509.Certificate) { c.OCSPServer = []string{"http://evil.example"} },
+			"OCSP servers differ from those of the Signer; extension 1.3.6.1.5.5.7.1.1 is unknown, repeated, or wrongly critical",
+		},
+		"issuing certificate URL of another": {
+			func(c *x509.Certificate) { c.IssuingCertificateURL = []string{"http://evil.example"} },
+			"issuing certificate URLs differ from those of the Signer; extension 1.3.6.1.5.5.7.1.1 is unknown, repeated, or wrongly critical",
+		},
 		"key usage not critical": {func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Value: []byte{3, 2, 7, 0x80}}}
 		}, "extension 2.5.29.15 is unknown, repeated, or wrongly critical"},
@@ -88,6 +102,56 @@ func TestLint(t *testing.T) {
 			}
 			if diff := cmp.Diff(&Refusal{ReasonLintFailed, test.want}, refusal); diff != "" {
 				t.Errorf("refusal (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestLint_profile has slips that a profile with limits of its own must see.
+func TestLint_profile(t *testing.T) {
+	keys := testKeys()
+	tests := map[string]struct {
+		profile func(*v1alpha1.CertificateProfile)
+		slip    func(*x509.Certificate)
+		want    string
+	}{
+		"common name that is left out": {
+			func(p *v1alpha1.CertificateProfile) { p.Subject = []v1alpha1.SubjectAttribute{"organization"} },
+			func(c *x509.Certificate) { c.Subject.CommonName = "web.example" },
+			"common name differs from that to be issued; subject has 2 attributes, not the 1 to be issued",
+		},
+		"organization that is left out": {
+			func(p *v1alpha1.CertificateProfile) { p.Subject = []v1alpha1.SubjectAttribute{"commonName"} },
+			func(c *x509.Certificate) { c.Subject.Organization = []string{"team"} },
+			"organizations differ from those to be issued; subject has 2 attributes, not the 1 to be issued",
+		},
+		"organization that is kept": {
+			nil, func(c *x509.Certificate) { c.Subject.Organization = nil },
+			"organizations differ from those to be issued; subject has 1 attributes, not the 2 to be issued",
+		},
+		"URL that is missing": {
+			func(p *v1alpha1.CertificateProfile) { p.OCSPServers = []string{"http://a.example"} },
+			func(c *x509.Certificate) { c.OCSPServer = nil }, "OCSP servers differ from those of the Signer",
+		},
+		"URLs in another order": {
+			func(p *v1alpha1.CertificateProfile) {
+				p.CRLDistributionPoints = []string{"http://a.example", "http://b.example"}
+			},
+			func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://b.example", "http://a.example"} },
+			"CRL distribution points differ from those of the Signer",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			csr := newCSR(t, keys.ec, func(r *x509.CertificateRequest) { r.Subject.Organization = []string{"team"} }, nil)
+			issuance, err := Prepare(now, csr, newProfile(t, test.profile), newCA(t, keys.ec, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.slip(issuance.template)
+			err = lint(now, issuance.template, issuance.expected)
+			if diff := cmp.Diff(error(&Refusal{ReasonLintFailed, test.want}), err); diff != "" {
+				t.Errorf("error (-want +got):\n%s", diff)
 			}
 		})
 	}

@@ -120,6 +120,9 @@ func (r *signerReconciler) load(signer *v1alpha1.Signer, all []v1alpha1.Signer) 
 	if err != nil {
 		return nil, err
 	}
+	if err := authority.ValidAt(r.now(), profile.minDuration); err != nil {
+		return nil, err
+	}
 	if fault := permits(authority, profile.usages); fault != nil {
 		return nil, fault
 	}
@@ -153,7 +156,7 @@ func (r *signerReconciler) noteReady(signer *v1alpha1.Signer, status *v1alpha1.S
 		status.CA = &described
 		condition(signer, status, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonCALoaded,
 			fmt.Sprintf("%s, until %s", described.Subject, notAfter.UTC().Format(time.RFC3339)))
-		untilUnfit := notAfter.Add(-ca.MinRemaining).Sub(r.now()) + time.Second
+		untilUnfit := notAfter.Add(-ready.profile.minDuration).Sub(r.now()) + time.Second
 		return min(resync, max(untilUnfit, time.Second))
 	}
 	r.metrics.caNotAfter.DeleteLabelValues(signer.Name)

@@ -139,14 +139,14 @@ func TestSignerReconciler(t *testing.T) {
 			events: []string{`Warning InvalidCA the CA certificate, or one of its issuers, limits its extended key usages and leaves out "server auth": use a CA that has it or has no such limit, or take it out of spec.certificate.usages`},
 		},
 		"a profile that the CRD would not let in": {
-			change: func(s *v1alpha1.Signer) { s.Spec.Certificate.MaxDuration = &metav1.Duration{Duration: time.Minute} },
+			change: func(s *v1alpha1.Signer) { s.Spec.Certificate.MaxDuration = &metav1.Duration{Duration: time.Second} },
 			secret: loaded{ca: authority},
 			want: conditions{
-				"Ready":          "False InvalidProfile: maxDuration is 1m0s: it must be at least 10m0s",
+				"Ready":          "False InvalidProfile: maxDuration is 1s: it must be at least 10s",
 				"TrustPublished": "True NotRequested: spec.trust asks for no ConfigMap",
 			},
 			result: reconcile.Result{RequeueAfter: resync},
-			events: []string{"Warning InvalidProfile maxDuration is 1m0s: it must be at least 10m0s"},
+			events: []string{"Warning InvalidProfile maxDuration is 1s: it must be at least 10s"},
 		},
 		"an older Signer has the signerName": {
 			others: []client.Object{older}, secret: loaded{ca: authority},

@@ -18,6 +18,7 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 
+	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/pkcs10"
 )
 
@@ -25,79 +26,71 @@ import (
 // random bits at least.
 const serialBytes = 16
 
-// checkSubject refuses what has no place in a certificate of ours.
-func checkSubject(request *pkcs10.Request) error {
-	if len(request.Subject.Other) > 0 {
-		return refusef(ReasonSubjectNotAllowed,
-			"the subject has the attribute %s: leave out all but common name, organization and organizational unit",
-			request.Subject.Other[0].OID)
+// checkKey refuses a key of a kind that the Signer does not issue for.
+func checkKey(request *pkcs10.Request, profile *Profile) error {
+	if slices.Contains(profile.keyAlgorithms, request.Key.Algorithm) {
+		return nil
 	}
-	if request.Subject.CommonName == "" &&
-		len(request.DNSNames)+len(request.IPAddresses)+len(request.URIs)+len(request.EmailAddresses) == 0 {
+	return refusef(ReasonKeyNotAllowed, "the key is of type %s, and the Signer issues only for keys of type %s: make a request with such a key",
+		request.Key.Algorithm, quoteAll(profile.keyAlgorithms))
+}
+
+// checkSubject refuses a request that leaves nobody to be named.
+func checkSubject(request *pkcs10.Request, profile *Profile) error {
+	if len(request.DNSNames)+len(request.IPAddresses)+len(request.URIs)+len(request.EmailAddresses) > 0 {
+		return nil
+	}
+	switch {
+	case request.Subject.CommonName == "":
 		return refusef(ReasonSubjectNotAllowed, "the request has neither a common name nor a subject alternative name: a certificate must name somebody")
+	case !profile.keeps(v1alpha1.SubjectCommonName):
+		return refusef(ReasonSubjectNotAllowed, "the Signer leaves the common name out, and the request has no subject alternative name: a certificate must name somebody; ask for a subject alternative name")
 	}
 	return nil
 }
 
-// grantUsages returns the usages to issue: those of spec.usages that make sense for the key.
-func grantUsages(asked []certificatesv1.KeyUsage, request *pkcs10.Request, profile Profile) ([]certificatesv1.KeyUsage, error) {
-	for _, usage := range asked {
-		if !slices.Contains(profile.usages, usage) {
-			return nil, refusef(ReasonUsageNotAllowed, "usage %q is not among those of the Signer: %s", usage, quoteAll(profile.usages))
-		}
+// lifetimeOf returns how long a certificate may last, as long as its CA does.
+func lifetimeOf(expirationSeconds *int32, profile *Profile) (time.Duration, error) {
+	if expirationSeconds == nil {
+		return profile.maxDuration, nil
 	}
-	for _, usage := range request.Usages {
-		if !slices.Contains(asked, usage) {
-			return nil, refusef(ReasonUsageNotAllowed, "the PKCS#10 asks for usage %q, which is not in spec.usages: let the two agree", usage)
-		}
+	asked := time.Duration(*expirationSeconds) * time.Second
+	if asked < profile.minDuration {
+		return 0, refusef(ReasonLifetimeNotAllowed, "expirationSeconds is %d, and the Signer issues for %v at least: ask for %d or more",
+			*expirationSeconds, profile.minDuration, int64((profile.minDuration+time.Second-1)/time.Second))
 	}
-	// "key encipherment" is dropped, not refused, for keys that cannot encipher. RFC 5480 (section 3)
-	// and RFC 8410 (section 5) forbid it in their certificates, yet most requests name it
-	// whatever their key, those of the Kubernetes documentation among them.
-	granted := slices.DeleteFunc(slices.Clone(asked), func(usage certificatesv1.KeyUsage) bool {
-		return usage == certificatesv1.UsageKeyEncipherment && request.Key.Algorithm != "RSA"
-	})
-	// A certificate without one of the two extensions is good for every usage that the extension
-	// could name (RFC 5280, sections 4.2.1.3 and 4.2.1.12), which is more than was asked.
-	if !slices.ContainsFunc(granted, func(u certificatesv1.KeyUsage) bool { _, ok := keyUsages[u]; return ok }) {
-		return nil, refusef(ReasonUsageNotAllowed,
-			`for a key of type %s the usages %s leave the certificate without a key usage, which would allow every one: ask for "digital signature"`,
-			request.Key.Algorithm, quoteAll(asked))
-	}
-	if !slices.ContainsFunc(granted, func(u certificatesv1.KeyUsage) bool { _, ok := extKeyUsages[u]; return ok }) {
-		return nil, refusef(ReasonUsageNotAllowed,
-			`the usages %s leave the certificate without an extended key usage, which would allow every one: ask for "server auth" or "client auth"`,
-			quoteAll(asked))
-	}
-	return granted, nil
+	return min(asked, profile.maxDuration), nil
 }
 
 // newTemplate builds a certificate from verified fields.
-func newTemplate(request *pkcs10.Request, usages []certificatesv1.KeyUsage, notBefore, notAfter time.Time) (*x509.Certificate, error) {
+func newTemplate(request *pkcs10.Request, usages []certificatesv1.KeyUsage, profile *Profile, notBefore, notAfter time.Time) (*x509.Certificate, error) {
 	keyID, err := subjectKeyID(request.RawSubjectPublicKeyInfo)
 	if err != nil {
 		return nil, err
 	}
 	t := &x509.Certificate{
-		SerialNumber: newSerial(),
-		Subject: pkix.Name{
-			CommonName:         request.Subject.CommonName,
-			Organization:       request.Subject.Organizations,
-			OrganizationalUnit: request.Subject.OrganizationalUnits,
-		},
+		SerialNumber:          newSerial(),
 		NotBefore:             notBefore.UTC().Truncate(time.Second),
 		NotAfter:              notAfter.UTC().Truncate(time.Second),
 		DNSNames:              request.DNSNames,
 		EmailAddresses:        request.EmailAddresses,
 		BasicConstraintsValid: true, // with IsCA false: a critical extension that says it is no CA
 		SubjectKeyId:          keyID,
+		CRLDistributionPoints: profile.crlDistributionPoints,
+		OCSPServer:            profile.ocspServers,
+		IssuingCertificateURL: profile.issuingCertificateURLs,
 	}
-	for _, usage := range usages {
-		t.KeyUsage |= keyUsages[usage]
-		if extended, ok := extKeyUsages[usage]; ok {
-			t.ExtKeyUsage = append(t.ExtKeyUsage, extended)
+	for _, attribute := range profile.subject {
+		switch attribute {
+		case v1alpha1.SubjectCommonName:
+			t.Subject.CommonName = request.Subject.CommonName
+		case v1alpha1.SubjectOrganization:
+			t.Subject.Organization = request.Subject.Organizations
+		case v1alpha1.SubjectOrganizationalUnit:
+			t.Subject.OrganizationalUnit = request.Subject.OrganizationalUnits
 		}
 	}
+	t.KeyUsage, t.ExtKeyUsage = splitUsages(usages)
 	for _, ip := range request.IPAddresses {
 		t.IPAddresses = append(t.IPAddresses, net.IP(ip.AsSlice()))
 	}

@@ -427,7 +427,7 @@ type PublishedTrust struct {
 const RotateAnnotation = "countersign.dev/rotate"
 
 // ManagedCASecretType is the type of the Secret that a managed CA is kept in.
-const ManagedCASecretType corev1.SecretType = "countersign.dev/managed-ca"
+const ManagedCASecretType corev1.SecretType = "countersign.dev/managed-ca" //nolint:gosec // the name of a type, not a secret
 
 // SignerList is a list of Signers.
 //
@@ -466,7 +466,7 @@ const (
 	ReasonCANotYetValid = "CANotYetValid"
 	// ReasonInvalidProfile: spec.certificate cannot be used, which the API server's own validation
 	// lets happen only if the custom resource definition is an old one.
-	// Example: "maxDuration is 5m0s: it must be at least 10m0s".
+	// Example: "maxDuration is 5s: it must be at least 10s".
 	ReasonInvalidProfile = "InvalidProfile"
 	// ReasonCADistrusted: the CA is listed in spec.trust.distrusted, and does not sign.
 	ReasonCADistrusted = "CADistrusted"

@@ -18,10 +18,6 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 )
 
-// MinRemaining is how long a CA must still be valid to sign: 10 minutes, which is the shortest
-// lifetime a CertificateSigningRequest can ask for.
-const MinRemaining = 10 * time.Minute
-
 // CA is a certificate authority: a certificate that may sign, its private key, and its issuers.
 // It is immutable and safe for concurrent use; callers must not change what accessors return.
 type CA struct {
@@ -38,7 +34,7 @@ func Load(certPEM, keyPEM []byte, now time.Time) (*CA, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.ValidAt(now); err != nil {
+	if err := c.ValidAt(now, 0); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -68,8 +64,8 @@ func load(certPEM, keyPEM []byte) (*CA, error) {
 	return c, nil
 }
 
-// ValidAt returns nil if the CA may sign at now, or else a [*Fault].
-func (c *CA) ValidAt(now time.Time) error {
+// ValidAt returns nil if the CA may sign at now, and is still valid for so long, or else a [*Fault].
+func (c *CA) ValidAt(now time.Time, remain time.Duration) error {
 	for _, certificate := range c.all() {
 		remaining := certificate.NotAfter.Sub(now)
 		switch {
@@ -80,10 +76,10 @@ func (c *CA) ValidAt(now time.Time) error {
 		case remaining < 0:
 			return faultf(v1alpha1.ReasonCAExpired, "the certificate %s expired at %s: put a renewed CA in the Secret",
 				describe(certificate), stamp(certificate.NotAfter))
-		case remaining < MinRemaining:
+		case remaining < remain:
 			return faultf(v1alpha1.ReasonCAExpired,
-				"the certificate %s expires at %s, too soon to issue the shortest of certificates (%d minutes): put a renewed CA in the Secret",
-				describe(certificate), stamp(certificate.NotAfter), int(MinRemaining.Minutes()))
+				"the certificate %s expires at %s, too soon to issue the shortest of certificates (%v): put a renewed CA in the Secret",
+				describe(certificate), stamp(certificate.NotAfter), remain)
 		}
 	}
 	return nil

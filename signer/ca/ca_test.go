@@ -16,6 +16,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"slices"
 	"testing"
@@ -136,10 +137,10 @@ func TestLoad(t *testing.T) {
 		"intermediate, PKCS#1": {
 			certPEM(lower), encode("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsa2048)), []*pair{lower}, lower,
 		},
-		"intermediate with its issuer":  {certPEM(lower, upper), keyPEM(t, rsa2048), []*pair{lower, upper}, upper},
-		"intermediate up to its root":   {certPEM(lower, upper, root), keyPEM(t, rsa2048), []*pair{lower, upper}, root},
-		"text around the certificate":   {slices.Concat([]byte("Issuer: CN=Root\n"), certPEM(root), []byte("\n\n")), keyPEM(t, p256), nil, root},
-		"exactly ten minutes remaining": {certPEM(issue(t, "Late", p256, nil, func(c *x509.Certificate) { c.NotAfter = now.Add(MinRemaining) })), keyPEM(t, p256), nil, nil},
+		"intermediate with its issuer": {certPEM(lower, upper), keyPEM(t, rsa2048), []*pair{lower, upper}, upper},
+		"intermediate up to its root":  {certPEM(lower, upper, root), keyPEM(t, rsa2048), []*pair{lower, upper}, root},
+		"text around the certificate":  {slices.Concat([]byte("Issuer: CN=Root\n"), certPEM(root), []byte("\n\n")), keyPEM(t, p256), nil, root},
+		"its last second":              {certPEM(issue(t, "Late", p256, nil, func(c *x509.Certificate) { c.NotAfter = now })), keyPEM(t, p256), nil, nil},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -293,10 +294,6 @@ func TestLoad_faults(t *testing.T) {
 			with(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) }), good, v1alpha1.ReasonCAExpired,
 			`the certificate "CN=Root" expired at 2026-03-01T11:00:00Z: put a renewed CA in the Secret`,
 		},
-		"expires too soon": {
-			with(func(c *x509.Certificate) { c.NotAfter = now.Add(MinRemaining - time.Second) }), good, v1alpha1.ReasonCAExpired,
-			`the certificate "CN=Root" expires at 2026-03-01T12:09:59Z, too soon to issue the shortest of certificates (10 minutes): put a renewed CA in the Secret`,
-		},
 		"not yet valid": {
 			with(func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour) }), good, v1alpha1.ReasonCANotYetValid,
 			`the certificate "CN=Root" is not valid before 2026-03-01T13:00:00Z: wait until then, or set the clock right`,
@@ -344,8 +341,16 @@ func TestCA_status(t *testing.T) {
 		t.Errorf("status is %+v", status)
 	}
 	var fault *Fault
-	if err := c.ValidAt(rootEnd.Add(time.Second)); !errors.As(err, &fault) || fault.Reason != v1alpha1.ReasonCAExpired {
+	if err := c.ValidAt(rootEnd.Add(time.Second), 0); !errors.As(err, &fault) || fault.Reason != v1alpha1.ReasonCAExpired {
 		t.Errorf("after its end: %v, want reason CAExpired", err)
+	}
+	if err := c.ValidAt(rootEnd.Add(-time.Minute), time.Minute); err != nil {
+		t.Errorf("as long before its end as it must be: %v", err)
+	}
+	err = c.ValidAt(rootEnd.Add(-time.Minute+time.Second), time.Minute)
+	want := fmt.Sprintf(`the certificate "CN=Root" expires at %s, too soon to issue the shortest of certificates (1m0s): put a renewed CA in the Secret`, stamp(rootEnd))
+	if !errors.As(err, &fault) || *fault != (Fault{v1alpha1.ReasonCAExpired, want}) {
+		t.Errorf("a second later: %v, want %q", err, want)
 	}
 }
 

@@ -115,7 +115,7 @@ func (m Managed) Next(now time.Time, in Situation) (Step, string, error) {
 		return Make, "there was none", nil
 	case settings.distrusts(c):
 		return Make, fmt.Sprintf("%q is listed in spec.trust.distrusted", c.certificate.Subject), nil
-	case m.Previous != nil && fingerprint(c.Anchor()) != in.Current && m.Previous.ValidAt(now) == nil:
+	case m.Previous != nil && fingerprint(c.Anchor()) != in.Current && m.Previous.ValidAt(now, 0) == nil:
 		return Keep, "", nil // the newest has its time yet to come
 	case m.Previous != nil:
 		return Settle, "", nil
@@ -158,7 +158,7 @@ func (m Managed) Replace(now time.Time, in Situation) (map[string][]byte, error)
 		return nil, err
 	}
 	settings := Settings{Distrusted: in.Distrusted}
-	keep := func(c *CA) bool { return c != nil && !settings.distrusts(c) && c.ValidAt(now) == nil }
+	keep := func(c *CA) bool { return c != nil && !settings.distrusts(c) && c.ValidAt(now, 0) == nil }
 	data := map[string][]byte{previousCert: nil, previousKey: nil}
 	previous := m.Newest
 	if !keep(previous) || m.Previous != nil { // which signs until now

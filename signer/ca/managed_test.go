@@ -264,7 +264,7 @@ func TestManaged_years(t *testing.T) {
 			case Keep:
 			}
 			rotation := Rotate(at, record, kept.Newest, kept.Previous, settings)
-			if rotation.Signing == nil || rotation.Signing.ValidAt(at) != nil {
+			if rotation.Signing == nil || rotation.Signing.ValidAt(at, 0) != nil {
 				t.Fatalf("day %d: %s signs; %s", day, nameOf(rotation.Signing), phases(rotation.Anchors))
 			}
 			id := rotation.Signing.Fingerprint()

@@ -112,7 +112,7 @@ func (r *rotation) choose(newest, previous *CA) (*CA, *Fault) {
 		return nil, faultf(v1alpha1.ReasonCAPropagating, "the key of %q is gone, and %q must be known to clients before it signs: %s; requests wait. "+
 			"If nothing trusts the former any more, list its fingerprint in spec.trust.distrusted",
 			r.anchors[current].Subject, r.anchors[offered].Subject, r.signsFrom(r.anchors[offered]))
-	case previous.ValidAt(r.now) != nil: // and so is no certificate of it
+	case previous.ValidAt(r.now, 0) != nil: // and so is no certificate of it
 		r.promote(offered)
 		return newest, nil
 	default:
