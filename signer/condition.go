@@ -33,9 +33,9 @@ const (
 	// ReasonSubjectNotAllowed: the request names nobody, at least by what the Signer keeps of its subject.
 	// Example: "the request has neither a common name nor a subject alternative name: a certificate must name somebody".
 	ReasonSubjectNotAllowed = "SubjectNotAllowed"
-	// ReasonLintFailed: the certificate made from the request is not what was asked for. Nothing was
-	// signed. If you meet it, please report it.
-	// Example: "DNS names differ from those of the request".
+	// ReasonLintFailed: a certificate made from the request would not be one by RFC 5280, or not what was
+	// asked for. Nothing was signed. Every lint that failed is named, with what it wants.
+	// Example: "lint e_rfc_dnsname_label_too_long: DNSName labels MUST be less than or equal to 63 characters (RFC 5280: 4.2.1.6)".
 	ReasonLintFailed = "LintFailed"
 )
 

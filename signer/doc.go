@@ -9,13 +9,15 @@
 // [Profile] of the Signer allows.
 //
 // [Prepare] and [Issuance.Issue] are the core, and pure but for random numbers: a template is
-// made and linted, and only an Issuance, which nothing else can make, reaches the key of the CA.
+// made and linted, by what was asked and by RFC 5280, and only an Issuance, which nothing else can
+// make, reaches the key of the CA. Lint signs with a key that nothing trusts.
 // Around them are two reconcilers. One keeps the Signers: their CA, what their status says, and
 // the ConfigMaps their CA is published in. The other issues.
 //
 // A request that can never be issued is marked Failed, for good. Whatever a cluster admin can
 // mend (a CA that is missing, expired or does not fit) leaves the request as it is, until it
-// is mended; the status of the Signer says what to do.
+// is mended; the status of the Signer says what to do. Lints that any certificate of the CA would
+// fail are among these: [Profile.Probe] finds them before a request does.
 //
 // The package must import neither OPA nor the approver: the process that holds the CA's key
 // runs no policy.

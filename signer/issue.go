@@ -56,6 +56,12 @@ func Prepare(now time.Time, csr *certificatesv1.CertificateSigningRequest, profi
 		return nil, err
 	}
 	if err := lint(now, d.template, d.expected); err != nil {
+		if _, ok := errors.AsType[*Refusal](err); ok {
+			// Nothing is refused for good for a fault that any other request would meet too.
+			if fault := profile.Probe(now, authority); fault != nil {
+				return nil, fault
+			}
+		}
 		return nil, err
 	}
 	return &Issuance{draft: d}, nil

@@ -65,6 +65,9 @@ func lint(now time.Time, template *x509.Certificate, expected expectation) error
 	if err := expected.check(certificate); err != nil {
 		return refusef(ReasonLintFailed, "%v", err)
 	}
+	if err := lintRFC(der); err != nil {
+		return refusef(ReasonLintFailed, "%v", err)
+	}
 	return verify(now, certificate, &stand, expected.above)
 }
 

@@ -120,11 +120,8 @@ func (r *signerReconciler) load(signer *v1alpha1.Signer, all []v1alpha1.Signer) 
 	if err != nil {
 		return nil, err
 	}
-	if err := authority.ValidAt(r.now(), profile.minDuration); err != nil {
+	if err := profile.Probe(r.now(), authority); err != nil {
 		return nil, err
-	}
-	if fault := permits(authority, profile.usages); fault != nil {
-		return nil, fault
 	}
 	return &readySigner{signer: signer, profile: profile, ca: authority}, nil
 }
