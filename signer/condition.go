@@ -107,13 +107,13 @@ func due(csr *certificatesv1.CertificateSigningRequest) error {
 	}
 }
 
-// failedCondition is the condition for a refusal.
-func failedCondition(r *Refusal, now metav1.Time) certificatesv1.CertificateSigningRequestCondition {
+// newCondition is a condition that is true from now on.
+func newCondition(kind certificatesv1.RequestConditionType, reason, message string, now metav1.Time) certificatesv1.CertificateSigningRequestCondition {
 	return certificatesv1.CertificateSigningRequestCondition{
-		Type:               certificatesv1.CertificateFailed,
+		Type:               kind,
 		Status:             corev1.ConditionTrue,
-		Reason:             r.Reason,
-		Message:            shorten(r.Message, 8<<10),
+		Reason:             reason,
+		Message:            shorten(message, 8<<10),
 		LastUpdateTime:     now,
 		LastTransitionTime: now,
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -77,19 +78,19 @@ func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) 
 		return reconcile.Result{}, nil
 	case errors.As(err, &refusal):
 		if stale, err := r.isStale(ctx, signer); stale || err != nil {
-			r.retried(retriedStale)
+			r.retried(signer, retriedStale)
 			r.recheck(ctx, signer.signer.Name)
 			return reconcile.Result{RequeueAfter: staleRetry}, err
 		}
 		return r.fail(ctx, csr, signer, refusal)
 	case errors.As(err, &fault):
-		r.retried(fault.Reason)
+		r.retried(signer, fault.Reason)
 		log.FromContext(ctx).Info("CA cannot issue now", "reason", fault.Reason, "message", fault.Message)
 		r.events.Eventf(csr, nil, corev1.EventTypeWarning, fault.Reason, actionSign, "%s", shorten(fault.Message, maxNote))
 		r.recheck(ctx, signer.signer.Name)
 		return reconcile.Result{RequeueAfter: caFaultRetry}, nil
 	case err != nil:
-		r.retried(retriedSign)
+		r.retried(signer, retriedSign)
 		return reconcile.Result{}, fmt.Errorf("preparing the certificate: %w", err)
 	}
 	return r.issue(ctx, csr, signer, issuance, started)
@@ -129,12 +130,12 @@ func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.Certi
 	certificate := issuance.Record()
 	record.Certificate = &certificate
 	if err := r.log.AppendDecision(record); err != nil {
-		r.retried(retriedAudit)
+		r.retried(signer, retriedAudit)
 		return reconcile.Result{}, err
 	}
 	chain, _, err := issuance.Issue()
 	if err != nil {
-		r.retried(retriedSign)
+		r.retried(signer, retriedSign)
 		r.outcome(ctx, audit.Outcome{DecisionID: record.ID, Result: audit.Refused, Error: err.Error()})
 		return reconcile.Result{}, err
 	}
@@ -145,28 +146,37 @@ func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.Certi
 	if err != nil {
 		return r.afterWriteFault(signer, err)
 	}
-	r.metrics.certificates.WithLabelValues(outcomeIssued, "").Inc()
-	r.metrics.duration.Observe(time.Since(started).Seconds())
+	r.count(signer, outcomeIssued, "")
+	r.metrics.duration.WithLabelValues(signer.signer.Name).Observe(time.Since(started).Seconds())
 	return reconcile.Result{}, nil
 }
 
 // fail records and writes that a request can never be issued, and tells of it.
 func (r *requestReconciler) fail(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, refusal *Refusal) (reconcile.Result, error) {
-	record := recordOf(csr, string(certificatesv1.CertificateFailed))
-	record.Reason, record.Message = refusal.Reason, refusal.Message
+	return r.writeCondition(ctx, csr, signer, certificatesv1.CertificateFailed, outcomeFailed, refusal.Reason, refusal.Message)
+}
+
+// writeCondition records a condition, writes it in place of one of its type, and tells of it.
+func (r *requestReconciler) writeCondition(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner,
+	kind certificatesv1.RequestConditionType, outcome, reason, message string,
+) (reconcile.Result, error) {
+	record := recordOf(csr, string(kind))
+	record.Reason, record.Message = reason, message
 	if err := r.log.AppendDecision(record); err != nil {
-		r.retried(retriedAudit)
+		r.retried(signer, retriedAudit)
 		return reconcile.Result{}, err
 	}
 	updated := csr.DeepCopy()
-	updated.Status.Conditions = append(updated.Status.Conditions, failedCondition(refusal, metav1.NewTime(r.now())))
+	updated.Status.Conditions = append(slices.DeleteFunc(updated.Status.Conditions, func(c certificatesv1.CertificateSigningRequestCondition) bool {
+		return c.Type == kind
+	}), newCondition(kind, reason, message, metav1.NewTime(r.now())))
 	err := r.status.Update(ctx, updated)
 	r.outcome(ctx, audit.OutcomeOf(record.ID, err))
 	if err != nil {
 		return r.afterWriteFault(signer, err)
 	}
-	r.metrics.certificates.WithLabelValues(outcomeFailed, refusal.Reason).Inc()
-	r.events.Eventf(updated, nil, corev1.EventTypeWarning, refusal.Reason, actionSign, "%s", shorten(refusal.Message, maxNote))
+	r.count(signer, outcome, reason)
+	r.events.Eventf(updated, nil, corev1.EventTypeWarning, reason, actionSign, "%s", shorten(message, maxNote))
 	return reconcile.Result{}, nil
 }
 
@@ -192,7 +202,7 @@ func (r *requestReconciler) afterWriteFault(signer *readySigner, err error) (rec
 		return reconcile.Result{}, nil
 	}
 	fault := writeFault(err)
-	r.retried(fault)
+	r.retried(signer, fault)
 	switch fault {
 	case retriedConflict:
 		return reconcile.Result{RequeueAfter: conflictRetry}, nil
@@ -215,6 +225,10 @@ func writeFault(err error) string {
 	}
 }
 
-func (r *requestReconciler) retried(reason string) {
-	r.metrics.certificates.WithLabelValues(outcomeRetried, reason).Inc()
+func (r *requestReconciler) retried(signer *readySigner, reason string) {
+	r.count(signer, outcomeRetried, reason)
+}
+
+func (r *requestReconciler) count(signer *readySigner, outcome, reason string) {
+	r.metrics.certificates.WithLabelValues(signer.signer.Name, outcome, reason).Inc()
 }

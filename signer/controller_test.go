@@ -92,7 +92,8 @@ func TestRequestReconciler_faults(t *testing.T) {
 			record: []string{"Failed", "unknown"},
 		},
 		"CA expired since": {
-			at: now.AddDate(20, 0, 0), want: reconcile.Result{RequeueAfter: caFaultRetry},
+			object: approved(now.AddDate(20, 0, 0)),
+			at:     now.AddDate(20, 0, 0), want: reconcile.Result{RequeueAfter: caFaultRetry},
 			outcome: [2]string{outcomeRetried, v1alpha1.ReasonCAExpired}, recheck: true,
 			events: []string{`Warning CAExpired the certificate "CN=Test CA" expired at 2036-03-01T12:00:00Z: put a renewed CA in the Secret`},
 		},
@@ -163,7 +164,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 				t.Errorf("rechecked the Signer: %v, want %v", rechecked, test.recheck)
 			}
 			if test.outcome[0] != "" {
-				if n := testutil.ToFloat64(metrics.certificates.WithLabelValues(test.outcome[0], test.outcome[1])); n != 1 {
+				if n := testutil.ToFloat64(metrics.certificates.WithLabelValues("serving", test.outcome[0], test.outcome[1])); n != 1 {
 					t.Errorf("metric for %v is %v, want 1", test.outcome, n)
 				}
 			}
@@ -186,6 +187,24 @@ func TestRequestReconciler_faults(t *testing.T) {
 				t.Errorf("the condition Approved is gone: %+v", after.Status.Conditions)
 			}
 		})
+	}
+}
+
+func TestMetrics_forget(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m, err := newMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, signer := range []string{"gone", "kept"} {
+		m.certificates.WithLabelValues(signer, outcomeIssued, "").Inc()
+		m.certificates.WithLabelValues(signer, outcomeRetried, retriedWrite).Inc()
+		m.duration.WithLabelValues(signer).Observe(1)
+		m.caNotAfter.WithLabelValues(signer).Set(1)
+	}
+	m.forget("gone")
+	if n, err := testutil.GatherAndCount(registry); n != 4 || err != nil {
+		t.Errorf("%d series are left, want the 4 of the other Signer: %v", n, err)
 	}
 }
 

@@ -28,7 +28,7 @@ const (
 
 type metrics struct {
 	certificates *prometheus.CounterVec
-	duration     prometheus.Histogram
+	duration     *prometheus.HistogramVec
 	caNotAfter   *prometheus.GaugeVec
 }
 
@@ -36,13 +36,13 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		certificates: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "countersign_signer_certificates_total",
-			Help: "Approved requests worked on, by outcome (issued, failed, retried) and reason (empty if issued). A request may be retried many times.",
-		}, []string{"outcome", "reason"}),
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Help: "Approved requests worked on, by Signer, outcome (issued, failed, retried) and reason (empty if issued). A request may be retried many times.",
+		}, []string{"signer", "outcome", "reason"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "countersign_signer_signing_duration_seconds",
-			Help:    "Time from taking up an approved request to the API server having its certificate.",
+			Help:    "Time from taking up an approved request to the API server having its certificate, by Signer.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s
-		}),
+		}, []string{"signer"}),
 		caNotAfter: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "countersign_signer_ca_not_after_timestamp_seconds",
 			Help: "When the CA of a Signer, or an issuer of it, expires, in seconds since 1970. Absent while no CA is loaded.",
@@ -54,4 +54,13 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// forget drops what is counted for a Signer that was deleted, so that there are never more series
+// than Signers.
+func (m *metrics) forget(signer string) {
+	labels := prometheus.Labels{"signer": signer}
+	m.certificates.DeletePartialMatch(labels)
+	m.duration.DeletePartialMatch(labels)
+	m.caNotAfter.DeletePartialMatch(labels)
 }

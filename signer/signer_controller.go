@@ -73,7 +73,7 @@ func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 	i := slices.IndexFunc(list.Items, func(s v1alpha1.Signer) bool { return s.Name == request.Name })
 	if i < 0 {
 		r.signers.remove(request.Name)
-		r.metrics.caNotAfter.DeleteLabelValues(request.Name)
+		r.metrics.forget(request.Name)
 		return reconcile.Result{}, nil
 	}
 	signer := &list.Items[i]
