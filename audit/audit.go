@@ -32,8 +32,8 @@ import (
 type Decision struct {
 	// ID of the decision; it stands in the condition of the request too.
 	ID string `json:"id"`
-	// Verdict is Approved, Denied, Held or Audited, of the approver; Issued or Failed, of the
-	// signer; ApprovalAllowed, ApprovalRefused or ApprovalOverridden, of an approval by hand.
+	// Verdict is Approved, Denied, Held or Audited, of the approver; Issued, Failed or
+	// ApprovalTooOld, of the signer; ApprovalAllowed, ApprovalRefused or ApprovalOverridden, of an approval by hand.
 	Verdict string `json:"verdict"`
 	// Reason is the reason of the condition; empty if there is none, as of what is issued.
 	Reason string `json:"reason"`

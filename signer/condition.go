@@ -6,11 +6,14 @@ package signer
 import (
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"countersign.dev/countersign/api/v1alpha1"
 )
 
 // Reasons of the condition Failed on a CertificateSigningRequest. Failed cannot be taken back,
@@ -44,6 +47,12 @@ const (
 // one that does.
 // Example: `the CA "CN=Example" may not issue for these names: ...`.
 const ReasonNameNotPermitted = "NameNotPermitted"
+
+// ReasonApprovalTooOld is the reason of the condition [v1alpha1.ConditionApprovalTooOld], and of an
+// Event with it: the request waits, and is issued if the Signer is changed to allow it.
+// Example: "approved at 2026-02-01T00:00:00Z, and the Signer signs only within 1h0m0s of the approval: make
+// a new request, or raise spec.maxApprovalAge of the Signer".
+const ReasonApprovalTooOld = "ApprovalTooOld"
 
 // ReasonSigningForbidden is the reason of an Event on a Signer: the API server does not let this
 // process write certificates of its signerName.
@@ -105,6 +114,48 @@ func due(csr *certificatesv1.CertificateSigningRequest) error {
 	default:
 		return nil
 	}
+}
+
+// TooOld is why an approved request is not signed as long as the limit is what it is.
+type TooOld struct {
+	// Approved is when the request was approved.
+	Approved time.Time
+	// Limit is the Signer's spec.maxApprovalAge.
+	Limit time.Duration
+}
+
+// Error tells both, and what to do. It is the same whenever it is asked for.
+func (t *TooOld) Error() string {
+	return fmt.Sprintf("approved at %s, and the Signer signs only within %v of the approval: make a new request, or raise spec.maxApprovalAge of the Signer",
+		t.Approved.UTC().Format(time.RFC3339), t.Limit)
+}
+
+// checkApprovalAge returns a [*TooOld] if a request was approved longer ago than the limit. An
+// approval in the future, by a clock that is ahead of ours, counts as one of now.
+func checkApprovalAge(now time.Time, csr *certificatesv1.CertificateSigningRequest, limit time.Duration) error {
+	if approved := approvedAt(csr); now.Sub(approved) > limit {
+		return &TooOld{Approved: approved, Limit: limit}
+	}
+	return nil
+}
+
+// approvedAt returns when a request was approved: no later than it was, if the condition does not tell.
+func approvedAt(csr *certificatesv1.CertificateSigningRequest) time.Time {
+	for _, c := range csr.Status.Conditions {
+		switch {
+		case c.Type != certificatesv1.CertificateApproved:
+		case !c.LastUpdateTime.IsZero():
+			return c.LastUpdateTime.Time
+		case !c.LastTransitionTime.IsZero():
+			return c.LastTransitionTime.Time
+		}
+	}
+	return csr.CreationTimestamp.Time
+}
+
+// isTooOld matches the condition [v1alpha1.ConditionApprovalTooOld].
+func isTooOld(c certificatesv1.CertificateSigningRequestCondition) bool {
+	return c.Type == v1alpha1.ConditionApprovalTooOld
 }
 
 // newCondition is a condition that is true from now on.

@@ -55,7 +55,8 @@ type requestReconciler struct {
 	now     func() time.Time
 }
 
-// Reconcile reads a request, prepares its certificate, and writes one of certificate, Failed, or nothing.
+// Reconcile reads a request, prepares its certificate, and writes one of certificate, Failed,
+// ApprovalTooOld, or nothing.
 func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) (reconcile.Result, error) {
 	started := time.Now()
 	csr, err := r.read(ctx, item.Name)
@@ -71,11 +72,14 @@ func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) 
 
 	issuance, err := Prepare(r.now(), csr, signer.profile, signer.ca)
 	var notDue NotDue
+	var tooOld *TooOld
 	var refusal *Refusal
 	var fault *ca.Fault
 	switch {
 	case errors.As(err, &notDue):
 		return reconcile.Result{}, nil
+	case errors.As(err, &tooOld):
+		return r.leave(ctx, csr, signer, tooOld)
 	case errors.As(err, &refusal):
 		if stale, err := r.isStale(ctx, signer); stale || err != nil {
 			r.retried(signer, retriedStale)
@@ -141,6 +145,7 @@ func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.Certi
 	}
 	updated := csr.DeepCopy()
 	updated.Status.Certificate = chain
+	updated.Status.Conditions = slices.DeleteFunc(updated.Status.Conditions, isTooOld) // it is not, by now
 	err = r.status.Update(ctx, updated)
 	r.outcome(ctx, audit.OutcomeOf(record.ID, err))
 	if err != nil {
@@ -154,6 +159,18 @@ func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.Certi
 // fail records and writes that a request can never be issued, and tells of it.
 func (r *requestReconciler) fail(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, refusal *Refusal) (reconcile.Result, error) {
 	return r.writeCondition(ctx, csr, signer, certificatesv1.CertificateFailed, outcomeFailed, refusal.Reason, refusal.Message)
+}
+
+// leave records and writes, once, that a request is not signed as it was approved too long ago. If
+// the limit is raised, the Signer brings the request back.
+func (r *requestReconciler) leave(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, tooOld *TooOld) (reconcile.Result, error) {
+	message := tooOld.Error()
+	if slices.ContainsFunc(csr.Status.Conditions, func(c certificatesv1.CertificateSigningRequestCondition) bool {
+		return isTooOld(c) && c.Message == message
+	}) {
+		return reconcile.Result{}, nil
+	}
+	return r.writeCondition(ctx, csr, signer, v1alpha1.ConditionApprovalTooOld, outcomeLeft, ReasonApprovalTooOld, message)
 }
 
 // writeCondition records a condition, writes it in place of one of its type, and tells of it.

@@ -38,6 +38,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 	keys := testKeys()
 	resource := schema.GroupResource{Group: "certificates.k8s.io", Resource: "certificatesigningrequests"}
 	clock := now
+	const tooOld = "approved at 2026-03-01T10:59:00Z, and the Signer signs only within 1h0m0s of the approval: make a new request, or raise spec.maxApprovalAge of the Signer"
 	tests := map[string]struct {
 		object  func(*certificatesv1.CertificateSigningRequest)
 		ca      func(*x509.Certificate)
@@ -90,6 +91,25 @@ func TestRequestReconciler_faults(t *testing.T) {
 		"failing is not announced if the write fails": {
 			object: usages("any"), fault: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
 			record: []string{"Failed", "unknown"},
+		},
+		"approved too long ago: said after the write": {
+			object: approved(now.Add(-61 * time.Minute)), outcome: [2]string{outcomeLeft, ReasonApprovalTooOld}, written: true,
+			record: []string{"ApprovalTooOld", "written"}, events: []string{"Warning ApprovalTooOld " + tooOld},
+		},
+		"approved too long ago: nothing is said if the write fails": {
+			object: approved(now.Add(-61 * time.Minute)), fault: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
+			record: []string{"ApprovalTooOld", "unknown"},
+		},
+		"approved too long ago: not without a record": {
+			object: approved(now.Add(-61 * time.Minute)), full: true, err: true, outcome: [2]string{outcomeRetried, "Audit"},
+		},
+		"approved too long ago, and never to be issued: not Failed": {
+			object: func(c *certificatesv1.CertificateSigningRequest) {
+				usages("any")(c)
+				approved(now.Add(-61 * time.Minute))(c)
+			},
+			record: []string{"ApprovalTooOld", "written"}, outcome: [2]string{outcomeLeft, ReasonApprovalTooOld}, written: true,
+			events: []string{"Warning ApprovalTooOld " + tooOld},
 		},
 		"CA expired since": {
 			object: approved(now.AddDate(20, 0, 0)),
@@ -187,6 +207,81 @@ func TestRequestReconciler_faults(t *testing.T) {
 				t.Errorf("the condition Approved is gone: %+v", after.Status.Conditions)
 			}
 		})
+	}
+}
+
+// TestRequestReconciler_approvalAge has a request that waited too long: it is told so once for each limit,
+// and issued when the limit is raised.
+func TestRequestReconciler_approvalAge(t *testing.T) {
+	scheme, err := NewScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr := newCSR(t, testKeys().ec, nil, approved(now.Add(-3*time.Hour)))
+	writes := 0
+	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(csr).WithStatusSubresource(csr).
+		WithInterceptorFuncs(interceptor.Funcs{
+			SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, options ...client.SubResourceUpdateOption) error {
+				if sub != "status" {
+					t.Errorf("written to %s", sub)
+				}
+				writes++
+				return c.SubResource(sub).Update(ctx, o, options...)
+			},
+		}).Build()
+	metrics, err := newMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signers := newRegistry()
+	signer := &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving"}}
+	authority := newCA(t, testKeys().ec, nil)
+	recorder := events.NewFakeRecorder(8)
+	r := &requestReconciler{
+		cached: c, live: c, status: c.Status(), signers: signers, events: recorder, metrics: metrics, log: audit.NewLog(&disk{}),
+		now: func() time.Time { return now },
+	}
+	var after certificatesv1.CertificateSigningRequest
+	reconcileBy := func(limit time.Duration) {
+		t.Helper()
+		profile, err := NewProfile(v1alpha1.SignerSpec{SignerName: signerName, MaxApprovalAge: &metav1.Duration{Duration: limit}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		signers.set("serving", signerName, &readySigner{signer: signer, profile: profile, ca: authority})
+		result, err := r.Reconcile(t.Context(), fairqueue.Item{Name: "web"})
+		if err != nil || result != (reconcile.Result{}) {
+			t.Fatalf("got %v, %v, want nothing to be done again", result, err)
+		}
+		if err := c.Get(t.Context(), client.ObjectKey{Name: "web"}, &after); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, limit := range []time.Duration{time.Hour, time.Hour, 2 * time.Hour, 2 * time.Hour} {
+		reconcileBy(limit)
+		if want := i/2 + 1; writes != want {
+			t.Fatalf("%d writes after %d reconciles, want %d", writes, i+1, want)
+		}
+		want := certificatesv1.CertificateSigningRequestCondition{
+			Type: v1alpha1.ConditionApprovalTooOld, Status: "True", Reason: "ApprovalTooOld",
+			Message: "approved at 2026-03-01T09:00:00Z, and the Signer signs only within " + limit.String() +
+				" of the approval: make a new request, or raise spec.maxApprovalAge of the Signer",
+		}
+		got := after.Status.Conditions[len(after.Status.Conditions)-1]
+		got.LastUpdateTime, got.LastTransitionTime = metav1.Time{}, metav1.Time{}
+		if diff := cmp.Diff(want, got); diff != "" || len(after.Status.Conditions) != 2 {
+			t.Errorf("condition (-want +got):\n%s", diff)
+		}
+	}
+	if len(recorder.Events) != 2 {
+		t.Errorf("%d Events, want one for each limit", len(recorder.Events))
+	}
+	if n := testutil.ToFloat64(metrics.certificates.WithLabelValues("serving", outcomeLeft, ReasonApprovalTooOld)); n != 2 {
+		t.Errorf("counted %v times, want 2", n)
+	}
+	reconcileBy(4 * time.Hour)
+	if len(after.Status.Certificate) == 0 || len(after.Status.Conditions) != 1 {
+		t.Errorf("not issued when the limit was raised: %+v", after.Status)
 	}
 }
 

@@ -17,7 +17,8 @@
 // A request that can never be issued is marked Failed, for good. Whatever a cluster admin can
 // mend (a CA that is missing, expired or does not fit) leaves the request as it is, until it
 // is mended; the status of the Signer says what to do. Lints that any certificate of the CA would
-// fail are among these: [Profile.Probe] finds them before a request does.
+// fail are among these: [Profile.Probe] finds them before a request does. And a request that was
+// approved too long ago is left with the condition ApprovalTooOld, which says how to go on.
 //
 // The package must import neither OPA nor the approver: the process that holds the CA's key
 // runs no policy.

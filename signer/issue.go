@@ -34,6 +34,7 @@ type draft struct {
 
 // Prepare makes an Issuance for an approved request. The error is
 //   - a [NotDue] if the request is not to be signed, which is no fault;
+//   - a [*TooOld] if it was approved too long ago;
 //   - a [*Refusal] if it can never be issued;
 //   - a [*ca.Fault] if the CA, or the profile, cannot issue it now;
 //   - any other error if something went wrong that may pass.
@@ -42,6 +43,9 @@ func Prepare(now time.Time, csr *certificatesv1.CertificateSigningRequest, profi
 		return nil, NotOurs
 	}
 	if err := due(csr); err != nil {
+		return nil, err
+	}
+	if err := checkApprovalAge(now, csr, profile.maxApprovalAge); err != nil {
 		return nil, err
 	}
 	request, err := pkcs10.Parse(csr.Spec.Request)

@@ -13,6 +13,7 @@ import (
 const (
 	outcomeIssued  = "issued"  // the API server has the certificate
 	outcomeFailed  = "failed"  // the request is marked Failed; reason is the condition's
+	outcomeLeft    = "left"    // the request is left as it is, with a condition of that reason
 	outcomeRetried = "retried" // a fault that may pass; reason is the Signer's, or one of those below
 )
 
@@ -36,7 +37,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		certificates: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "countersign_signer_certificates_total",
-			Help: "Approved requests worked on, by Signer, outcome (issued, failed, retried) and reason (empty if issued). A request may be retried many times.",
+			Help: "Approved requests worked on, by Signer, outcome (issued, failed, left, retried) and reason (empty if issued). A request may be retried many times.",
 		}, []string{"signer", "outcome", "reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "countersign_signer_signing_duration_seconds",
