@@ -116,19 +116,22 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 	if err := s.setupCache(ctx, mgr); err != nil {
 		return err
 	}
-	// Watches Secrets, one by one, with a client of its own: the manager's cache would watch them all.
+	// Watches Secrets and what is published, name by name, with a client of its own: the manager's cache would watch all of a kind.
 	watching, err := client.NewWithWatch(mgr.GetConfig(), client.Options{
 		HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(),
 	})
 	if err != nil {
-		return fmt.Errorf("making the client for Secrets: %w", err)
+		return fmt.Errorf("making the client that watches by name: %w", err)
 	}
-	secretChanged, signerDue, signerReady := newSignal(), newSignal(), newSignal()
+	secretChanged, trustChanged, signerDue, signerReady := newSignal(), newSignal(), newSignal(), newSignal()
 	secrets := ca.NewWatcher(watching, s.options.Namespace, secretChanged.send)
 	if err := mgr.Add(secrets); err != nil {
 		return fmt.Errorf("adding the watcher of Secrets: %w", err)
 	}
-	publisher := &trust.Publisher{Namespaces: mgr.GetClient(), Live: mgr.GetAPIReader(), Writer: mgr.GetClient()}
+	publisher := trust.New(watching, mgr.GetClient(), trustChanged.send)
+	if err := mgr.Add(publisher); err != nil {
+		return fmt.Errorf("adding the publisher of trust: %w", err)
+	}
 	recorder := mgr.GetEventRecorder(eventSource)
 
 	if err := s.setupSigners(mgr, &signerReconciler{
@@ -136,12 +139,12 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 		status:  mgr.GetClient().Status(),
 		signers: s.signers,
 		secrets: secrets,
-		publish: publisher.Publish,
+		trust:   publisher,
 		pending: signerReady.send,
 		events:  recorder,
 		metrics: metrics,
 		now:     s.options.Now,
-	}, secretChanged, signerDue); err != nil {
+	}, secretChanged, trustChanged, signerDue); err != nil {
 		return fmt.Errorf("setting up the controller of Signers: %w", err)
 	}
 	if err := s.setupRequests(mgr, &requestReconciler{
@@ -196,9 +199,9 @@ func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager) error {
 	return nil
 }
 
-// setupSigners has a Signer reconciled when it, another of its signerName, its Secret or a
-// namespace it publishes in changes, and when a request found its CA unfit.
-func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretChanged, signerDue signal) error {
+// setupSigners has a Signer reconciled when it, another of its signerName, its Secret, a namespace
+// it publishes in or what it publishes changes, and when a request found its CA unfit.
+func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretChanged, trustChanged, signerDue signal) error {
 	where := func(ctx context.Context, matches func(*v1alpha1.Signer) bool) []reconcile.Request {
 		var list v1alpha1.SignerList
 		if err := mgr.GetClient().List(ctx, &list); err != nil {
@@ -224,6 +227,9 @@ func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretCh
 	inNamespace := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 		return where(ctx, func(s *v1alpha1.Signer) bool { return trust.Selects(s.Spec.Trust.ConfigMap, o.GetLabels()) })
 	})
+	itself := func(_ context.Context, signer string) []reconcile.Request {
+		return []reconcile.Request{requestFor(signer)}
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("signer").
 		Watches(&v1alpha1.Signer{}, sameSignerName, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -234,9 +240,8 @@ func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretCh
 		WatchesRawSource(secretChanged.source(func(ctx context.Context, secret string) []reconcile.Request {
 			return where(ctx, func(s *v1alpha1.Signer) bool { return s.Spec.CA.SecretRef != nil && s.Spec.CA.SecretRef.Name == secret })
 		})).
-		WatchesRawSource(signerDue.source(func(_ context.Context, signer string) []reconcile.Request {
-			return []reconcile.Request{requestFor(signer)}
-		})).
+		WatchesRawSource(trustChanged.source(itself)).
+		WatchesRawSource(signerDue.source(itself)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: signerWorkers, RateLimiter: rateLimiter[reconcile.Request]()}).
 		Complete(r)
 }

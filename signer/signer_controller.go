@@ -22,11 +22,12 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/signer/ca"
+	"countersign.dev/countersign/signer/trust"
 )
 
 const (
-	// resync is how often a Signer is gone over although nothing happened, so that ConfigMaps that
-	// somebody edited or deleted are restored within a minute.
+	// resync is how often a Signer is gone over although nothing happened, so that what could not be
+	// published is tried again.
 	resync = 50 * time.Second
 	// pendingRetry is how soon a Signer is looked at again whose Secret is not read yet; the
 	// Secret itself usually brings it back before.
@@ -35,6 +36,8 @@ const (
 	// actionLoad and actionPublish are actions of Events.
 	actionLoad    = "LoadCA"
 	actionPublish = "PublishTrust"
+
+	nothingAsked = "spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle"
 
 	maxConditionMessage = 32 << 10 // bytes, which the API server limits
 )
@@ -48,7 +51,10 @@ type signerReconciler struct {
 		Keep(names map[string]bool)
 		Load(name string, now time.Time) (*ca.CA, error)
 	}
-	publish func(ctx context.Context, where v1alpha1.TrustConfigMap, pem []byte) (int, error)
+	trust interface {
+		Keep(signers []v1alpha1.Signer)
+		Publish(ctx context.Context, signer *v1alpha1.Signer, bundle []byte) trust.Result
+	}
 	pending func(ctx context.Context, signerName string) // has the requests of a signerName reconciled
 	events  events.EventRecorder
 	metrics *metrics
@@ -69,6 +75,7 @@ func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 		}
 	}
 	r.secrets.Keep(secrets)
+	r.trust.Keep(list.Items)
 
 	i := slices.IndexFunc(list.Items, func(s v1alpha1.Signer) bool { return s.Name == request.Name })
 	if i < 0 {
@@ -177,29 +184,36 @@ func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signe
 		condition(signer, status, v1alpha1.ConditionTrustPublished, value, reason, message)
 	}
 	where := signer.Spec.Trust.ConfigMap
+	wanted := where != nil || signer.Spec.Trust.ClusterTrustBundle
 	switch {
-	case where == nil:
-		set(metav1.ConditionTrue, v1alpha1.ReasonNotRequested, "spec.trust asks for no ConfigMap")
+	case !wanted && (ready == nil || signer.Status.Published == nil):
+		set(metav1.ConditionTrue, v1alpha1.ReasonNotRequested, nothingAsked)
 		return
 	case ready == nil:
 		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, "there is nothing to publish until the Signer is Ready; what was published before is left as it is")
 		return
 	}
-	// Two that publish by the same name would undo each other's work for ever, as one field owner.
-	first := oldest(all, func(s *v1alpha1.Signer) bool {
-		return s.Spec.Trust.ConfigMap != nil && s.Spec.Trust.ConfigMap.Name == where.Name
-	})
-	if first.Name != signer.Name {
-		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, fmt.Sprintf(
-			"Signer %s publishes in ConfigMaps named %s too and is older: choose another name in spec.trust.configMap", first.Name, where.Name))
-		return
+	if where != nil {
+		first := oldest(all, func(s *v1alpha1.Signer) bool {
+			return s.Spec.Trust.ConfigMap != nil && s.Spec.Trust.ConfigMap.Name == where.Name
+		})
+		if first.Name != signer.Name {
+			set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, fmt.Sprintf(
+				"Signer %s publishes in ConfigMaps named %s too and is older: choose another name in spec.trust.configMap", first.Name, where.Name))
+			return
+		}
 	}
-	count, err := r.publish(ctx, *where, ready.ca.TrustPEM())
-	if err != nil {
-		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, err.Error())
-		return
+	result := r.trust.Publish(ctx, signer, ready.ca.TrustPEM())
+	status.Published = result.Published
+	switch {
+	case errors.Is(result.Err, trust.ErrPending): // as it was
+	case result.Err != nil:
+		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, result.Err.Error())
+	case !wanted:
+		set(metav1.ConditionTrue, v1alpha1.ReasonNotRequested, nothingAsked)
+	default:
+		set(metav1.ConditionTrue, v1alpha1.ReasonPublished, result.Message)
 	}
-	set(metav1.ConditionTrue, v1alpha1.ReasonPublished, fmt.Sprintf("ConfigMap %s in %d namespaces", where.Name, count))
 }
 
 func condition(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, kind string, value metav1.ConditionStatus, reason, message string) {
@@ -229,7 +243,7 @@ func (r *signerReconciler) write(ctx context.Context, signer *v1alpha1.Signer, s
 		v1alpha1.ConditionTrustPublished: actionPublish,
 	} {
 		before, after := meta.FindStatusCondition(signer.Status.Conditions, kind), meta.FindStatusCondition(status.Conditions, kind)
-		if before != nil && before.Status == after.Status && before.Reason == after.Reason {
+		if after == nil || before != nil && before.Status == after.Status && before.Reason == after.Reason {
 			continue
 		}
 		log.FromContext(ctx).Info("Signer changed", "condition", kind, "status", after.Status, "reason", after.Reason, "message", after.Message)

@@ -27,6 +27,7 @@ import (
 	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/internal/fairqueue"
 	"countersign.dev/countersign/signer/ca"
+	"countersign.dev/countersign/signer/trust"
 )
 
 // secretsOf is what is loaded from each Secret.
@@ -40,6 +41,21 @@ type loaded struct {
 func (secretsOf) Keep(map[string]bool) {}
 
 func (s secretsOf) Load(name string, _ time.Time) (*ca.CA, error) { return s[name].ca, s[name].err }
+
+// published is what becomes of publishing.
+type published struct{ err error }
+
+func (published) Keep([]v1alpha1.Signer) {}
+
+func (p published) Publish(_ context.Context, signer *v1alpha1.Signer, _ []byte) trust.Result {
+	if p.err != nil {
+		return trust.Result{Err: p.err}
+	}
+	return trust.Result{
+		Published: &v1alpha1.PublishedTrust{ConfigMap: signer.Spec.Trust.ConfigMap.Name},
+		Complete:  true, Message: "ConfigMap example-ca in 2 namespaces",
+	}
+}
 
 // newAPIServer holds the objects, and counts the statuses that are written.
 func newAPIServer(t *testing.T, objects ...client.Object) (c client.WithWatch, writes *int) {
@@ -81,7 +97,7 @@ func TestSignerReconciler(t *testing.T) {
 			Trust:      v1alpha1.Trust{ConfigMap: &v1alpha1.TrustConfigMap{Name: "example-ca"}},
 		},
 	}
-	published := func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = &v1alpha1.TrustConfigMap{Name: "example-ca"} }
+	publishes := func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = &v1alpha1.TrustConfigMap{Name: "example-ca"} }
 	const wholly = "CN=Test CA, until 2036-03-01T12:00:00Z"
 
 	type conditions map[string]string // type -> "status reason: message"
@@ -98,27 +114,32 @@ func TestSignerReconciler(t *testing.T) {
 	}{
 		"ready": {
 			secret: loaded{ca: authority},
-			want:   conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "True NotRequested: spec.trust asks for no ConfigMap"},
+			want:   conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "True NotRequested: spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle"},
 			ready:  true, result: reconcile.Result{RequeueAfter: resync},
 		},
 		"looked at again when the CA becomes unfit": {
 			secret: loaded{ca: soon},
-			want:   conditions{"Ready": "True CALoaded: CN=Test CA, until 2026-03-01T12:10:20Z", "TrustPublished": "True NotRequested: spec.trust asks for no ConfigMap"},
+			want:   conditions{"Ready": "True CALoaded: CN=Test CA, until 2026-03-01T12:10:20Z", "TrustPublished": "True NotRequested: spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle"},
 			ready:  true, result: reconcile.Result{RequeueAfter: 20*time.Second + 500*time.Millisecond},
 		},
 		"published": {
-			change: published, secret: loaded{ca: authority},
+			change: publishes, secret: loaded{ca: authority},
 			want:  conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "True Published: ConfigMap example-ca in 2 namespaces"},
 			ready: true, result: reconcile.Result{RequeueAfter: resync},
 		},
 		"not published everywhere: issues all the same": {
-			change: published, secret: loaded{ca: authority}, publish: errors.New("one/example-ca: no"),
+			change: publishes, secret: loaded{ca: authority}, publish: errors.New("one/example-ca: no"),
 			want:  conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "False PublishFailed: one/example-ca: no"},
 			ready: true, result: reconcile.Result{RequeueAfter: resync},
 			events: []string{"Warning PublishFailed one/example-ca: no"},
 		},
+		"what is published is not read yet: no verdict on it": {
+			change: publishes, secret: loaded{ca: authority}, publish: trust.ErrPending,
+			want:  conditions{"Ready": "True CALoaded: " + wholly},
+			ready: true, result: reconcile.Result{RequeueAfter: resync},
+		},
 		"no usable CA": {
-			change: published, secret: loaded{err: &ca.Fault{Reason: v1alpha1.ReasonSecretNotFound, Message: "Secret system/serving-ca does not exist"}},
+			change: publishes, secret: loaded{err: &ca.Fault{Reason: v1alpha1.ReasonSecretNotFound, Message: "Secret system/serving-ca does not exist"}},
 			want: conditions{
 				"Ready":          "False SecretNotFound: Secret system/serving-ca does not exist",
 				"TrustPublished": "False PublishFailed: there is nothing to publish until the Signer is Ready; what was published before is left as it is",
@@ -133,7 +154,7 @@ func TestSignerReconciler(t *testing.T) {
 			secret: loaded{ca: clients},
 			want: conditions{
 				"Ready":          `False InvalidCA: the CA certificate, or one of its issuers, limits its extended key usages and leaves out "server auth": use a CA that has it or has no such limit, or take it out of spec.certificate.usages`,
-				"TrustPublished": "True NotRequested: spec.trust asks for no ConfigMap",
+				"TrustPublished": "True NotRequested: spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle",
 			},
 			result: reconcile.Result{RequeueAfter: resync},
 			events: []string{`Warning InvalidCA the CA certificate, or one of its issuers, limits its extended key usages and leaves out "server auth": use a CA that has it or has no such limit, or take it out of spec.certificate.usages`},
@@ -143,7 +164,7 @@ func TestSignerReconciler(t *testing.T) {
 			secret: loaded{ca: authority},
 			want: conditions{
 				"Ready":          "False InvalidProfile: maxDuration is 1s: it must be at least 10s",
-				"TrustPublished": "True NotRequested: spec.trust asks for no ConfigMap",
+				"TrustPublished": "True NotRequested: spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle",
 			},
 			result: reconcile.Result{RequeueAfter: resync},
 			events: []string{"Warning InvalidProfile maxDuration is 1s: it must be at least 10s"},
@@ -152,13 +173,13 @@ func TestSignerReconciler(t *testing.T) {
 			others: []client.Object{older}, secret: loaded{ca: authority},
 			want: conditions{
 				"Ready":          "False DuplicateSigner: Signer older has the signerName example.com/serving too and is older: this one issues nothing; delete one of them",
-				"TrustPublished": "True NotRequested: spec.trust asks for no ConfigMap",
+				"TrustPublished": "True NotRequested: spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle",
 			},
 			result: reconcile.Result{RequeueAfter: resync},
 			events: []string{"Warning DuplicateSigner Signer older has the signerName example.com/serving too and is older: this one issues nothing; delete one of them"},
 		},
 		"an older Signer publishes by the name": {
-			change: func(s *v1alpha1.Signer) { published(s); s.Spec.SignerName = "example.com/another" },
+			change: func(s *v1alpha1.Signer) { publishes(s); s.Spec.SignerName = "example.com/another" },
 			others: []client.Object{older}, secret: loaded{ca: authority},
 			want: conditions{
 				"Ready":          "True CALoaded: " + wholly,
@@ -187,7 +208,7 @@ func TestSignerReconciler(t *testing.T) {
 			r := &signerReconciler{
 				cached: server, status: server.Status(), signers: newRegistry(),
 				secrets: secretsOf{"serving-ca": test.secret},
-				publish: func(context.Context, v1alpha1.TrustConfigMap, []byte) (int, error) { return 2, test.publish },
+				trust:   published{test.publish},
 				pending: func(_ context.Context, signerName string) { let = append(let, signerName) },
 				events:  recorder, metrics: metrics, now: func() time.Time { return now },
 			}
@@ -237,7 +258,7 @@ func TestSignerReconciler_deleted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &signerReconciler{cached: server, signers: newRegistry(), secrets: secretsOf{}, metrics: metrics, now: time.Now}
+	r := &signerReconciler{cached: server, signers: newRegistry(), secrets: secretsOf{}, trust: published{}, metrics: metrics, now: time.Now}
 	r.signers.set("serving", signerName, &readySigner{signer: &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving"}}})
 	if result, err := r.Reconcile(t.Context(), requestFor("serving")); err != nil || result != (reconcile.Result{}) {
 		t.Errorf("got %+v, %v", result, err)

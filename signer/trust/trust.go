@@ -1,88 +1,162 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package trust publishes CA certificates in ConfigMaps, one in each of some namespaces.
+// Package trust publishes the CA certificates of Signers, in a ClusterTrustBundle, in ConfigMaps,
+// one in each of some namespaces, or in both; keeps what it has published as it should be; and
+// removes it when it is not wanted any more.
 //
-// A ConfigMap is written by server-side apply, because the API server authorizes an apply with the
+// Each name that is published is watched, over all namespaces, by a watch of its own: see package
+// byname. So nothing is asked of the API server unless something differs, and an edit is undone in
+// the moment.
+//
+// An object is written by server-side apply, because the API server authorizes an apply with the
 // object's name even if it creates the object: so RBAC can limit the verbs by resourceNames, which
-// it cannot for a plain create. One that exists and is not labelled as Countersign's is left
-// alone. Nothing is ever deleted: workloads may still trust what was published.
+// it cannot for a plain create.
+//
+// What is written carries the label [ManagedByLabel] and an ownerReference to its Signer. An object
+// is that Signer's if the ownerReference has its UID: the garbage collector deletes it with the
+// Signer. One that has the label and no owner at all, as versions before wrote them, is taken over.
+// Any other is left as it is, and reported.
 package trust
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/internal/byname"
 )
 
 const (
 	// FieldOwner is the manager of the fields that are applied.
 	FieldOwner = "countersign-signer"
 
-	// ManagedByLabel marks the ConfigMaps that may be overwritten.
+	// ManagedByLabel marks what Countersign writes.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	// ManagedBy is the value of the label.
 	ManagedBy = "countersign"
-
-	defaultKey = "ca.crt"
-
-	parallel  = 8 // namespaces at a time
-	maxListed = 8 // namespaces named in an error
 )
 
-// errNotOurs: a ConfigMap of that name exists and is someone else's.
-var errNotOurs = fmt.Errorf("the ConfigMap exists without the label %s=%s: delete it, or choose another name in spec.trust.configMap",
-	ManagedByLabel, ManagedBy)
-
-// Publisher publishes.
+// Publisher keeps what Signers publish. It watches as long as Start runs.
 type Publisher struct {
-	// Namespaces lists the metadata of namespaces, from a cache.
-	Namespaces client.Reader
-	// Live reads ConfigMaps from the API server.
-	Live client.Reader
-	// Writer applies ConfigMaps.
-	Writer client.Writer
+	client     client.WithWatch
+	namespaces client.Reader
+	changed    func(ctx context.Context, signer string)
+	bundles    *byname.Watcher[seen]
+	configMaps *byname.Watcher[seen]
+
+	mu sync.Mutex
+	// publishers are the names of the Signers that an object is kept for.
+	publishers map[object][]string
+	// written are, by the UID of a Signer, the names of ConfigMaps that were written for it and have
+	// not all been removed: status.published has room for one.
+	written map[types.UID]map[string]bool
 }
 
-// Publish makes the ConfigMaps in every chosen namespace that is not being deleted hold pem, and
-// writes only to those that do not. It returns how many namespaces there are, and an error that
-// names those it failed in; it tries each of them.
-func (p *Publisher) Publish(ctx context.Context, where v1alpha1.TrustConfigMap, pem []byte) (int, error) {
-	names, err := p.namespaces(ctx, where.NamespaceSelector)
-	if err != nil {
-		return 0, err
+// object names those that are watched together.
+type object struct{ kind, name string }
+
+const (
+	kindBundle    = "ClusterTrustBundle"
+	kindConfigMap = "ConfigMap"
+)
+
+// New makes a Publisher. namespaces lists the metadata of namespaces, from a cache. changed is
+// called with the name of a Signer when an object of a name that it publishes by has changed, or may
+// or may not be read any more: call Publish again.
+func New(c client.WithWatch, namespaces client.Reader, changed func(ctx context.Context, signer string)) *Publisher {
+	p := &Publisher{
+		client: c, namespaces: namespaces, changed: changed,
+		publishers: map[object][]string{}, written: map[types.UID]map[string]bool{},
 	}
-	var (
-		mu       sync.Mutex
-		failures []failure
-		group    errgroup.Group
-	)
-	group.SetLimit(parallel)
-	for _, namespace := range names {
-		group.Go(func() error {
-			if err := p.publish(ctx, namespace, where, string(pem)); err != nil && !gone(err) {
-				mu.Lock()
-				defer mu.Unlock()
-				failures = append(failures, failure{namespace, err})
+	tell := func(kind string) func(context.Context, string) {
+		return func(ctx context.Context, name string) {
+			p.mu.Lock()
+			signers := p.publishers[object{kind, name}]
+			p.mu.Unlock()
+			for _, signer := range signers {
+				p.changed(ctx, signer)
 			}
-			return nil
-		})
+		}
 	}
-	_ = group.Wait() // failures has them
-	return len(names), join(where.Name, failures)
+	p.bundles = byname.New(byname.Kind[seen]{
+		Client: c, Object: &certificatesv1.ClusterTrustBundle{}, List: &certificatesv1.ClusterTrustBundleList{},
+		Strip: look, Same: same, Changed: tell(kindBundle),
+	})
+	p.configMaps = byname.New(byname.Kind[seen]{
+		Client: c, Object: &corev1.ConfigMap{}, List: &corev1.ConfigMapList{},
+		Strip: look, Same: same, Changed: tell(kindConfigMap),
+	})
+	return p
+}
+
+// Start watches until ctx ends.
+func (p *Publisher) Start(ctx context.Context) error {
+	var watches sync.WaitGroup
+	watches.Go(func() { _ = p.bundles.Start(ctx) })    // it ends with ctx, without an error
+	watches.Go(func() { _ = p.configMaps.Start(ctx) }) // likewise
+	watches.Wait()
+	return nil
+}
+
+// Keep makes the objects of these Signers those that are watched: what their specs want, and what
+// their statuses say is published. Call it before Publish with all Signers that there are.
+func (p *Publisher) Keep(signers []v1alpha1.Signer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	publishers, uids := map[object][]string{}, map[types.UID]bool{}
+	for i := range signers {
+		s := &signers[i]
+		uids[s.UID] = true
+		of := map[object]bool{}
+		if s.Spec.Trust.ClusterTrustBundle {
+			of[object{kindBundle, BundleName(s)}] = true
+		}
+		if wanted := s.Spec.Trust.ConfigMap; wanted != nil {
+			of[object{kindConfigMap, wanted.Name}] = true
+		}
+		if published := s.Status.Published; published != nil {
+			of[object{kindBundle, published.ClusterTrustBundle}] = true
+			of[object{kindConfigMap, published.ConfigMap}] = true
+		}
+		for name := range p.written[s.UID] {
+			of[object{kindConfigMap, name}] = true
+		}
+		for o := range of {
+			if o.name != "" {
+				publishers[o] = append(publishers[o], s.Name)
+			}
+		}
+	}
+	maps.DeleteFunc(p.written, func(uid types.UID, _ map[string]bool) bool { return !uids[uid] })
+	p.publishers = publishers
+	bundles, configMaps := map[string]bool{}, map[string]bool{}
+	for o := range publishers {
+		if o.kind == kindBundle {
+			bundles[o.name] = true
+		} else {
+			configMaps[o.name] = true
+		}
+	}
+	p.bundles.Keep(bundles)
+	p.configMaps.Keep(configMaps)
+}
+
+// BundleName is the name of the ClusterTrustBundle of a Signer. It begins with the signerName, as the
+// API server demands.
+func BundleName(signer *v1alpha1.Signer) string {
+	return strings.ReplaceAll(signer.Spec.SignerName, "/", ":") + ":" + signer.Name
 }
 
 // Selects reports whether a namespace with such labels is chosen. It is false for an invalid selector.
@@ -94,79 +168,34 @@ func Selects(where *v1alpha1.TrustConfigMap, has map[string]string) bool {
 	return err == nil && selector.Matches(labels.Set(has))
 }
 
-func (p *Publisher) namespaces(ctx context.Context, chosen metav1.LabelSelector) ([]string, error) {
-	selector, err := metav1.LabelSelectorAsSelector(&chosen)
+// selection is what a selector makes of the namespaces that there are. One that is being deleted is
+// in neither list: the namespace controller empties it.
+type selection struct {
+	chosen []string // sorted
+	others map[string]bool
+}
+
+func (p *Publisher) selectNamespaces(ctx context.Context, wanted metav1.LabelSelector) (*selection, error) {
+	selector, err := metav1.LabelSelectorAsSelector(&wanted)
 	if err != nil {
 		return nil, fmt.Errorf("spec.trust.configMap.namespaceSelector: %w", err)
 	}
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NamespaceList"))
-	if err := p.Namespaces.List(ctx, list, client.MatchingLabelsSelector{Selector: selector}); err != nil {
+	if err := p.namespaces.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil { // it is read only
 		return nil, fmt.Errorf("listing namespaces: %w", err)
 	}
-	var names []string
-	for _, namespace := range list.Items {
-		if namespace.DeletionTimestamp == nil {
-			names = append(names, namespace.Name)
+	s := &selection{others: map[string]bool{}}
+	for i := range list.Items {
+		namespace := &list.Items[i]
+		switch {
+		case namespace.DeletionTimestamp != nil:
+		case selector.Matches(labels.Set(namespace.Labels)):
+			s.chosen = append(s.chosen, namespace.Name)
+		default:
+			s.others[namespace.Name] = true
 		}
 	}
-	slices.Sort(names)
-	return names, nil
-}
-
-func (p *Publisher) publish(ctx context.Context, namespace string, where v1alpha1.TrustConfigMap, pem string) error {
-	key := where.Key
-	if key == "" {
-		key = defaultKey
-	}
-	options := []client.ApplyOption{client.FieldOwner(FieldOwner)}
-	var existing corev1.ConfigMap
-	err := p.Live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: where.Name}, &existing)
-	switch {
-	case apierrors.IsNotFound(err):
-		// Not forced: should somebody create it in this moment, theirs stays.
-	case err != nil:
-		return err
-	case existing.Labels[ManagedByLabel] != ManagedBy:
-		return errNotOurs
-	case existing.Data[key] == pem:
-		return nil
-	default:
-		options = append(options, client.ForceOwnership) // whoever edited it owns the field now
-	}
-	wanted := applycorev1.ConfigMap(where.Name, namespace).
-		WithLabels(map[string]string{ManagedByLabel: ManagedBy}).
-		WithData(map[string]string{key: pem})
-	return p.Writer.Apply(ctx, wanted, options...)
-}
-
-// gone reports whether the namespace went away in the meantime.
-func gone(err error) bool {
-	return apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
-}
-
-type failure struct {
-	namespace string
-	err       error
-}
-
-// join says where it failed and why.
-func join(name string, failures []failure) error {
-	if len(failures) == 0 {
-		return nil
-	}
-	slices.SortFunc(failures, func(a, b failure) int { return strings.Compare(a.namespace, b.namespace) })
-	parts := make([]string, 0, maxListed+1)
-	for i, f := range failures {
-		if i == maxListed {
-			parts = append(parts, fmt.Sprintf("and in %d more namespaces", len(failures)-maxListed))
-			break
-		}
-		why := f.err.Error()
-		if apierrors.IsForbidden(f.err) {
-			why += fmt.Sprintf(" (the signer needs get, create and patch on configmaps with resourceNames [%q])", name)
-		}
-		parts = append(parts, fmt.Sprintf("%s/%s: %s", f.namespace, name, why))
-	}
-	return errors.New(strings.Join(parts, "; "))
+	slices.Sort(s.chosen)
+	return s, nil
 }

@@ -4,13 +4,9 @@
 package trust
 
 import (
-	"errors"
-	"fmt"
 	"testing"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"countersign.dev/countersign/api/v1alpha1"
 )
@@ -41,28 +37,5 @@ func TestSelects(t *testing.T) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
-	}
-}
-
-func TestJoin(t *testing.T) {
-	if err := join("ca", nil); err != nil {
-		t.Errorf("no failure: %v", err)
-	}
-	configMaps := schema.GroupResource{Resource: "configmaps"}
-	err := join("ca", []failure{
-		{"b", errors.New("no")},
-		{"a", apierrors.NewForbidden(configMaps, "ca", errors.New("no get"))},
-	})
-	want := `a/ca: configmaps "ca" is forbidden: no get (the signer needs get, create and patch on configmaps with resourceNames ["ca"]); b/ca: no`
-	if err == nil || err.Error() != want {
-		t.Errorf("got %v, want %q", err, want)
-	}
-	var many []failure
-	for i := range 10 {
-		many = append(many, failure{fmt.Sprintf("n%d", i), errors.New("no")})
-	}
-	want = "n0/ca: no; n1/ca: no; n2/ca: no; n3/ca: no; n4/ca: no; n5/ca: no; n6/ca: no; n7/ca: no; and in 2 more namespaces"
-	if err := join("ca", many); err == nil || err.Error() != want {
-		t.Errorf("got %v, want %q", err, want)
 	}
 }

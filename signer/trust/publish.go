@@ -1,0 +1,346 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package trust
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"countersign.dev/countersign/api/v1alpha1"
+)
+
+const (
+	defaultKey = "ca.crt"
+
+	// maxBundle is how much the API server takes, in bytes, in a ConfigMap and in a ClusterTrustBundle.
+	maxBundle = 1 << 20
+
+	parallel  = 8 // namespaces at a time
+	maxListed = 8 // namespaces named in an error
+)
+
+// ErrPending is in the error of a [Result] while a name is not read yet. That will be soon, and then
+// Publish is called for.
+var ErrPending = errors.New("not read yet")
+
+// Result is what became of one Publish.
+type Result struct {
+	// Published names, for the status of the Signer, what exists by our hand; nil if nothing does. While
+	// a ConfigMap of another name than the spec's is still to be removed, it names that one.
+	Published *v1alpha1.PublishedTrust
+	// Complete is true if all that is ours to write holds the bundle. An object of somebody else does
+	// not stand against it, or anybody could hold up a rotation by making a ConfigMap in a namespace of his.
+	// Nor does what is still to be removed.
+	Complete bool
+	// Message says what is where. Example:
+	// "ClusterTrustBundle example.com:serving:serving; ConfigMap example-serving-ca in 12 namespaces".
+	Message string
+	// Err is everything that is not as the spec wants it, with its fix; objects of somebody else are in it.
+	Err error
+}
+
+// part is what became of one kind of object.
+type part struct {
+	published string // name of what exists by our hand, or may
+	complete  bool
+	message   string
+	errs      []error
+}
+
+// Publish makes what the Signer's spec.trust asks for hold the bundle, PEM certificates, and removes
+// what the Signer has published elsewhere: a ConfigMap whose name was changed is removed as
+// soon as that of the new name is complete. It writes only what differs from what is watched. An
+// empty bundle publishes nothing and removes nothing.
+//
+// A Signer that must give way to another that publishes by its name is passed without that part of its spec.
+func (p *Publisher) Publish(ctx context.Context, signer *v1alpha1.Signer, bundle []byte) Result {
+	nothing := func(why string, args ...any) Result {
+		return Result{Published: signer.Status.Published.DeepCopy(), Err: fmt.Errorf(why, args...)}
+	}
+	switch {
+	case signer.DeletionTimestamp != nil:
+		return nothing("the Signer is being deleted, and with it what it has published")
+	case len(bundle) == 0:
+		return nothing("there is no CA certificate to publish; what was published before is left as it is")
+	case len(bundle) > maxBundle:
+		return nothing("the CA certificates are %d bytes of PEM, and no more than %d can be published: leave out issuers from the CA's tls.crt", len(bundle), maxBundle)
+	}
+	ctb := p.publishBundle(ctx, signer, string(bundle))
+	configMaps := p.publishConfigMaps(ctx, signer, string(bundle))
+	result := Result{Complete: ctb.complete && configMaps.complete, Err: errors.Join(append(ctb.errs, configMaps.errs...)...)}
+	if ctb.published != "" || configMaps.published != "" {
+		result.Published = &v1alpha1.PublishedTrust{ClusterTrustBundle: ctb.published, ConfigMap: configMaps.published}
+	}
+	result.Message = strings.Join(slices.DeleteFunc([]string{ctb.message, configMaps.message}, func(s string) bool { return s == "" }), "; ")
+	if result.Err != nil {
+		result.Err = inOneLine{result.Err}
+	}
+	return result
+}
+
+// inOneLine is a joined error for a condition.
+type inOneLine struct{ error }
+
+func (e inOneLine) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
+func (e inOneLine) Unwrap() error { return e.error }
+
+// publishBundle writes the ClusterTrustBundle of a Signer, or removes it. Its name never changes.
+func (p *Publisher) publishBundle(ctx context.Context, signer *v1alpha1.Signer, bundle string) part {
+	name, wanted := BundleName(signer), signer.Spec.Trust.ClusterTrustBundle
+	published := signer.Status.Published != nil && signer.Status.Published.ClusterTrustBundle == name
+	if !wanted && !published {
+		return part{complete: true}
+	}
+	out := part{complete: !wanted}
+	if published {
+		out.published = name
+	}
+	state := p.bundles.Get(name)
+	if err := unread(kindBundle, name, state.Read, state.Err); err != nil {
+		out.errs = append(out.errs, err)
+		return out
+	}
+	var have *seen
+	if found, ok := state.Objects[""]; ok {
+		have = &found
+	}
+	t := target{kind: kindBundle, name: name, signer: signer, content: bundle}
+	if !wanted {
+		if have != nil {
+			if err := p.remove(ctx, t, *have); err != nil {
+				out.errs = append(out.errs, fmt.Errorf("%s %s is not wanted any more, and cannot be removed: %w", kindBundle, name, explain(err, t)))
+				return out
+			}
+		}
+		out.published = ""
+		return out
+	}
+	err := p.write(ctx, t, have)
+	switch foreign := (*foreignError)(nil); {
+	case err == nil:
+		out.complete, out.published, out.message = true, name, kindBundle+" "+name
+	case errors.As(err, &foreign):
+		out.complete, out.published = true, ""
+		out.errs = append(out.errs, fmt.Errorf("%s %s %w: delete it, or set spec.trust.clusterTrustBundle to false", kindBundle, name, err))
+	default:
+		out.published = name // perhaps it was written
+		out.errs = append(out.errs, fmt.Errorf("%s %s: %w", kindBundle, name, explain(err, t)))
+	}
+	return out
+}
+
+// publishConfigMaps writes the ConfigMaps of a Signer, and removes those that it does not want.
+func (p *Publisher) publishConfigMaps(ctx context.Context, signer *v1alpha1.Signer, bundle string) part {
+	out := part{complete: true}
+	wanted := signer.Spec.Trust.ConfigMap
+	if wanted != nil {
+		out = p.keepConfigMaps(ctx, signer, *wanted, bundle)
+	}
+	remaining := ""
+	for _, name := range p.leftovers(signer) {
+		if wanted != nil && !out.complete { // clients do with the one before until there is another
+			remaining = name
+			continue
+		}
+		if err := p.removeConfigMaps(ctx, signer, name); err != nil {
+			remaining = name
+			out.errs = append(out.errs, err)
+		}
+	}
+	if remaining != "" {
+		out.published = remaining
+	}
+	return out
+}
+
+// leftovers are the names of ConfigMaps that were written for the Signer, and are not the spec's. That
+// of the status comes last, and so is the one that stays there.
+func (p *Publisher) leftovers(signer *v1alpha1.Signer) []string {
+	p.mu.Lock()
+	names := slices.Sorted(maps.Keys(p.written[signer.UID]))
+	p.mu.Unlock()
+	if published := signer.Status.Published; published != nil && published.ConfigMap != "" {
+		names = append(slices.DeleteFunc(names, func(name string) bool { return name == published.ConfigMap }), published.ConfigMap)
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		return signer.Spec.Trust.ConfigMap != nil && signer.Spec.Trust.ConfigMap.Name == name
+	})
+}
+
+// note remembers whether there are ConfigMaps of a name.
+func (p *Publisher) note(signer *v1alpha1.Signer, name string, there bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !there {
+		delete(p.written[signer.UID], name)
+		return
+	}
+	if p.written[signer.UID] == nil {
+		p.written[signer.UID] = map[string]bool{}
+	}
+	p.written[signer.UID][name] = true
+}
+
+// keepConfigMaps writes the ConfigMaps of the spec's name in the namespaces that it chooses, and
+// removes those in others.
+func (p *Publisher) keepConfigMaps(ctx context.Context, signer *v1alpha1.Signer, wanted v1alpha1.TrustConfigMap, bundle string) part {
+	name, key := wanted.Name, wanted.Key
+	if key == "" {
+		key = defaultKey
+	}
+	var out part
+	if published := signer.Status.Published; published != nil && published.ConfigMap == name {
+		out.published = name
+	}
+	fail := func(err error) part {
+		out.errs = append(out.errs, err)
+		return out
+	}
+	if wrong := validation.IsDNS1123Subdomain(name); len(wrong) > 0 {
+		return fail(fmt.Errorf("spec.trust.configMap.name: %s", strings.Join(wrong, "; ")))
+	}
+	if wrong := validation.IsConfigMapKey(key); len(wrong) > 0 {
+		return fail(fmt.Errorf("spec.trust.configMap.key: %s", strings.Join(wrong, "; ")))
+	}
+	state := p.configMaps.Get(name)
+	if err := unread(kindConfigMap, name, state.Read, state.Err); err != nil {
+		return fail(err)
+	}
+	namespaces, err := p.selectNamespaces(ctx, wanted.NamespaceSelector)
+	if err != nil {
+		return fail(err)
+	}
+	in := func(namespace string) (target, *seen) {
+		t := target{kind: kindConfigMap, namespace: namespace, name: name, signer: signer, key: key, content: bundle}
+		if found, ok := state.Objects[namespace]; ok {
+			return t, &found
+		}
+		return t, nil
+	}
+	unwanted := slices.DeleteFunc(slices.Sorted(maps.Keys(state.Objects)), func(namespace string) bool {
+		return !namespaces.others[namespace] || !state.Objects[namespace].ownedBy(signer)
+	})
+	p.note(signer, name, true)
+	written := each(namespaces.chosen, func(namespace string) error {
+		t, have := in(namespace)
+		return p.write(ctx, t, have)
+	})
+	removed := each(unwanted, func(namespace string) error {
+		t, have := in(namespace)
+		return p.remove(ctx, t, *have)
+	})
+
+	count, failed := len(namespaces.chosen), 0
+	var here []failure
+	for _, f := range written {
+		count--
+		switch foreign := (*foreignError)(nil); {
+		case gone(f.err):
+		case errors.As(f.err, &foreign):
+			here = append(here, failure{f.namespace, fmt.Errorf("the ConfigMap %w: delete it, or choose another name in spec.trust.configMap", f.err)})
+		default:
+			failed++
+			here = append(here, failure{f.namespace, explain(f.err, target{kind: kindConfigMap, name: name})})
+		}
+	}
+	out.errs = append(out.errs, join(name, "", here))
+	for i := range removed {
+		removed[i].err = explain(removed[i].err, target{kind: kindConfigMap, name: name})
+	}
+	out.errs = append(out.errs, join(name, "not wanted there any more, and cannot be removed: ", removed))
+	out.errs = slices.DeleteFunc(out.errs, func(err error) bool { return err == nil })
+	out.complete = failed == 0
+	out.message = fmt.Sprintf("%s %s in %d namespaces", kindConfigMap, name, count)
+	if count == 1 {
+		out.message = strings.TrimSuffix(out.message, "s")
+	}
+	out.published = ""
+	if count > 0 || failed > 0 || len(removed) > 0 {
+		out.published = name
+	}
+	return out
+}
+
+// removeConfigMaps removes all ConfigMaps of a name that are the Signer's.
+func (p *Publisher) removeConfigMaps(ctx context.Context, signer *v1alpha1.Signer, name string) error {
+	state := p.configMaps.Get(name)
+	if err := unread(kindConfigMap, name, state.Read, state.Err); err != nil {
+		return fmt.Errorf("%w; it is not wanted any more, and not removed", err)
+	}
+	ours := slices.DeleteFunc(slices.Sorted(maps.Keys(state.Objects)), func(namespace string) bool {
+		return !state.Objects[namespace].ownedBy(signer)
+	})
+	t := target{kind: kindConfigMap, name: name, signer: signer}
+	failures := each(ours, func(namespace string) error {
+		there := t
+		there.namespace = namespace
+		return p.remove(ctx, there, state.Objects[namespace])
+	})
+	for i := range failures {
+		failures[i].err = explain(failures[i].err, t)
+	}
+	if len(failures) == 0 {
+		p.note(signer, name, false)
+	}
+	return join(name, "not wanted any more, and cannot be removed: ", failures)
+}
+
+// gone reports whether the namespace went away in the meantime.
+func gone(err error) bool {
+	return apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}
+
+type failure struct {
+	namespace string
+	err       error
+}
+
+// each does something in each namespace and returns, in their order, those that it failed in.
+func each(namespaces []string, do func(namespace string) error) []failure {
+	var (
+		mu       sync.Mutex
+		failures []failure
+		group    errgroup.Group
+	)
+	group.SetLimit(parallel)
+	for _, namespace := range namespaces {
+		group.Go(func() error {
+			if err := do(namespace); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failures = append(failures, failure{namespace, err})
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // failures has them
+	slices.SortFunc(failures, func(a, b failure) int { return strings.Compare(a.namespace, b.namespace) })
+	return failures
+}
+
+// join says where it failed and why; nil if nowhere.
+func join(name, what string, failures []failure) error {
+	if len(failures) == 0 {
+		return nil
+	}
+	parts := make([]string, 0, maxListed+1)
+	for i, f := range failures {
+		if i == maxListed {
+			parts = append(parts, fmt.Sprintf("and in %d more namespaces", len(failures)-maxListed))
+			break
+		}
+		parts = append(parts, fmt.Sprintf("%s/%s: %s%v", f.namespace, name, what, f.err))
+	}
+	return errors.New(strings.Join(parts, "; "))
+}

@@ -1,0 +1,750 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package trust
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"countersign.dev/countersign/api/v1alpha1"
+)
+
+const (
+	bundle     = "bundle"
+	mapped     = "example-ca"
+	bundleName = "example.com:serving:serving"
+)
+
+// newSigner asks for ConfigMaps in the namespaces of team a, and for a ClusterTrustBundle if both is set.
+func newSigner(both bool, changes ...func(*v1alpha1.Signer)) *v1alpha1.Signer {
+	s := &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving", UID: "signer-uid"}}
+	s.Spec.SignerName = "example.com/serving"
+	s.Spec.Trust.ClusterTrustBundle = both
+	s.Spec.Trust.ConfigMap = &v1alpha1.TrustConfigMap{
+		Name: mapped, Key: "ca.crt",
+		NamespaceSelector: metav1.LabelSelector{MatchLabels: map[string]string{"team": "a"}},
+	}
+	for _, change := range changes {
+		change(s)
+	}
+	return s
+}
+
+// was sets what the status says is published, beside the ConfigMaps.
+func was(ctb string) func(*v1alpha1.Signer) {
+	return func(s *v1alpha1.Signer) {
+		s.Status.Published = &v1alpha1.PublishedTrust{ClusterTrustBundle: ctb, ConfigMap: mapped}
+	}
+}
+
+func named(name string) func(*v1alpha1.Signer) {
+	return func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap.Name = name }
+}
+
+func namespace(name, team string) *corev1.Namespace {
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"team": team}}}
+}
+
+// theirs is a ConfigMap of somebody else.
+func theirs(namespace string, labels map[string]string, owners ...metav1.OwnerReference) *corev1.ConfigMap {
+	return &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: mapped, UID: "theirs", Labels: labels, OwnerReferences: owners},
+		Data:       map[string]string{"ca.crt": "theirs"},
+	}
+}
+
+var label = map[string]string{ManagedByLabel: ManagedBy}
+
+func ownedBy(apiVersion, name, uid string) metav1.OwnerReference {
+	return metav1.OwnerReference{APIVersion: apiVersion, Kind: "Signer", Name: name, UID: types.UID(uid)}
+}
+
+// fakeAPI is an API server as far as a Publisher needs it.
+type fakeAPI struct {
+	client.WithWatch
+
+	mu     sync.Mutex
+	refuse func(verb, kind, namespace, name string) error // what is asked from now on
+	calls  int                                            // but for lists and watches
+}
+
+func (f *fakeAPI) ask(verb string, o any, namespace, name string) error {
+	kind := kindConfigMap
+	if strings.Contains(fmt.Sprintf("%T", o), kindBundle) {
+		kind = kindBundle
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if verb != "list" {
+		f.calls++
+	}
+	if f.refuse == nil {
+		return nil
+	}
+	return f.refuse(verb, kind, namespace, name)
+}
+
+func (f *fakeAPI) setRefuse(refuse func(verb, kind, namespace, name string) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuse = refuse
+}
+
+func newAPI(t *testing.T, objects ...client.Object) *fakeAPI {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	f := &fakeAPI{}
+	byName := func(o client.Object) []string { return []string{o.GetName()} }
+	f.WithWatch = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithReturnManagedFields().
+		WithIndex(&corev1.ConfigMap{}, metav1.ObjectNameField, byName).
+		WithIndex(&certificatesv1.ClusterTrustBundle{}, metav1.ObjectNameField, byName).
+		WithInterceptorFuncs(interceptor.Funcs{
+			Apply: func(ctx context.Context, c client.WithWatch, o runtime.ApplyConfiguration, options ...client.ApplyOption) error {
+				named := o.(interface {
+					GetNamespace() *string
+					GetName() *string
+				})
+				namespace := ""
+				if named.GetNamespace() != nil {
+					namespace = *named.GetNamespace()
+				}
+				if err := f.ask("apply", o, namespace, *named.GetName()); err != nil {
+					return err
+				}
+				return c.Apply(ctx, o, options...)
+			},
+			Delete: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.DeleteOption) error {
+				if err := f.ask("delete", o, o.GetNamespace(), o.GetName()); err != nil {
+					return err
+				}
+				return c.Delete(ctx, o, options...)
+			},
+			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+				if err := f.ask("get", o, key.Namespace, key.Name); err != nil {
+					return err
+				}
+				return c.Get(ctx, key, o, options...)
+			},
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+				if name := nameIn(options); name != "" { // and not the test's own
+					if err := f.ask("list", list, "", name); err != nil {
+						return err
+					}
+				}
+				return c.List(ctx, list, options...)
+			},
+			Watch: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) (watch.Interface, error) {
+				var o client.ListOptions
+				o.ApplyOptions(options)
+				if o.Raw != nil && o.Raw.SendInitialEvents != nil {
+					return nil, apierrors.NewInvalid(schema.GroupKind{Kind: "ListOptions"}, "", nil) // the fake does not stream lists
+				}
+				all, err := c.Watch(ctx, list, options...)
+				if err != nil {
+					return nil, err
+				}
+				return watch.Filter(all, func(e watch.Event) (watch.Event, bool) {
+					object, err := meta.Accessor(e.Object)
+					return e, err == nil && object.GetName() == nameIn(options)
+				}), nil
+			},
+		}).Build()
+	return f
+}
+
+func nameIn(options []client.ListOption) string {
+	var o client.ListOptions
+	o.ApplyOptions(options)
+	if o.FieldSelector == nil {
+		return ""
+	}
+	name, _ := o.FieldSelector.RequiresExactMatch(metav1.ObjectNameField)
+	return name
+}
+
+// start runs a Publisher.
+func start(t *testing.T, api *fakeAPI) (*Publisher, <-chan string) {
+	t.Helper()
+	changed := make(chan string, 1000)
+	p := New(api, api, func(_ context.Context, signer string) { changed <- signer })
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan error)
+	go func() { stopped <- p.Start(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	})
+	return p, changed
+}
+
+// publish publishes, as soon as everything is read.
+func publish(t *testing.T, p *Publisher, signer *v1alpha1.Signer, pem string) (result Result) {
+	t.Helper()
+	p.Keep([]v1alpha1.Signer{*signer})
+	eventually(t, func() error {
+		if result = p.Publish(t.Context(), signer, []byte(pem)); errors.Is(result.Err, ErrPending) {
+			return result.Err
+		}
+		return nil
+	})
+	return result
+}
+
+func eventually(t *testing.T, try func() error) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not in 10 s: %v", err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// there is what exists: the data of ConfigMaps and the content of ClusterTrustBundles, with their owners.
+func there(t *testing.T, c client.Client) map[string]string {
+	t.Helper()
+	var configMaps corev1.ConfigMapList
+	var bundles certificatesv1.ClusterTrustBundleList
+	if err := errors.Join(c.List(t.Context(), &configMaps), c.List(t.Context(), &bundles)); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	describe := func(o client.Object, content string) {
+		if o.GetLabels()[ManagedByLabel] != "" {
+			content += " managed-by " + o.GetLabels()[ManagedByLabel]
+		}
+		for _, owner := range o.GetOwnerReferences() {
+			content += " of " + string(owner.UID)
+			if owner.Controller != nil || owner.BlockOwnerDeletion != nil {
+				content += " in its way"
+			}
+		}
+		all[strings.TrimPrefix(o.GetNamespace()+"/"+o.GetName(), "/")] = content
+	}
+	for i := range configMaps.Items {
+		describe(&configMaps.Items[i], strings.TrimPrefix(fmt.Sprint(configMaps.Items[i].Data), "map"))
+	}
+	for i := range bundles.Items {
+		describe(&bundles.Items[i], bundles.Items[i].Spec.SignerName+" "+bundles.Items[i].Spec.TrustBundle)
+	}
+	return all
+}
+
+const (
+	current = "[ca.crt:bundle] managed-by countersign of signer-uid"
+	ctb     = "example.com/serving bundle managed-by countersign of signer-uid"
+)
+
+func TestPublish(t *testing.T) {
+	dying := namespace("dying", "a")
+	dying.Finalizers = []string{"kubernetes"}
+	dying.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+	long := strings.Repeat("a", 253)
+	forbidden := func(verbs ...string) func(verb, kind, namespace, name string) error {
+		return func(verb, kind, namespace, name string) error {
+			for _, v := range verbs {
+				if verb != v {
+					continue
+				}
+				return apierrors.NewForbidden(schema.GroupResource{Resource: strings.ToLower(kind) + "s"}, name, fmt.Errorf("User %q cannot %s it", "signer", verb))
+			}
+			return nil
+		}
+	}
+
+	type ours struct {
+		signer     *v1alpha1.Signer
+		namespaces []string // of its ConfigMaps
+	}
+	for name, test := range map[string]struct {
+		objects []client.Object
+		before  []ours // published before
+		edit    func(t *testing.T, c client.Client)
+		refuse  func(verb, kind, namespace, name string) error
+		signer  *v1alpha1.Signer
+		bundle  string // "bundle" if empty
+
+		there     map[string]string
+		published *v1alpha1.PublishedTrust
+		partial   bool
+		message   string
+		err       string
+	}{
+		"in the chosen namespaces, and no other": {
+			objects: []client.Object{namespace("one", "a"), namespace("two", "a"), namespace("other", "b"), dying},
+			signer:  newSigner(true),
+			there:   map[string]string{"one/example-ca": current, "two/example-ca": current, bundleName: ctb}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped},
+			message: "ClusterTrustBundle example.com:serving:serving; ConfigMap example-ca in 2 namespaces",
+		},
+		"by a Signer with a long name": {
+			objects: []client.Object{namespace("one", "a")},
+			signer:  newSigner(true, func(s *v1alpha1.Signer) { s.Name = long }),
+			there:   map[string]string{"one/example-ca": current, "example.com:serving:" + long: ctb}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: "example.com:serving:" + long, ConfigMap: mapped},
+			message: "ClusterTrustBundle example.com:serving:" + long + "; ConfigMap example-ca in 1 namespace",
+		},
+		"no namespace is chosen": {
+			objects: []client.Object{namespace("other", "b")}, signer: newSigner(false),
+			there: map[string]string{}, message: "ConfigMap example-ca in 0 namespaces",
+		},
+		"a next CA": {
+			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(true), []string{"one"}}},
+			signer: newSigner(true, was(bundleName)), bundle: "next",
+			there: map[string]string{
+				"one/example-ca": "[ca.crt:next] managed-by countersign of signer-uid", bundleName: "example.com/serving next managed-by countersign of signer-uid",
+			},
+			published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped},
+			message:   "ClusterTrustBundle example.com:serving:serving; ConfigMap example-ca in 1 namespace",
+		},
+		"edits are undone; what others have added stays": {
+			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(true), []string{"one"}}},
+			edit: func(t *testing.T, c client.Client) {
+				update(t, c, "one", func(o *corev1.ConfigMap) { o.Data = map[string]string{"ca.crt": "evil", "more": "x"} })
+				var o certificatesv1.ClusterTrustBundle
+				if err := c.Get(t.Context(), client.ObjectKey{Name: bundleName}, &o); err != nil {
+					t.Fatal(err)
+				}
+				o.Spec.TrustBundle = "evil"
+				if err := c.Update(t.Context(), &o, client.FieldOwner("editor")); err != nil {
+					t.Fatal(err)
+				}
+			},
+			signer: newSigner(true, was(bundleName)),
+			there:  map[string]string{"one/example-ca": "[ca.crt:bundle more:x] managed-by countersign of signer-uid", bundleName: ctb}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped},
+			message: "ClusterTrustBundle example.com:serving:serving; ConfigMap example-ca in 1 namespace",
+		},
+		"a label or an owner that was taken away is put back": {
+			objects: []client.Object{namespace("one", "a"), namespace("two", "a")}, before: []ours{{newSigner(false), []string{"one", "two"}}},
+			edit: func(t *testing.T, c client.Client) {
+				update(t, c, "one", func(o *corev1.ConfigMap) { o.Labels = nil })
+				update(t, c, "two", func(o *corev1.ConfigMap) { o.OwnerReferences = nil })
+			},
+			signer: newSigner(false, was("")), there: map[string]string{"one/example-ca": current, "two/example-ca": current},
+			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 2 namespaces",
+		},
+		"one that somebody has locked is made anew": {
+			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
+			edit: func(t *testing.T, c client.Client) {
+				update(t, c, "one", func(o *corev1.ConfigMap) {
+					o.Immutable, o.Data = new(true), map[string]string{"ca.crt": "evil", "more": "x"}
+				})
+			},
+			signer: newSigner(false, was("")), there: map[string]string{"one/example-ca": current},
+			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
+		},
+		"the key is changed": {
+			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
+			signer:    newSigner(false, was(""), func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap.Key = "roots.pem" }),
+			there:     map[string]string{"one/example-ca": "[roots.pem:bundle] managed-by countersign of signer-uid"},
+			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
+		},
+		"the version before wrote it": {
+			objects:   []client.Object{namespace("one", "a"), namespace("other", "b"), theirs("one", label), theirs("other", label)},
+			signer:    newSigner(false),
+			there:     map[string]string{"one/example-ca": current, "other/example-ca": "[ca.crt:theirs] managed-by countersign"},
+			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
+		},
+		"what is somebody else's is left as it is, and holds up nothing": {
+			objects: []client.Object{
+				namespace("n1", "a"), namespace("n2", "a"), namespace("n3", "a"), namespace("n4", "a"), namespace("n5", "a"), namespace("n6", "a"),
+				theirs("n1", nil),
+				theirs("n2", map[string]string{ManagedByLabel: "Helm"}),
+				theirs("n3", label, ownedBy("countersign.dev/v1alpha1", "other", "other-uid")),
+				theirs("n4", label, ownedBy("countersign.dev/v1alpha1", "serving", "old-uid")),
+				theirs("n5", label, ownedBy("example.com/v1", "serving", "signer-uid")),
+				&certificatesv1.ClusterTrustBundle{ObjectMeta: metav1.ObjectMeta{Name: bundleName}, Spec: certificatesv1.ClusterTrustBundleSpec{SignerName: "example.com/serving", TrustBundle: "theirs"}},
+			},
+			signer: newSigner(true),
+			there: map[string]string{
+				"n1/example-ca": "[ca.crt:theirs]",
+				"n2/example-ca": "[ca.crt:theirs] managed-by Helm",
+				"n3/example-ca": "[ca.crt:theirs] managed-by countersign of other-uid",
+				"n4/example-ca": "[ca.crt:theirs] managed-by countersign of old-uid",
+				"n5/example-ca": "[ca.crt:theirs] managed-by countersign of signer-uid",
+				"n6/example-ca": current,
+				bundleName:      "example.com/serving theirs",
+			},
+			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
+			err: "ClusterTrustBundle example.com:serving:serving exists without the label app.kubernetes.io/managed-by=countersign: delete it, or set spec.trust.clusterTrustBundle to false; " +
+				"n1/example-ca: the ConfigMap exists without the label app.kubernetes.io/managed-by=countersign: delete it, or choose another name in spec.trust.configMap; " +
+				"n2/example-ca: the ConfigMap exists without the label app.kubernetes.io/managed-by=countersign: delete it, or choose another name in spec.trust.configMap; " +
+				"n3/example-ca: the ConfigMap belongs to the Signer other: delete it, or choose another name in spec.trust.configMap; " +
+				"n4/example-ca: the ConfigMap belongs to a Signer of this name that was deleted, and is removed by the garbage collector: delete it, or choose another name in spec.trust.configMap; " +
+				"n5/example-ca: the ConfigMap belongs to the Signer serving: delete it, or choose another name in spec.trust.configMap",
+		},
+		"a namespace is not chosen any more": {
+			objects:   []client.Object{namespace("one", "a"), namespace("two", "b"), namespace("three", "b"), theirs("three", nil)},
+			before:    []ours{{newSigner(false), []string{"one", "two"}}},
+			signer:    newSigner(false, was("")),
+			there:     map[string]string{"one/example-ca": current, "three/example-ca": "[ca.crt:theirs]"},
+			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
+		},
+		"the name is changed": {
+			objects: []client.Object{namespace("one", "a"), namespace("two", "b")}, before: []ours{{newSigner(false), []string{"one", "two"}}},
+			signer:    newSigner(false, named("new-ca"), was("")),
+			there:     map[string]string{"one/new-ca": current},
+			published: &v1alpha1.PublishedTrust{ConfigMap: "new-ca"}, message: "ConfigMap new-ca in 1 namespace",
+		},
+		"the name is changed, but the new one may not be written": {
+			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
+			refuse: forbidden("apply"), signer: newSigner(false, named("new-ca"), was("")),
+			there:     map[string]string{"one/example-ca": current},
+			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, partial: true, message: "ConfigMap new-ca in 0 namespaces",
+			err: `one/new-ca: configmaps "new-ca" is forbidden: User "signer" cannot apply it (grant the signer get, create, patch and delete on configmaps with resourceNames ["new-ca"], there or by a ClusterRole)`,
+		},
+		"the name is changed, and the old one may not be removed": {
+			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
+			refuse: forbidden("delete"), signer: newSigner(false, named("new-ca"), was("")),
+			there:     map[string]string{"one/example-ca": current, "one/new-ca": current},
+			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap new-ca in 1 namespace",
+			err: `one/example-ca: not wanted any more, and cannot be removed: configmaps "example-ca" is forbidden: User "signer" cannot delete it (grant the signer get, create, patch and delete on configmaps with resourceNames ["example-ca"], there or by a ClusterRole)`,
+		},
+		"nothing is wanted any more": {
+			objects: []client.Object{namespace("one", "a"), namespace("two", "b"), theirs("two", label)}, before: []ours{{newSigner(true), []string{"one"}}},
+			signer: newSigner(false, was(bundleName), func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
+			there:  map[string]string{"two/example-ca": "[ca.crt:theirs] managed-by countersign"},
+		},
+		"what another Signer publishes is not removed": {
+			objects: []client.Object{namespace("one", "a"), theirs("one", label, ownedBy("countersign.dev/v1alpha1", "other", "other-uid"))},
+			signer:  newSigner(false, was(""), func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
+			there:   map[string]string{"one/example-ca": "[ca.crt:theirs] managed-by countersign of other-uid"},
+		},
+		"the namespace goes away in the moment": {
+			objects: []client.Object{namespace("one", "a"), namespace("two", "a")}, signer: newSigner(false),
+			refuse: func(verb, _, namespace, name string) error {
+				if verb != "apply" {
+					return nil
+				}
+				if namespace == "one" {
+					return apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, namespace)
+				}
+				terminating := apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, name, errors.New("being deleted"))
+				terminating.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+				return terminating
+			},
+			there: map[string]string{}, message: "ConfigMap example-ca in 0 namespaces",
+		},
+		"a quota forbids it": {
+			objects: []client.Object{namespace("one", "a")}, signer: newSigner(false),
+			refuse: func(verb, _, _, name string) error {
+				if verb == "apply" {
+					return apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, name, errors.New("exceeded quota: q"))
+				}
+				return nil
+			},
+			there: map[string]string{}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, partial: true, message: "ConfigMap example-ca in 0 namespaces",
+			err: `one/example-ca: configmaps "example-ca" is forbidden: exceeded quota: q`,
+		},
+		"it may not attest": {
+			signer: newSigner(true, func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
+			refuse: func(verb, _, _, name string) error {
+				if verb == "apply" {
+					return apierrors.NewForbidden(schema.GroupResource{Resource: "clustertrustbundles"}, name, errors.New(`user not permitted to attest for signerName "example.com/serving"`))
+				}
+				return nil
+			},
+			there: map[string]string{}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName}, partial: true,
+			err: `ClusterTrustBundle example.com:serving:serving: clustertrustbundles "example.com:serving:serving" is forbidden: user not permitted to attest for signerName "example.com/serving" (grant the signer attest on signers with resourceNames ["example.com/serving"])`,
+		},
+		"it may not read": {
+			objects: []client.Object{namespace("one", "a")}, signer: newSigner(true), refuse: forbidden("list"),
+			there: map[string]string{}, partial: true,
+			err: `ClusterTrustBundle example.com:serving:serving may not be read: grant the signer list and watch on clustertrustbundles with resourceNames ["example.com:serving:serving"], by a ClusterRole; ` +
+				`ConfigMap example-ca may not be read: grant the signer list and watch on configmaps with resourceNames ["example-ca"], by a ClusterRole`,
+		},
+		"the API server has no ClusterTrustBundles": {
+			signer: newSigner(true, func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
+			refuse: func(_, kind, _, _ string) error {
+				return &meta.NoKindMatchError{GroupKind: schema.GroupKind{Group: "certificates.k8s.io", Kind: kind}, SearchedVersions: []string{"v1"}}
+			},
+			there: map[string]string{}, partial: true,
+			err: `ClusterTrustBundle example.com:serving:serving cannot be read: no matches for kind "ClusterTrustBundle" in version "certificates.k8s.io/v1" (the API server must serve ClusterTrustBundles of certificates.k8s.io/v1, as Kubernetes 1.37 does)`,
+		},
+		"an invalid selector": {
+			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
+			signer: newSigner(false, was(""), func(s *v1alpha1.Signer) {
+				s.Spec.Trust.ConfigMap.NamespaceSelector = metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "team", Operator: "Near"}}}
+			}),
+			there: map[string]string{"one/example-ca": current}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, partial: true,
+			err: `spec.trust.configMap.namespaceSelector: "Near" is not a valid label selector operator`,
+		},
+		"a key that cannot be": {
+			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
+			signer: newSigner(false, was(""), func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap.Key = "a/b" }),
+			there:  map[string]string{"one/example-ca": current}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, partial: true,
+			err: "spec.trust.configMap.key: a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+		},
+		"too large": {
+			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(true), []string{"one"}}},
+			signer: newSigner(true, was(bundleName)), bundle: strings.Repeat("x", 1<<20+1),
+			there: map[string]string{"one/example-ca": current, bundleName: ctb}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped}, partial: true,
+			err: "the CA certificates are 1048577 bytes of PEM, and no more than 1048576 can be published: leave out issuers from the CA's tls.crt",
+		},
+		"the Signer is being deleted": {
+			objects: []client.Object{namespace("one", "a")},
+			signer:  newSigner(true, was(bundleName), func(s *v1alpha1.Signer) { s.DeletionTimestamp = &metav1.Time{Time: time.Now()} }),
+			there:   map[string]string{}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped}, partial: true,
+			err: "the Signer is being deleted, and with it what it has published",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := newAPI(t, test.objects...)
+			for _, before := range test.before {
+				targets := []target{}
+				if before.signer.Spec.Trust.ClusterTrustBundle {
+					targets = append(targets, target{kind: kindBundle, name: BundleName(before.signer)})
+				}
+				for _, namespace := range before.namespaces {
+					where := before.signer.Spec.Trust.ConfigMap
+					targets = append(targets, target{kind: kindConfigMap, namespace: namespace, name: where.Name, key: where.Key})
+				}
+				for _, made := range targets {
+					made.signer, made.content = before.signer, bundle
+					if err := api.Apply(t.Context(), made.configuration(nil), client.FieldOwner(FieldOwner)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if test.edit != nil {
+				test.edit(t, api)
+			}
+			api.setRefuse(test.refuse)
+			p, _ := start(t, api)
+			pem := test.bundle
+			if pem == "" {
+				pem = bundle
+			}
+			check := func(result Result) {
+				t.Helper()
+				got := ""
+				if result.Err != nil {
+					got = result.Err.Error()
+				}
+				if got != test.err {
+					t.Errorf("error\n%s\nwant\n%s", got, test.err)
+				}
+				if result.Complete == test.partial || result.Message != test.message {
+					t.Errorf("complete %v, %q; want %v, %q", result.Complete, result.Message, !test.partial, test.message)
+				}
+				if diff := cmp.Diff(test.published, result.Published); diff != "" {
+					t.Errorf("published (-want +got):\n%s", diff)
+				}
+				if diff := cmp.Diff(test.there, there(t, api)); diff != "" {
+					t.Errorf("there is (-want +got):\n%s", diff)
+				}
+			}
+			result := publish(t, p, test.signer, pem)
+			check(result)
+			if test.refuse != nil {
+				return
+			}
+			// What is as it should be costs nothing, as soon as the watches have caught up.
+			test.signer.Status.Published = result.Published
+			p.Keep([]v1alpha1.Signer{*test.signer})
+			eventually(t, func() error {
+				api.mu.Lock()
+				api.calls = 0
+				api.mu.Unlock()
+				result = p.Publish(t.Context(), test.signer, []byte(pem))
+				api.mu.Lock()
+				defer api.mu.Unlock()
+				if api.calls > 0 {
+					return fmt.Errorf("%d calls although nothing has changed", api.calls)
+				}
+				return nil
+			})
+			check(result)
+		})
+	}
+}
+
+// update edits a ConfigMap as somebody else does.
+func update(t *testing.T, c client.Client, namespace string, change func(*corev1.ConfigMap)) {
+	t.Helper()
+	var o corev1.ConfigMap
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: mapped}, &o); err != nil {
+		t.Fatal(err)
+	}
+	change(&o)
+	if err := c.Update(t.Context(), &o, client.FieldOwner("editor")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPublish_emptyBundle(t *testing.T) {
+	api := newAPI(t, namespace("one", "a"))
+	p, _ := start(t, api)
+	signer := newSigner(false)
+	publish(t, p, signer, bundle)
+	signer.Spec.Trust.ConfigMap = nil
+	was("")(signer)
+	result := p.Publish(t.Context(), signer, nil)
+	if result.Complete || result.Err == nil || result.Err.Error() != "there is no CA certificate to publish; what was published before is left as it is" {
+		t.Errorf("got %+v", result)
+	}
+	if diff := cmp.Diff(map[string]string{"one/example-ca": current}, there(t, api)); diff != "" {
+		t.Errorf("there is (-want +got):\n%s", diff)
+	}
+}
+
+// TestPublish_manyFailures: the message has an end.
+func TestPublish_manyFailures(t *testing.T) {
+	var objects []client.Object
+	for i := range 10 {
+		objects = append(objects, namespace(fmt.Sprintf("ns-%02d", i), "a"))
+	}
+	api := newAPI(t, objects...)
+	api.setRefuse(func(verb, _, _, _ string) error {
+		if verb == "apply" {
+			return apierrors.NewBadRequest("no")
+		}
+		return nil
+	})
+	p, _ := start(t, api)
+	got := publish(t, p, newSigner(false), bundle)
+	want := "ns-00/example-ca: no; ns-01/example-ca: no; ns-02/example-ca: no; ns-03/example-ca: no; ns-04/example-ca: no; " +
+		"ns-05/example-ca: no; ns-06/example-ca: no; ns-07/example-ca: no; and in 2 more namespaces"
+	if got.Complete || got.Err == nil || got.Err.Error() != want {
+		t.Errorf("got  %+v\nwant %s", got, want)
+	}
+}
+
+// TestPublish_twoNames: the name is changed twice before the first could be removed.
+func TestPublish_twoNames(t *testing.T) {
+	api := newAPI(t, namespace("one", "a"))
+	p, _ := start(t, api)
+	signer := newSigner(false)
+	signer.Status.Published = publish(t, p, signer, bundle).Published
+	api.setRefuse(func(verb, _, _, _ string) error {
+		if verb == "delete" {
+			return apierrors.NewInternalError(errors.New("away"))
+		}
+		return nil
+	})
+	for _, name := range []string{"second-ca", "third-ca"} {
+		named(name)(signer)
+		result := publish(t, p, signer, bundle)
+		signer.Status.Published = result.Published
+		if want := (&v1alpha1.PublishedTrust{ConfigMap: mapped}); !result.Complete || !cmp.Equal(want, result.Published) {
+			t.Errorf("%s: got %+v", name, result)
+		}
+	}
+	api.setRefuse(nil)
+	eventually(t, func() error {
+		result := publish(t, p, signer, bundle)
+		if diff := cmp.Diff(map[string]string{"one/third-ca": current}, there(t, api)); diff != "" {
+			return errors.New(diff)
+		}
+		if want := (&v1alpha1.PublishedTrust{ConfigMap: "third-ca"}); !cmp.Equal(want, result.Published) {
+			return fmt.Errorf("published %+v", result.Published)
+		}
+		return result.Err
+	})
+}
+
+// TestPublisher_changed: whoever publishes by a name is told of what happens to it.
+func TestPublisher_changed(t *testing.T) {
+	api := newAPI(t, namespace("one", "a"))
+	api.setRefuse(func(verb, kind, _, name string) error {
+		if verb == "list" {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: kind}, name, errors.New(`User "signer" cannot list it`))
+		}
+		return nil
+	})
+	p, changed := start(t, api)
+	signer := newSigner(true)
+	p.Keep([]v1alpha1.Signer{*signer})
+	if result := p.Publish(t.Context(), signer, []byte(bundle)); result.Complete || result.Err == nil {
+		t.Errorf("before anything is read: %+v", result)
+	}
+	// reconciled publishes each time it is told to, until all is well.
+	reconciled := func(what string, want map[string]string) {
+		t.Helper()
+		deadline := time.After(10 * time.Second)
+		for {
+			select {
+			case name := <-changed:
+				if name != "serving" {
+					t.Fatalf("%s: change of %q", what, name)
+				}
+				if result := p.Publish(t.Context(), signer, []byte(bundle)); result.Err == nil && cmp.Equal(want, there(t, api)) {
+					return
+				}
+			case <-deadline:
+				t.Fatalf("%s: not in 10 s: %v", what, there(t, api))
+			}
+		}
+	}
+	both := map[string]string{"one/example-ca": current, bundleName: ctb}
+	eventually(t, func() error {
+		if result := p.Publish(t.Context(), signer, []byte(bundle)); errors.Is(result.Err, ErrPending) {
+			return result.Err
+		}
+		return nil
+	})
+	api.setRefuse(nil)
+	reconciled("it may read now", both)
+	update(t, api, "one", func(o *corev1.ConfigMap) { o.Data["ca.crt"] = "evil" })
+	reconciled("an edit", both)
+	gone := &certificatesv1.ClusterTrustBundle{ObjectMeta: metav1.ObjectMeta{Name: bundleName}}
+	if err := api.Delete(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	reconciled("a deletion", both)
+}
+
+// TestPublish_raced: an object that somebody else makes or replaces after it was last seen stays his.
+func TestPublish_raced(t *testing.T) {
+	signer := newSigner(false)
+	api := newAPI(t, namespace("one", "a"), theirs("one", nil))
+	p := New(api, api, func(context.Context, string) {})
+	it := target{kind: kindConfigMap, namespace: "one", name: mapped, signer: signer, key: "ca.crt", content: bundle}
+	for name, have := range map[string]*seen{
+		"made":     nil,
+		"replaced": {uid: "theirs", resourceVersion: "1", labelled: true, owners: []owner{{true, "Signer", "serving", "signer-uid"}}},
+	} {
+		var foreign *foreignError
+		if err := p.write(t.Context(), it, have); !errors.As(err, &foreign) {
+			t.Errorf("%s: writing: %v", name, err)
+		}
+		if have == nil {
+			continue
+		}
+		if err := p.remove(t.Context(), it, *have); err != nil {
+			t.Errorf("%s: removing: %v", name, err)
+		}
+	}
+	if diff := cmp.Diff(map[string]string{"one/example-ca": "[ca.crt:theirs]"}, there(t, api)); diff != "" {
+		t.Errorf("there is (-want +got):\n%s", diff)
+	}
+}
