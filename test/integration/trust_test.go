@@ -1,0 +1,299 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"countersign.dev/countersign/test/cluster"
+	"countersign.dev/countersign/test/tutorial"
+)
+
+const (
+	bundleName    = "example.com:serving:serving"
+	configMapName = "example-serving-ca"
+
+	// soon is less than the 50 s after which a Signer is gone over although nothing happened.
+	soon = 40 * time.Second
+)
+
+// soonThat waits for what a watch brings about.
+func soonThat(t *testing.T, try func() error) {
+	t.Helper()
+	must(t, tutorial.Eventually(t.Context(), soon, try))
+}
+
+// published reads the published ConfigMap of a namespace, or the ClusterTrustBundle if that is empty:
+// its data and the UIDs of its owners.
+func published(t *testing.T, namespace, name string) (data map[string]string, owners []types.UID, _ error) {
+	t.Helper()
+	var o metav1.Object
+	if namespace == "" {
+		bundle, err := world.Clientset().CertificatesV1().ClusterTrustBundles().Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return nil, nil, err
+		}
+		o, data = bundle, map[string]string{bundle.Spec.SignerName: bundle.Spec.TrustBundle}
+	} else {
+		configMap, err := world.Clientset().CoreV1().ConfigMaps(namespace).Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return nil, nil, err
+		}
+		o, data = configMap, configMap.Data
+	}
+	for _, owner := range o.GetOwnerReferences() {
+		owners = append(owners, owner.UID)
+	}
+	return data, owners, nil
+}
+
+// holds is an error unless an object holds exactly that, and belongs to the Signer.
+func holds(t *testing.T, namespace, name, key, content string) error {
+	t.Helper()
+	data, owners, err := published(t, namespace, name)
+	if err != nil {
+		return err
+	}
+	if diff := cmp.Diff(map[string]string{key: content}, data); diff != "" {
+		return fmt.Errorf("%s/%s (-want +got):\n%s", namespace, name, diff)
+	}
+	if want := signerUID(t); len(owners) != 1 || string(owners[0]) != want {
+		return fmt.Errorf("%s/%s: owners %v, want %s", namespace, name, owners, want)
+	}
+	return nil
+}
+
+func absent(t *testing.T, namespace, name string) error {
+	t.Helper()
+	_, _, err := published(t, namespace, name)
+	if err == nil {
+		return fmt.Errorf("%s/%s is there", namespace, name)
+	}
+	if !apierrors.IsNotFound(err) {
+		return err
+	}
+	return nil
+}
+
+func signerUID(t *testing.T) string {
+	t.Helper()
+	return kubectl(t, "get", "signer", "serving", "-o", "jsonpath={.metadata.uid}")
+}
+
+// says is an error unless the condition TrustPublished of the Signer is that, in full.
+func says(t *testing.T, want string) error {
+	t.Helper()
+	got := kubectl(t, "get", "signer", "serving", "-o",
+		`jsonpath={range .status.conditions[?(@.type=="TrustPublished")]}{.status} {.reason}: {.message}{end}`)
+	if got != want {
+		return fmt.Errorf("TrustPublished is\n%s\nwant\n%s", got, want)
+	}
+	return nil
+}
+
+func patchSigner(t *testing.T, patch string) {
+	t.Helper()
+	kubectl(t, "patch", "signer", "serving", "--type=merge", "-p", patch)
+}
+
+// TestTrust walks what is published through all that happens to it. The steps build on each other.
+func TestTrust(t *testing.T) {
+	ctx := t.Context()
+	root, err := cluster.Root()
+	must(t, err)
+	serving := filepath.Join(root, "deploy/signers/serving")
+	reset := func(ctx context.Context) error {
+		_, err := world.Kubectl(ctx, nil, "apply", "--server-side", "--force-conflicts", "-k", serving)
+		return err
+	}
+	t.Cleanup(func() {
+		if err := reset(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	secret, err := world.Clientset().CoreV1().Secrets(tutorial.SystemNamespace).Get(ctx, "serving-ca", metav1.GetOptions{})
+	must(t, err)
+	ca := string(secret.Data[corev1.TLSCertKey])
+	for name, team := range map[string]string{"trust-a": "trust", "trust-b": "other"} {
+		must(t, world.CreateNamespace(ctx, name, map[string]string{"team": team}))
+	}
+	configMaps := func(namespace string) interface {
+		Create(context.Context, *corev1.ConfigMap, metav1.CreateOptions) (*corev1.ConfigMap, error)
+		Delete(context.Context, string, metav1.DeleteOptions) error
+	} {
+		return world.Clientset().CoreV1().ConfigMaps(namespace)
+	}
+	bundles := world.Clientset().CertificatesV1().ClusterTrustBundles()
+	inAll := func() error {
+		namespaces, err := world.Clientset().CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, namespace := range namespaces.Items {
+			if err := holds(t, namespace.Name, configMapName, "ca.crt", ca); err != nil {
+				return err
+			}
+		}
+		return errors.Join(
+			holds(t, "", bundleName, "example.com/serving", ca),
+			says(t, fmt.Sprintf("True Published: ClusterTrustBundle %s; ConfigMap %s in %d namespaces", bundleName, configMapName, len(namespaces.Items))),
+		)
+	}
+
+	step := func(name string, run func(t *testing.T)) {
+		if !t.Failed() {
+			t.Run(name, run)
+		}
+	}
+	step("published", func(t *testing.T) {
+		soonThat(t, inAll)
+		got := kubectl(t, "get", "signer", "serving", "-o", "jsonpath={.status.published}")
+		if want := `{"clusterTrustBundle":"example.com:serving:serving","configMap":"example-serving-ca"}`; got != want {
+			t.Errorf("status.published is %s, want %s", got, want)
+		}
+	})
+	step("edited", func(t *testing.T) {
+		evil := ca + ca // as a ClusterTrustBundle, it would be refused
+		kubectl(t, "patch", "configmap", "-n", "trust-a", configMapName, "--type=merge", "-p", fmt.Sprintf(`{"data": {"ca.crt": %q}}`, evil))
+		began := time.Now()
+		soonThat(t, func() error { return holds(t, "trust-a", configMapName, "ca.crt", ca) })
+		t.Logf("restored in %s", time.Since(began).Round(time.Millisecond))
+		kubectl(t, "patch", "clustertrustbundle", bundleName, "--type=merge", "-p", fmt.Sprintf(`{"spec": {"trustBundle": %q}}`, "# mine\n"+ca))
+		soonThat(t, func() error { return holds(t, "", bundleName, "example.com/serving", ca) })
+	})
+	step("locked by an edit", func(t *testing.T) {
+		kubectl(t, "patch", "configmap", "-n", "trust-a", configMapName, "--type=merge", "-p", `{"immutable": true, "data": {"ca.crt": "x"}}`)
+		soonThat(t, func() error { return holds(t, "trust-a", configMapName, "ca.crt", ca) })
+	})
+	step("deleted", func(t *testing.T) {
+		must(t, configMaps("trust-a").Delete(ctx, configMapName, metav1.DeleteOptions{}))
+		must(t, bundles.Delete(ctx, bundleName, metav1.DeleteOptions{}))
+		soonThat(t, inAll)
+	})
+	step("only where a label chooses", func(t *testing.T) {
+		patchSigner(t, `{"spec": {"trust": {"configMap": {"namespaceSelector": {"matchLabels": {"team": "trust"}}}}}}`)
+		soonThat(t, func() error {
+			return errors.Join(
+				says(t, "True Published: ClusterTrustBundle example.com:serving:serving; ConfigMap example-serving-ca in 1 namespace"),
+				holds(t, "trust-a", configMapName, "ca.crt", ca),
+				absent(t, "trust-b", configMapName), absent(t, tutorial.Namespace, configMapName), absent(t, "kube-system", configMapName),
+			)
+		})
+	})
+	step("under another key", func(t *testing.T) {
+		patchSigner(t, `{"spec": {"trust": {"configMap": {"key": "roots.pem"}}}}`)
+		soonThat(t, func() error { return holds(t, "trust-a", configMapName, "roots.pem", ca) })
+		patchSigner(t, `{"spec": {"trust": {"configMap": {"key": "ca.crt"}}}}`)
+		soonThat(t, func() error { return holds(t, "trust-a", configMapName, "ca.crt", ca) })
+	})
+	step("a namespace is relabelled", func(t *testing.T) {
+		kubectl(t, "label", "namespace", "trust-a", "--overwrite", "team=other")
+		soonThat(t, func() error { return absent(t, "trust-a", configMapName) })
+		kubectl(t, "label", "namespace", "trust-a", "--overwrite", "team=trust")
+		soonThat(t, func() error { return holds(t, "trust-a", configMapName, "ca.crt", ca) })
+	})
+	step("a ConfigMap of somebody else", func(t *testing.T) {
+		theirs, err := world.Clientset().CoreV1().ConfigMaps("trust-b").Create(ctx, &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Name: configMapName}, Data: map[string]string{"theirs": "x"},
+		}, metav1.CreateOptions{})
+		must(t, err)
+		kubectl(t, "label", "namespace", "trust-b", "--overwrite", "team=trust")
+		soonThat(t, func() error {
+			return says(t, "False PublishFailed: trust-b/example-serving-ca: the ConfigMap exists without the label "+
+				"app.kubernetes.io/managed-by=countersign: delete it, or choose another name in spec.trust.configMap")
+		})
+		kubectl(t, "label", "namespace", "trust-b", "--overwrite", "team=other")
+		soonThat(t, func() error {
+			return says(t, "True Published: ClusterTrustBundle example.com:serving:serving; ConfigMap example-serving-ca in 1 namespace")
+		})
+		after, err := world.Clientset().CoreV1().ConfigMaps("trust-b").Get(ctx, configMapName, metav1.GetOptions{})
+		must(t, err)
+		if after.ResourceVersion != theirs.ResourceVersion {
+			t.Errorf("it was written to: %+v", after)
+		}
+		kubectl(t, "label", "namespace", "trust-b", "--overwrite", "team=trust")
+		must(t, configMaps("trust-b").Delete(ctx, configMapName, metav1.DeleteOptions{}))
+		soonThat(t, func() error { return holds(t, "trust-b", configMapName, "ca.crt", ca) })
+	})
+	step("no ClusterTrustBundle any more; one of somebody else", func(t *testing.T) {
+		patchSigner(t, `{"spec": {"trust": {"clusterTrustBundle": false}}}`)
+		soonThat(t, func() error {
+			return errors.Join(absent(t, "", bundleName), says(t, "True Published: ConfigMap example-serving-ca in 2 namespaces"))
+		})
+		theirs, err := bundles.Create(ctx, &certificatesv1.ClusterTrustBundle{
+			ObjectMeta: metav1.ObjectMeta{Name: bundleName},
+			Spec:       certificatesv1.ClusterTrustBundleSpec{SignerName: "example.com/serving", TrustBundle: "# theirs\n" + ca},
+		}, metav1.CreateOptions{})
+		must(t, err)
+		patchSigner(t, `{"spec": {"trust": {"clusterTrustBundle": true}}}`)
+		soonThat(t, func() error {
+			return says(t, "False PublishFailed: ClusterTrustBundle example.com:serving:serving exists without the label "+
+				"app.kubernetes.io/managed-by=countersign: delete it, or set spec.trust.clusterTrustBundle to false")
+		})
+		after, err := bundles.Get(ctx, bundleName, metav1.GetOptions{})
+		must(t, err)
+		if after.ResourceVersion != theirs.ResourceVersion {
+			t.Errorf("it was written to: %+v", after)
+		}
+		must(t, bundles.Delete(ctx, bundleName, metav1.DeleteOptions{}))
+		soonThat(t, func() error { return holds(t, "", bundleName, "example.com/serving", ca) })
+	})
+	step("another name, that RBAC does not have yet", func(t *testing.T) {
+		patchSigner(t, `{"spec": {"trust": {"configMap": {"name": "renamed-serving-ca"}}}}`)
+		soonThat(t, func() error {
+			return errors.Join(
+				says(t, `False PublishFailed: ConfigMap renamed-serving-ca may not be read: grant the signer list and watch on configmaps with resourceNames ["renamed-serving-ca"], by a ClusterRole`),
+				holds(t, "trust-a", configMapName, "ca.crt", ca), // until there is another
+			)
+		})
+		kubectl(t, "create", "clusterrole", "renamed-serving-ca", "--resource=configmaps", "--resource-name=renamed-serving-ca", "--verb=get,list,watch,create,patch,delete")
+		kubectl(t, "create", "clusterrolebinding", "renamed-serving-ca", "--clusterrole=renamed-serving-ca", "--serviceaccount="+tutorial.SystemNamespace+":countersign-signer")
+		t.Cleanup(func() { remove(t, "clusterrole/renamed-serving-ca", "clusterrolebinding/renamed-serving-ca") })
+		began := time.Now()
+		soonThat(t, func() error {
+			return errors.Join(
+				holds(t, "trust-a", "renamed-serving-ca", "ca.crt", ca), holds(t, "trust-b", "renamed-serving-ca", "ca.crt", ca),
+				absent(t, "trust-a", configMapName), absent(t, "trust-b", configMapName),
+				says(t, "True Published: ClusterTrustBundle example.com:serving:serving; ConfigMap renamed-serving-ca in 2 namespaces"),
+			)
+		})
+		t.Logf("noticed in %s", time.Since(began).Round(time.Millisecond))
+		patchSigner(t, `{"spec": {"trust": {"configMap": {"name": "example-serving-ca"}}}}`)
+		soonThat(t, func() error {
+			return errors.Join(holds(t, "trust-a", configMapName, "ca.crt", ca), absent(t, "trust-a", "renamed-serving-ca"))
+		})
+	})
+	step("the Signer is deleted, and made again", func(t *testing.T) {
+		kubectl(t, "delete", "signer", "serving")
+		soonThat(t, func() error {
+			return errors.Join(absent(t, "", bundleName), absent(t, "trust-a", configMapName), absent(t, "trust-b", configMapName))
+		})
+		must(t, reset(ctx))
+		soonThat(t, inAll)
+	})
+	step("as the version before left it", func(t *testing.T) {
+		kubectl(t, "delete", "signer", "serving")
+		soonThat(t, func() error { return absent(t, "trust-a", configMapName) })
+		_, err := configMaps("trust-a").Create(ctx, &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Name: configMapName, Labels: map[string]string{"app.kubernetes.io/managed-by": "countersign"}},
+			Data:       map[string]string{"ca.crt": strings.Repeat("x", 10)},
+		}, metav1.CreateOptions{})
+		must(t, err)
+		must(t, reset(ctx))
+		soonThat(t, inAll)
+	})
+}
