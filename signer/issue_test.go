@@ -655,7 +655,7 @@ func TestIssue_chain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority, err := ca.Load(slices.Concat(encode("CERTIFICATE", der), root.TrustPEM()), encode("PRIVATE KEY", keyDER), now)
+	authority, err := ca.Load(slices.Concat(encode("CERTIFICATE", der), encode("CERTIFICATE", root.Anchor().Raw)), encode("PRIVATE KEY", keyDER), now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -672,7 +672,8 @@ func TestIssue_chain(t *testing.T) {
 		t.Errorf("chain is not the certificate and the intermediate, without the root:\n%s", chain)
 	}
 	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(authority.TrustPEM()) || !intermediates.AppendCertsFromPEM([]byte(strings.TrimPrefix(string(chain), string(encode("CERTIFICATE", certificate.Raw))))) {
+	roots.AddCert(authority.Anchor())
+	if !intermediates.AppendCertsFromPEM([]byte(strings.TrimPrefix(string(chain), string(encode("CERTIFICATE", certificate.Raw))))) {
 		t.Fatal("no certificates in trust or chain")
 	}
 	if _, err := certificate.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: now, DNSName: "web.example"}); err != nil {

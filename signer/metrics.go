@@ -7,6 +7,9 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"countersign.dev/countersign/api/v1alpha1"
 )
 
 // Values of the label outcome.
@@ -31,6 +34,9 @@ type metrics struct {
 	certificates *prometheus.CounterVec
 	duration     *prometheus.HistogramVec
 	caNotAfter   *prometheus.GaugeVec
+	anchors      *prometheus.GaugeVec
+	rotation     *prometheus.GaugeVec
+	bundle       *prometheus.GaugeVec
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -48,8 +54,20 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Name: "countersign_signer_ca_not_after_timestamp_seconds",
 			Help: "When the CA of a Signer, or an issuer of it, expires, in seconds since 1970. Absent while no CA is loaded.",
 		}, []string{"signer"}),
+		anchors: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "countersign_signer_trust_anchors",
+			Help: "CA certificates of a Signer by phase: Next, Current, Retiring.",
+		}, []string{"signer", "phase"}),
+		rotation: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "countersign_signer_rotation_phase",
+			Help: "1 for the reason of a Signer's condition Rotating: Settled, Publishing, Propagating, Overlapping, or why no next CA can be made.",
+		}, []string{"signer", "phase"}),
+		bundle: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "countersign_signer_trust_bundle_info",
+			Help: "1 for the SHA-256 of the PEM that a Signer publishes.",
+		}, []string{"signer", "sha256"}),
 	}
-	for _, collector := range []prometheus.Collector{m.certificates, m.duration, m.caNotAfter} {
+	for _, collector := range []prometheus.Collector{m.certificates, m.duration, m.caNotAfter, m.anchors, m.rotation, m.bundle} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}
@@ -57,11 +75,37 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// forget drops what is counted for a Signer that was deleted, so that there are never more series
+// note sets what is told of a Signer by its status.
+func (m *metrics) note(signer string, status *v1alpha1.SignerStatus) {
+	m.forgetStatus(signer)
+	if status.CA != nil {
+		m.caNotAfter.WithLabelValues(signer).Set(float64(status.CA.NotAfter.Unix()))
+	}
+	for _, phase := range []v1alpha1.TrustAnchorPhase{v1alpha1.TrustAnchorNext, v1alpha1.TrustAnchorCurrent, v1alpha1.TrustAnchorRetiring} {
+		m.anchors.WithLabelValues(signer, string(phase)).Set(0)
+	}
+	for _, a := range status.TrustAnchors {
+		m.anchors.WithLabelValues(signer, string(a.Phase)).Inc()
+	}
+	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionRotating); c != nil {
+		m.rotation.WithLabelValues(signer, c.Reason).Set(1)
+	}
+	if status.BundleSHA256 != "" {
+		m.bundle.WithLabelValues(signer, status.BundleSHA256).Set(1)
+	}
+}
+
+// forget drops what is told of a Signer that was deleted, so that there are never more series
 // than Signers.
 func (m *metrics) forget(signer string) {
 	labels := prometheus.Labels{"signer": signer}
 	m.certificates.DeletePartialMatch(labels)
 	m.duration.DeletePartialMatch(labels)
-	m.caNotAfter.DeletePartialMatch(labels)
+	m.forgetStatus(signer)
+}
+
+func (m *metrics) forgetStatus(signer string) {
+	for _, gauge := range []*prometheus.GaugeVec{m.caNotAfter, m.anchors, m.rotation, m.bundle} {
+		gauge.DeletePartialMatch(prometheus.Labels{"signer": signer})
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,6 +58,8 @@ const (
 type Options struct {
 	// Namespace that holds the Secrets Signers name. Required.
 	Namespace string
+	// CADirectory is the folder above those that Signers name in spec.ca.file; "" if there are none.
+	CADirectory string
 	// Concurrency is how many requests are worked on at a time. Required.
 	Concurrency int
 	// Audit is where decisions are recorded. Required.
@@ -123,10 +126,15 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 	if err != nil {
 		return fmt.Errorf("making the client that watches by name: %w", err)
 	}
-	secretChanged, trustChanged, signerDue, signerReady := newSignal(), newSignal(), newSignal(), newSignal()
+	secretChanged, fileChanged, trustChanged := newSignal(), newSignal(), newSignal()
+	signerDue, signerReady := newSignal(), newSignal()
 	secrets := ca.NewWatcher(watching, s.options.Namespace, secretChanged.send)
 	if err := mgr.Add(secrets); err != nil {
 		return fmt.Errorf("adding the watcher of Secrets: %w", err)
+	}
+	files := ca.NewFiles(s.options.CADirectory, fileChanged.send)
+	if err := mgr.Add(files); err != nil {
+		return fmt.Errorf("adding the watcher of files: %w", err)
 	}
 	publisher := trust.New(watching, mgr.GetClient(), trustChanged.send)
 	if err := mgr.Add(publisher); err != nil {
@@ -136,15 +144,22 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 
 	if err := s.setupSigners(mgr, &signerReconciler{
 		cached:  mgr.GetClient(),
+		live:    mgr.GetAPIReader(),
 		status:  mgr.GetClient().Status(),
 		signers: s.signers,
-		secrets: secrets,
+		sources: &sources{
+			secrets: secrets,
+			files:   files,
+			store:   &ca.Store{Client: mgr.GetClient(), Namespace: s.options.Namespace},
+			signers: mgr.GetClient(),
+			events:  recorder,
+		},
 		trust:   publisher,
 		pending: signerReady.send,
 		events:  recorder,
 		metrics: metrics,
 		now:     s.options.Now,
-	}, secretChanged, trustChanged, signerDue); err != nil {
+	}, secretChanged, fileChanged, trustChanged, signerDue); err != nil {
 		return fmt.Errorf("setting up the controller of Signers: %w", err)
 	}
 	if err := s.setupRequests(mgr, &requestReconciler{
@@ -199,9 +214,9 @@ func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager) error {
 	return nil
 }
 
-// setupSigners has a Signer reconciled when it, another of its signerName, its Secret, a namespace
+// setupSigners has a Signer reconciled when it, another of its signerName, what its CA is in, a namespace
 // it publishes in or what it publishes changes, and when a request found its CA unfit.
-func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretChanged, trustChanged, signerDue signal) error {
+func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretChanged, fileChanged, trustChanged, signerDue signal) error {
 	where := func(ctx context.Context, matches func(*v1alpha1.Signer) bool) []reconcile.Request {
 		var list v1alpha1.SignerList
 		if err := mgr.GetClient().List(ctx, &list); err != nil {
@@ -232,13 +247,17 @@ func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretCh
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("signer").
-		Watches(&v1alpha1.Signer{}, sameSignerName, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.Signer{}, sameSignerName, builder.WithPredicates(
+			predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
 		WatchesMetadata(&corev1.Namespace{}, inNamespace, builder.WithPredicates(predicate.Funcs{
 			UpdateFunc: func(e event.UpdateEvent) bool { return !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels()) },
 			DeleteFunc: func(event.DeleteEvent) bool { return false },
 		})).
 		WatchesRawSource(secretChanged.source(func(ctx context.Context, secret string) []reconcile.Request {
-			return where(ctx, func(s *v1alpha1.Signer) bool { return s.Spec.CA.SecretRef != nil && s.Spec.CA.SecretRef.Name == secret })
+			return where(ctx, func(s *v1alpha1.Signer) bool { return slices.Contains(secretsOf(s), secret) })
+		})).
+		WatchesRawSource(fileChanged.source(func(ctx context.Context, directory string) []reconcile.Request {
+			return where(ctx, func(s *v1alpha1.Signer) bool { return s.Spec.CA.File != nil && s.Spec.CA.File.Directory == directory })
 		})).
 		WatchesRawSource(trustChanged.source(itself)).
 		WatchesRawSource(signerDue.source(itself)).

@@ -5,9 +5,11 @@ package signer
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -45,11 +47,12 @@ const (
 // signerReconciler keeps the registry and the status of Signers, and publishes their trust.
 type signerReconciler struct {
 	cached  client.Reader
+	live    client.Reader
 	status  client.SubResourceWriter
 	signers *registry
-	secrets interface {
-		Keep(names map[string]bool)
-		Load(name string, now time.Time) (*ca.CA, error)
+	sources interface {
+		keep(signers []v1alpha1.Signer)
+		load(ctx context.Context, signer *v1alpha1.Signer, now time.Time) (offer, error)
 	}
 	trust interface {
 		Keep(signers []v1alpha1.Signer)
@@ -61,45 +64,95 @@ type signerReconciler struct {
 	now     func() time.Time
 }
 
-// Reconcile loads a Signer, lets its requests through if it can issue, publishes its trust, and
-// writes its status if that changed.
+// Reconcile loads a Signer and takes the rotation of its CA as far as it goes; what it decides is on record in the
+// status before anything is signed or published by it.
 func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	var list v1alpha1.SignerList
 	if err := r.cached.List(ctx, &list); err != nil {
 		return reconcile.Result{}, fmt.Errorf("listing signers: %w", err)
 	}
-	secrets := make(map[string]bool, len(list.Items))
-	for _, s := range list.Items {
-		if ref := s.Spec.CA.SecretRef; ref != nil {
-			secrets[ref.Name] = true
-		}
-	}
-	r.secrets.Keep(secrets)
+	r.sources.keep(list.Items)
 	r.trust.Keep(list.Items)
 
-	i := slices.IndexFunc(list.Items, func(s v1alpha1.Signer) bool { return s.Name == request.Name })
-	if i < 0 {
+	// Live: the record of the rotation must be the one written last.
+	signer := &v1alpha1.Signer{}
+	err := r.live.Get(ctx, request.NamespacedName, signer)
+	switch {
+	case apierrors.IsNotFound(err):
 		r.signers.remove(request.Name)
 		r.metrics.forget(request.Name)
 		return reconcile.Result{}, nil
+	case err != nil:
+		return reconcile.Result{}, fmt.Errorf("reading the Signer: %w", err)
 	}
-	signer := &list.Items[i]
+	if i := slices.IndexFunc(list.Items, func(s v1alpha1.Signer) bool { return s.Name == signer.Name }); i >= 0 {
+		list.Items[i] = *signer
+	} else {
+		list.Items = append(list.Items, *signer)
+	}
+	now := r.now()
 
-	ready, err := r.load(signer, list.Items)
-	news := r.signers.set(signer.Name, signer.Spec.SignerName, ready)
-	if errors.Is(err, ca.ErrPending) {
-		return reconcile.Result{RequeueAfter: pendingRetry}, nil
-	}
-	status := signer.Status.DeepCopy()
-	again := r.noteReady(signer, status, ready, err)
-	if news {
-		r.pending(ctx, signer.Spec.SignerName)
-	}
-	r.noteTrust(ctx, signer, list.Items, status, ready)
-	if err := r.write(ctx, signer, status); err != nil {
+	loaded, err := r.load(ctx, signer, list.Items, now)
+	if err != nil && !isVerdict(err) {
+		if errors.Is(err, ca.ErrPending) {
+			r.signers.set(signer.Name, signer.Spec.SignerName, nil)
+			return reconcile.Result{RequeueAfter: pendingRetry}, nil
+		}
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{RequeueAfter: again}, nil
+	rotation := ca.Rotate(now, signer.Status.TrustAnchors, loaded.newest, loaded.previous, loaded.settings)
+	if err == nil && rotation.Waits != nil {
+		err = rotation.Waits
+	}
+	ready, err := loaded.ready(signer, rotation.Signing, err, now)
+	if ready == nil {
+		r.signers.set(signer.Name, signer.Spec.SignerName, nil)
+	}
+
+	status := signer.Status.DeepCopy()
+	status.ObservedGeneration = signer.Generation
+	status.TrustAnchors = rotation.Anchors
+	r.noteReady(signer, status, ready, err)
+	noteRotating(signer, status, rotation, loaded.stuck)
+	if signer, err = r.write(ctx, signer, status); err != nil {
+		r.signers.set(signer.Name, signer.Spec.SignerName, nil) // not on record, so not done
+		return afterConflict(err)
+	}
+	if r.signers.set(signer.Name, signer.Spec.SignerName, ready) {
+		r.pending(ctx, signer.Spec.SignerName)
+	}
+
+	status = signer.Status.DeepCopy()
+	r.noteTrust(ctx, signer, list.Items, status)
+	r.metrics.note(signer.Name, status)
+	if signer, err = r.write(ctx, signer, status); err != nil {
+		return afterConflict(err)
+	}
+	// What was published just now may let the next CA sign at once.
+	rotation = ca.Rotate(r.now(), signer.Status.TrustAnchors, loaded.newest, loaded.previous, loaded.settings)
+	return reconcile.Result{RequeueAfter: r.again(ready, rotation.Again, loaded.again)}, nil
+}
+
+// afterConflict is what to do when the status could not be written: at once again if somebody changed the Signer.
+func afterConflict(err error) (reconcile.Result, error) {
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: time.Millisecond}, nil
+	}
+	return reconcile.Result{}, client.IgnoreNotFound(err)
+}
+
+// again is how soon the Signer is to be looked at although nothing happens.
+func (r *signerReconciler) again(ready *readySigner, times ...time.Time) time.Duration {
+	if ready != nil {
+		times = append(times, ready.ca.NotAfter().Add(-ready.profile.minDuration))
+	}
+	wait := resync
+	for _, t := range times {
+		if !t.IsZero() {
+			wait = min(wait, max(t.Sub(r.now()), 0)+10*time.Millisecond)
+		}
+	}
+	return wait
 }
 
 // notReady is why a Signer does not issue, where it is not for its CA.
@@ -107,30 +160,88 @@ type notReady struct{ reason, message string }
 
 func (n *notReady) Error() string { return n.message }
 
-// load returns what the Signer issues by. The error is a [*notReady], a [*ca.Fault] or [ca.ErrPending].
-func (r *signerReconciler) load(signer *v1alpha1.Signer, all []v1alpha1.Signer) (*readySigner, error) {
+// isVerdict reports whether an error is a state of the Signer that its status is to tell of.
+func isVerdict(err error) bool {
+	_, fault := errors.AsType[*ca.Fault](err)
+	_, other := errors.AsType[*notReady](err)
+	return fault || other
+}
+
+// loadedSigner is what a Signer issues by, before it is known which CA signs.
+type loadedSigner struct {
+	offer
+	profile  Profile
+	settings ca.Settings
+}
+
+// load returns what the Signer issues by; where that fails, as much as is known. The error is a [*notReady], a [*ca.Fault], [ca.ErrPending], or that of an
+// API call.
+func (r *signerReconciler) load(ctx context.Context, signer *v1alpha1.Signer, all []v1alpha1.Signer, now time.Time) (loadedSigner, error) {
+	l := loadedSigner{settings: ca.Settings{Propagation: propagation(signer), Distrusted: signer.Spec.Trust.Distrusted}}
 	first := oldest(all, func(s *v1alpha1.Signer) bool { return s.Spec.SignerName == signer.Spec.SignerName })
 	if first.Name != signer.Name {
-		return nil, &notReady{
+		return l, &notReady{
 			v1alpha1.ReasonDuplicateSigner,
 			fmt.Sprintf("Signer %s has the signerName %s too and is older: this one issues nothing; delete one of them", first.Name, signer.Spec.SignerName),
 		}
 	}
-	profile, err := NewProfile(signer.Spec)
-	if err != nil {
-		return nil, &notReady{v1alpha1.ReasonInvalidProfile, err.Error()}
+	if managed := signer.Spec.CA.Managed; managed != nil {
+		first := oldest(all, func(s *v1alpha1.Signer) bool {
+			return s.Spec.CA.Managed != nil && s.Spec.CA.Managed.SecretName == managed.SecretName
+		})
+		if first.Name != signer.Name {
+			return l, &notReady{
+				v1alpha1.ReasonDuplicateSecret,
+				fmt.Sprintf("Signer %s keeps its CA in the Secret %s too and is older: choose another spec.ca.managed.secretName", first.Name, managed.SecretName),
+			}
+		}
 	}
-	if signer.Spec.CA.SecretRef == nil {
-		return nil, &notReady{v1alpha1.ReasonInvalidCA, "spec.ca has no secretRef"}
+	var err error
+	if l.profile, err = NewProfile(signer.Spec); err != nil {
+		return l, &notReady{v1alpha1.ReasonInvalidProfile, err.Error()}
 	}
-	authority, err := r.secrets.Load(signer.Spec.CA.SecretRef.Name, r.now())
+	if managed := signer.Spec.CA.Managed; managed != nil && ca.RenewBefore(managed) <= l.settings.Propagation {
+		return l, &notReady{v1alpha1.ReasonInvalidProfile, fmt.Sprintf(
+			"spec.ca.managed.renewBefore is %v: it must be longer than spec.trust.propagation, %v, or a CA ends before the next one signs",
+			ca.RenewBefore(managed), l.settings.Propagation)}
+	}
+	l.settings.MaxDuration, l.settings.MinRemaining = l.profile.maxDuration, l.profile.minDuration
+	l.offer, err = r.sources.load(ctx, signer, now)
+	if err == nil {
+		err = l.profile.Probe(now, l.newest)
+	}
 	if err != nil {
+		l.newest, l.previous = nil, nil
+		return l, err
+	}
+	if last := r.signers.get(signer.Spec.SignerName); l.previous == nil && last != nil && last.signer.UID == signer.UID {
+		l.previous = last.ca // what signs now: its Secret has another one already
+	}
+	return l, nil
+}
+
+// ready returns what requests are issued by, or why they are not; it passes an error on that is known already.
+func (l *loadedSigner) ready(signer *v1alpha1.Signer, signing *ca.CA, err error, now time.Time) (*readySigner, error) {
+	switch {
+	case err != nil:
+		return nil, err
+	case signing == nil: // although there is a newest CA
+		return nil, &ca.Fault{Reason: v1alpha1.ReasonCADistrusted, Message: fmt.Sprintf(
+			"%q, or an issuer of it, is listed in spec.trust.distrusted: use another CA", l.newest.Certificate().Subject)}
+	}
+	if err := l.profile.Probe(now, signing); err != nil {
 		return nil, err
 	}
-	if err := profile.Probe(r.now(), authority); err != nil {
-		return nil, err
+	return &readySigner{signer: signer, profile: l.profile, ca: signing}, nil
+}
+
+const defaultPropagation = 5 * time.Minute
+
+func propagation(signer *v1alpha1.Signer) time.Duration {
+	if d := signer.Spec.Trust.Propagation; d != nil {
+		return d.Duration
 	}
-	return &readySigner{signer: signer, profile: profile, ca: authority}, nil
+	return defaultPropagation
 }
 
 // oldest returns, of the Signers that match, of which there is one at least, the one created
@@ -150,66 +261,76 @@ func oldest(all []v1alpha1.Signer, matches func(*v1alpha1.Signer) bool) *v1alpha
 	return first
 }
 
-// noteReady sets status and metric by what load returned, and says when to look again.
-func (r *signerReconciler) noteReady(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, ready *readySigner, why error) time.Duration {
-	status.ObservedGeneration = signer.Generation
+// noteReady sets the status by whether the Signer issues, or else why not.
+func (r *signerReconciler) noteReady(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, ready *readySigner, why error) {
 	if ready != nil {
-		notAfter := ready.ca.NotAfter()
-		r.metrics.caNotAfter.WithLabelValues(signer.Name).Set(float64(notAfter.Unix()))
 		described := ready.ca.Status()
 		status.CA = &described
 		condition(signer, status, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonCALoaded,
-			fmt.Sprintf("%s, until %s", described.Subject, notAfter.UTC().Format(time.RFC3339)))
-		untilUnfit := notAfter.Add(-ready.profile.minDuration).Sub(r.now()) + time.Second
-		return min(resync, max(untilUnfit, time.Second))
+			fmt.Sprintf("%s, until %s", described.Subject, described.NotAfter.UTC().Format(time.RFC3339)))
+		return
 	}
-	r.metrics.caNotAfter.DeleteLabelValues(signer.Name)
 	status.CA = nil
-	reason, message := v1alpha1.ReasonInvalidCA, why.Error()
-	var fault *ca.Fault
-	var other *notReady
-	switch {
-	case errors.As(why, &fault):
+	reason := v1alpha1.ReasonInvalidCA
+	if fault, ok := errors.AsType[*ca.Fault](why); ok {
 		reason = fault.Reason
-	case errors.As(why, &other):
+	}
+	if other, ok := errors.AsType[*notReady](why); ok {
 		reason = other.reason
 	}
-	condition(signer, status, v1alpha1.ConditionReady, metav1.ConditionFalse, reason, message)
-	return resync
+	condition(signer, status, v1alpha1.ConditionReady, metav1.ConditionFalse, reason, why.Error())
 }
 
-// noteTrust publishes, if that is asked for and possible, and sets the status by what became of it.
-func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signer, all []v1alpha1.Signer, status *v1alpha1.SignerStatus, ready *readySigner) {
+// noteRotating sets the status by how far a rotation is.
+func noteRotating(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, rotation ca.Rotation, stuck *ca.Fault) {
+	value, reason, message := metav1.ConditionFalse, rotation.Reason, rotation.Message
+	switch {
+	case rotation.Rotating:
+		value = metav1.ConditionTrue
+	case stuck != nil:
+		reason, message = stuck.Reason, stuck.Message
+	}
+	condition(signer, status, v1alpha1.ConditionRotating, value, reason, message)
+}
+
+// noteTrust publishes what is on record, and sets the status by what became of it.
+func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signer, all []v1alpha1.Signer, status *v1alpha1.SignerStatus) {
 	set := func(value metav1.ConditionStatus, reason, message string) {
 		condition(signer, status, v1alpha1.ConditionTrustPublished, value, reason, message)
 	}
-	where := signer.Spec.Trust.ConfigMap
-	wanted := where != nil || signer.Spec.Trust.ClusterTrustBundle
+	bundle := ca.Bundle(status.TrustAnchors)
+	nowhere := !signer.Spec.Trust.ClusterTrustBundle && signer.Spec.Trust.ConfigMap == nil
 	switch {
-	case !wanted && (ready == nil || signer.Status.Published == nil):
+	case len(bundle) == 0 && nowhere:
 		set(metav1.ConditionTrue, v1alpha1.ReasonNotRequested, nothingAsked)
 		return
-	case ready == nil:
+	case len(bundle) == 0:
 		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, "there is nothing to publish until the Signer is Ready; what was published before is left as it is")
 		return
 	}
-	if where != nil {
+	// Two that publish by the same name would undo each other's work for ever: one of them gives way.
+	var givesWay error
+	if where := signer.Spec.Trust.ConfigMap; where != nil {
 		first := oldest(all, func(s *v1alpha1.Signer) bool {
 			return s.Spec.Trust.ConfigMap != nil && s.Spec.Trust.ConfigMap.Name == where.Name
 		})
 		if first.Name != signer.Name {
-			set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, fmt.Sprintf(
-				"Signer %s publishes in ConfigMaps named %s too and is older: choose another name in spec.trust.configMap", first.Name, where.Name))
-			return
+			givesWay = fmt.Errorf("Signer %s publishes in ConfigMaps named %s too and is older: choose another name in spec.trust.configMap", first.Name, where.Name)
+			signer = signer.DeepCopy()
+			signer.Spec.Trust.ConfigMap = nil
 		}
 	}
-	result := r.trust.Publish(ctx, signer, ready.ca.TrustPEM())
+	result := r.trust.Publish(ctx, signer, bundle)
 	status.Published = result.Published
+	status.BundleSHA256 = fmt.Sprintf("%x", sha256.Sum256(bundle))
+	if result.Complete {
+		ca.Published(status.TrustAnchors, r.now())
+	}
 	switch {
 	case errors.Is(result.Err, trust.ErrPending): // as it was
-	case result.Err != nil:
-		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, result.Err.Error())
-	case !wanted:
+	case result.Err != nil || givesWay != nil:
+		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, strings.ReplaceAll(errors.Join(givesWay, result.Err).Error(), "\n", "; "))
+	case nowhere:
 		set(metav1.ConditionTrue, v1alpha1.ReasonNotRequested, nothingAsked)
 	default:
 		set(metav1.ConditionTrue, v1alpha1.ReasonPublished, result.Message)
@@ -223,34 +344,61 @@ func condition(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, kind stri
 	})
 }
 
-// write writes a status that changed, and then emits an Event for what became worse.
-func (r *signerReconciler) write(ctx context.Context, signer *v1alpha1.Signer, status *v1alpha1.SignerStatus) error {
+// conditionActions are the conditions of a Signer, with what was attempted when one is false.
+var conditionActions = map[string]string{
+	v1alpha1.ConditionReady:          actionLoad,
+	v1alpha1.ConditionTrustPublished: actionPublish,
+	v1alpha1.ConditionRotating:       actionRotate,
+}
+
+// write writes a status that changed, tells of what changed in it, and returns the Signer as it is then.
+func (r *signerReconciler) write(ctx context.Context, signer *v1alpha1.Signer, status *v1alpha1.SignerStatus) (*v1alpha1.Signer, error) {
 	if equality.Semantic.DeepEqual(signer.Status, *status) {
-		return nil
+		return signer, nil
 	}
 	updated := signer.DeepCopy()
 	updated.Status = *status
-	err := r.status.Update(ctx, updated)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil
-	case err != nil:
-		return fmt.Errorf("writing the status of the Signer: %w", err)
+	if err := r.status.Update(ctx, updated); err != nil {
+		return signer, fmt.Errorf("writing the status of the Signer: %w", err)
 	}
 	ready := meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady)
-	for kind, action := range map[string]string{
-		v1alpha1.ConditionReady:          actionLoad,
-		v1alpha1.ConditionTrustPublished: actionPublish,
-	} {
+	for kind, action := range conditionActions {
 		before, after := meta.FindStatusCondition(signer.Status.Conditions, kind), meta.FindStatusCondition(status.Conditions, kind)
 		if after == nil || before != nil && before.Status == after.Status && before.Reason == after.Reason {
 			continue
 		}
 		log.FromContext(ctx).Info("Signer changed", "condition", kind, "status", after.Status, "reason", after.Reason, "message", after.Message)
+		isFault := after.Status == metav1.ConditionFalse
+		if kind == v1alpha1.ConditionRotating {
+			isFault = isFault && after.Reason != v1alpha1.ReasonSettled && after.Reason != v1alpha1.ReasonOverlapping
+		}
 		// That nothing is published while the Signer is not ready needs no Event of its own.
-		if after.Status == metav1.ConditionFalse && (kind == v1alpha1.ConditionReady || ready) {
+		if isFault && (kind == v1alpha1.ConditionReady || ready) {
 			r.events.Eventf(updated, nil, corev1.EventTypeWarning, after.Reason, action, "%s", shorten(after.Message, maxNote))
 		}
 	}
-	return nil
+	r.tellOfCAs(updated, signer.Status.TrustAnchors, status.TrustAnchors)
+	return updated, nil
+}
+
+// tellOfCAs emits an Event for each CA that signs from now on, and each that is not trusted any more.
+func (r *signerReconciler) tellOfCAs(signer *v1alpha1.Signer, before, after []v1alpha1.TrustAnchor) {
+	phase := func(anchors []v1alpha1.TrustAnchor, id string) v1alpha1.TrustAnchorPhase {
+		for _, a := range anchors {
+			if a.Fingerprint == id {
+				return a.Phase
+			}
+		}
+		return ""
+	}
+	for _, a := range after {
+		if a.Phase == v1alpha1.TrustAnchorCurrent && len(before) > 0 && phase(before, a.Fingerprint) != v1alpha1.TrustAnchorCurrent {
+			r.events.Eventf(signer, nil, corev1.EventTypeNormal, reasonCASwitched, actionRotate, "%q (%.8s) signs from now on", a.Subject, a.Fingerprint)
+		}
+	}
+	for _, a := range before {
+		if a.Phase != v1alpha1.TrustAnchorNext && phase(after, a.Fingerprint) == "" {
+			r.events.Eventf(signer, nil, corev1.EventTypeNormal, reasonCARetired, actionRotate, "%q (%.8s) is not trusted any more", a.Subject, a.Fingerprint)
+		}
+	}
 }

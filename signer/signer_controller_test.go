@@ -30,26 +30,29 @@ import (
 	"countersign.dev/countersign/signer/trust"
 )
 
-// secretsOf is what is loaded from each Secret.
-type secretsOf map[string]loaded
-
+// loaded is what the source of every Signer has.
 type loaded struct {
 	ca  *ca.CA
 	err error
 }
 
-func (secretsOf) Keep(map[string]bool) {}
+func (loaded) keep([]v1alpha1.Signer) {}
 
-func (s secretsOf) Load(name string, _ time.Time) (*ca.CA, error) { return s[name].ca, s[name].err }
+func (l loaded) load(context.Context, *v1alpha1.Signer, time.Time) (offer, error) {
+	return offer{newest: l.ca}, l.err
+}
 
 // published is what becomes of publishing.
 type published struct{ err error }
 
 func (published) Keep([]v1alpha1.Signer) {}
 
-func (p published) Publish(_ context.Context, signer *v1alpha1.Signer, _ []byte) trust.Result {
-	if p.err != nil {
-		return trust.Result{Err: p.err}
+func (p published) Publish(_ context.Context, signer *v1alpha1.Signer, bundle []byte) trust.Result {
+	if len(bundle) == 0 {
+		return trust.Result{Err: errors.New("there is no CA certificate to publish")}
+	}
+	if p.err != nil || signer.Spec.Trust.ConfigMap == nil {
+		return trust.Result{Err: p.err, Complete: p.err == nil}
 	}
 	return trust.Result{
 		Published: &v1alpha1.PublishedTrust{ConfigMap: signer.Spec.Trust.ConfigMap.Name},
@@ -120,7 +123,7 @@ func TestSignerReconciler(t *testing.T) {
 		"looked at again when the CA becomes unfit": {
 			secret: loaded{ca: soon},
 			want:   conditions{"Ready": "True CALoaded: CN=Test CA, until 2026-03-01T12:10:20Z", "TrustPublished": "True NotRequested: spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle"},
-			ready:  true, result: reconcile.Result{RequeueAfter: 20*time.Second + 500*time.Millisecond},
+			ready:  true, result: reconcile.Result{RequeueAfter: 19*time.Second + 510*time.Millisecond},
 		},
 		"published": {
 			change: publishes, secret: loaded{ca: authority},
@@ -206,8 +209,8 @@ func TestSignerReconciler(t *testing.T) {
 			recorder := events.NewFakeRecorder(10)
 			var let []string
 			r := &signerReconciler{
-				cached: server, status: server.Status(), signers: newRegistry(),
-				secrets: secretsOf{"serving-ca": test.secret},
+				cached: server, live: server, status: server.Status(), signers: newRegistry(),
+				sources: test.secret,
 				trust:   published{test.publish},
 				pending: func(_ context.Context, signerName string) { let = append(let, signerName) },
 				events:  recorder, metrics: metrics, now: func() time.Time { return now },
@@ -227,6 +230,10 @@ func TestSignerReconciler(t *testing.T) {
 					t.Errorf("observedGeneration: %+v", after.Status)
 				}
 			}
+			if rotating := got["Rotating"]; rotating != "False Settled: one CA is trusted" && rotating != "False Settled: no CA is trusted yet" && len(test.want) > 0 {
+				t.Errorf("condition Rotating: %s", rotating)
+			}
+			delete(got, "Rotating") // see TestSignerReconciler_rotation
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("conditions (-want +got):\n%s", diff)
 			}
@@ -258,7 +265,7 @@ func TestSignerReconciler_deleted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &signerReconciler{cached: server, signers: newRegistry(), secrets: secretsOf{}, trust: published{}, metrics: metrics, now: time.Now}
+	r := &signerReconciler{cached: server, live: server, signers: newRegistry(), sources: loaded{}, trust: published{}, metrics: metrics, now: time.Now}
 	r.signers.set("serving", signerName, &readySigner{signer: &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving"}}})
 	if result, err := r.Reconcile(t.Context(), requestFor("serving")); err != nil || result != (reconcile.Result{}) {
 		t.Errorf("got %+v, %v", result, err)

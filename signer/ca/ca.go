@@ -99,9 +99,6 @@ func (c *CA) Chain() []*x509.Certificate { return slices.Clone(c.chain) }
 // furthest up.
 func (c *CA) Anchor() *x509.Certificate { return c.all()[len(c.issuers)] }
 
-// TrustPEM is the anchor in PEM.
-func (c *CA) TrustPEM() []byte { return pemOf(c.Anchor()) }
-
 // Fingerprint is the SHA-256 of the certificate's DER in lower-case hex.
 func (c *CA) Fingerprint() string { return fingerprint(c.certificate) }
 

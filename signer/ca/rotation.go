@@ -19,8 +19,9 @@ import (
 )
 
 // afterSwitch is how long after a CA was replaced a certificate of it may still be written: by a
-// worker that had begun, or by a replica that has not noticed yet that it does not lead any more.
-const afterSwitch = time.Minute
+// worker that had begun, or by a replica that has not noticed yet that it does not lead any more,
+// which takes it 15 s at most.
+const afterSwitch = 20 * time.Second
 
 // Rotation is where a Signer stands between one CA and the next.
 type Rotation struct {
@@ -41,6 +42,8 @@ type Rotation struct {
 type Settings struct {
 	// MaxDuration is the longest lifetime of a certificate.
 	MaxDuration time.Duration
+	// MinRemaining is how long a CA must still be valid to sign.
+	MinRemaining time.Duration
 	// Propagation is how long after its publication a CA signs in place of another.
 	Propagation time.Duration
 	// Distrusted are fingerprints of CA certificates that neither sign nor are published.
@@ -112,7 +115,7 @@ func (r *rotation) choose(newest, previous *CA) (*CA, *Fault) {
 		return nil, faultf(v1alpha1.ReasonCAPropagating, "the key of %q is gone, and %q must be known to clients before it signs: %s; requests wait. "+
 			"If nothing trusts the former any more, list its fingerprint in spec.trust.distrusted",
 			r.anchors[current].Subject, r.anchors[offered].Subject, r.signsFrom(r.anchors[offered]))
-	case previous.ValidAt(r.now, 0) != nil: // and so is no certificate of it
+	case previous.ValidAt(r.now, r.settings.MinRemaining) != nil: // and so is no certificate of it, or soon
 		r.promote(offered)
 		return newest, nil
 	default:
@@ -190,7 +193,10 @@ func (r *rotation) result(signing *CA, waits *Fault) Rotation {
 	slices.SortStableFunc(r.anchors, func(a, b v1alpha1.TrustAnchor) int {
 		return slices.Index(phaseOrder, a.Phase) - slices.Index(phaseOrder, b.Phase)
 	})
-	out := Rotation{Anchors: r.anchors, Signing: signing, Waits: waits, Reason: v1alpha1.ReasonSettled, Message: "no other CA is trusted than the one that signs"}
+	out := Rotation{Anchors: r.anchors, Signing: signing, Waits: waits, Reason: v1alpha1.ReasonSettled, Message: "one CA is trusted"}
+	if len(r.anchors) == 0 {
+		out.Message = "no CA is trusted yet"
+	}
 	var retiring []string
 	for _, a := range r.anchors {
 		out.soon(r.now, a.NotAfter.Time)

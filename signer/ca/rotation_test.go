@@ -106,7 +106,7 @@ func TestRotate(t *testing.T) {
 			{
 				what: "propagated", at: 2*time.Hour + propagation, newest: two, previous: one,
 				phases: "Current Two, Retiring One", signing: "Two", reason: "Overlapping", again: 2*time.Hour + propagation + day + afterSwitch,
-				message: fmt.Sprintf(`"CN=One" (%.8s) is published until 2026-03-02T14:06:00Z, when its last certificate has expired`, one.Fingerprint()),
+				message: fmt.Sprintf(`"CN=One" (%.8s) is published until 2026-03-02T14:05:20Z, when its last certificate has expired`, one.Fingerprint()),
 			},
 			{what: "the old one's last certificate expires", at: 2*time.Hour + propagation + day + afterSwitch, newest: two, phases: "Current Two", signing: "Two", reason: "Settled", again: end},
 		},

@@ -85,7 +85,9 @@ func loadFound(namespace, name string, state byname.State[Secret], now time.Time
 }
 
 // Get returns a Secret that is kept. The error is [ErrPending] or a [*Fault].
-func (w *Watcher) Get(name string) (Secret, error) { return found(w.namespace, name, w.secrets.Get(name)) }
+func (w *Watcher) Get(name string) (Secret, error) {
+	return found(w.namespace, name, w.secrets.Get(name))
+}
 
 func found(namespace, name string, state byname.State[Secret]) (Secret, error) {
 	switch {

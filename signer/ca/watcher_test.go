@@ -18,7 +18,9 @@ import (
 // TestLoad_states goes through what can be known of a Secret.
 func TestLoad_states(t *testing.T) {
 	key := ecKey(t, elliptic.P256())
-	secret := func(data map[string][]byte) map[string]Secret { return map[string]Secret{"system": {Found: true, Data: data}} }
+	secret := func(data map[string][]byte) map[string]Secret {
+		return map[string]Secret{"system": {Found: true, Data: data}}
+	}
 	cert := certPEM(issue(t, "Root", key, nil, nil))
 	good := secret(map[string][]byte{"tls.crt": cert, "tls.key": keyPEM(t, key)})
 	bad := secret(map[string][]byte{"tls.crt": cert})
