@@ -1,0 +1,178 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/test/tutorial"
+)
+
+// These tests walk through "Disaster recovery" in docs/operations.md.
+
+// TestLostSecret: the Secret of a managed CA is deleted. Countersign makes another CA, which signs once clients
+// know it; what was issued before stays trusted.
+func TestLostSecret(t *testing.T) {
+	c := newClient(t)
+	one(t, c, "rotated")
+	s := newServer(t, "lost-secret", "10.0.51.1", signerName)
+	must(t, s.ask(t.Context()))
+	trusts(t, s, bundleName)
+	before := one(t, c, "rotated").Status.TrustAnchors[0]
+
+	kubectl(t, "delete", "secret", "rotated-ca", "-n", tutorial.SystemNamespace)
+	waits := signerWhen(t, c, "rotated", "the next CA waits", func(s *v1alpha1.Signer) error { return is(s, v1alpha1.ConditionReady, "CAPropagating") })
+	trusts(t, s, bundleName)
+	if got := phasesOf(waits); got != "Current Next" {
+		t.Errorf("on record: %s", got)
+	}
+	must(t, s.ask(t.Context())) // as soon as it may
+	trusts(t, s, bundleName)
+	after := signerWhen(t, c, "rotated", "the next CA signs", func(s *v1alpha1.Signer) error { return is(s, v1alpha1.ConditionReady, "CALoaded") })
+	if got := after.Status.TrustAnchors; phasesOf(after) != "Current Retiring" || got[1].Fingerprint != before.Fingerprint || got[0].Fingerprint == before.Fingerprint {
+		t.Errorf("on record: %+v", got)
+	}
+}
+
+// TestCompromisedCA: the fingerprint of a managed CA is listed in spec.trust.distrusted. Another CA signs at once, and
+// nothing that the old one issued is trusted.
+func TestCompromisedCA(t *testing.T) {
+	c := newClient(t)
+	before := one(t, c, "rotated")
+	s := newServer(t, "compromised", "10.0.51.2", signerName)
+	must(t, s.ask(t.Context()))
+	trusts(t, s, bundleName)
+
+	fingerprint := before.Status.TrustAnchors[0].Fingerprint
+	kubectl(t, "patch", "signer", "rotated", "--type=merge", "-p", fmt.Sprintf(`{"spec":{"trust":{"distrusted":[%q]}}}`, fingerprint))
+	t.Cleanup(func() {
+		kubectl(t, "patch", "signer", "rotated", "--type=merge", "-p", `{"spec":{"trust":{"distrusted":null}}}`)
+	})
+	after := signerWhen(t, c, "rotated", "another CA signs", func(s *v1alpha1.Signer) error {
+		if err := is(s, v1alpha1.ConditionReady, "CALoaded"); err != nil || s.Status.CA.Fingerprint == fingerprint {
+			return errors.Join(err, errors.New("the old CA signs"))
+		}
+		return is(s, v1alpha1.ConditionTrustPublished, "Published")
+	})
+	if phasesOf(after) != "Current" {
+		t.Errorf("on record: %s", phasesOf(after))
+	}
+	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+		_, err := s.handshake(t.Context(), pool(t, bundleName))
+		var unknown x509.UnknownAuthorityError
+		if !errors.As(err, &unknown) {
+			return fmt.Errorf("with a certificate of the old CA: %v", err)
+		}
+		return nil
+	}))
+	must(t, s.ask(t.Context()))
+	trusts(t, s, bundleName)
+}
+
+// TestLostKey: the key of a CA that somebody has put into a Secret is lost, and another CA is put there. It signs once clients
+// know it; what was issued before stays trusted.
+func TestLostKey(t *testing.T) {
+	const name, bundle = "brought", "example.com:brought:brought"
+	c := newClient(t)
+	must(t, installation.StoreCA(t.Context(), "brought-ca", "Brought CA"))
+	one(t, c, name)
+	s := newServer(t, "lost-key", "10.0.51.3", "example.com/brought")
+	must(t, s.ask(t.Context()))
+	trusts(t, s, bundle)
+
+	kubectl(t, "patch", "secret", "brought-ca", "-n", tutorial.SystemNamespace, "--type=merge", "-p", `{"data":{"tls.key":"bG9zdA=="}}`)
+	broken := signerWhen(t, c, name, "the fault is told", func(s *v1alpha1.Signer) error { return is(s, v1alpha1.ConditionReady, "InvalidCA") })
+	const want = "tls.key holds no PEM block: is it DER, or encoded in base64 twice?"
+	if got := meta.FindStatusCondition(broken.Status.Conditions, v1alpha1.ConditionReady).Message; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	trusts(t, s, bundle)
+
+	must(t, installation.StoreCA(t.Context(), "brought-ca", "Next CA"))
+	waits := signerWhen(t, c, name, "the next CA waits", func(s *v1alpha1.Signer) error { return is(s, v1alpha1.ConditionReady, "CAPropagating") })
+	if message := meta.FindStatusCondition(waits.Status.Conditions, v1alpha1.ConditionReady).Message; !strings.HasPrefix(message, `the key of "CN=Brought CA" is gone, and "CN=Next CA" must be known to clients before it signs: `) {
+		t.Errorf("the message is %q", message)
+	}
+	trusts(t, s, bundle)
+	must(t, s.ask(t.Context()))
+	trusts(t, s, bundle)
+	after := signerWhen(t, c, name, "the next CA signs", func(s *v1alpha1.Signer) error { return is(s, v1alpha1.ConditionReady, "CALoaded") })
+	if after.Status.CA.Subject != "CN=Next CA" {
+		t.Errorf("%s signs", after.Status.CA.Subject)
+	}
+}
+
+// one waits until a Signer has one CA and no other is trusted.
+func one(t *testing.T, c client.Client, name string) *v1alpha1.Signer {
+	t.Helper()
+	return signerWhen(t, c, name, "one CA", func(s *v1alpha1.Signer) error {
+		if phasesOf(s) != "Current" || s.Status.TrustAnchors[0].PublishedAt == nil {
+			return errors.New(phasesOf(s))
+		}
+		return is(s, v1alpha1.ConditionReady, "CALoaded")
+	})
+}
+
+// is returns nil if a condition has a reason.
+func is(s *v1alpha1.Signer, kind, reason string) error {
+	c := meta.FindStatusCondition(s.Status.Conditions, kind)
+	if c == nil || c.Reason != reason || c.ObservedGeneration != s.Generation {
+		return fmt.Errorf("%s, and not %s: %+v", kind, reason, s.Status.Conditions)
+	}
+	return nil
+}
+
+func signerWhen(t *testing.T, c client.Client, name, what string, reached func(*v1alpha1.Signer) error) *v1alpha1.Signer {
+	t.Helper()
+	s := &v1alpha1.Signer{}
+	err := tutorial.Eventually(t.Context(), enough, func() error {
+		if err := c.Get(t.Context(), client.ObjectKey{Name: name}, s); err != nil {
+			return err
+		}
+		return reached(s)
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	return s
+}
+
+// trusts asserts that a client that knows a ClusterTrustBundle trusts a server.
+func trusts(t *testing.T, s *server, bundle string) {
+	t.Helper()
+	err := tutorial.Eventually(t.Context(), enough, func() error {
+		_, err := s.handshake(t.Context(), pool(t, bundle))
+		return err
+	})
+	if err != nil {
+		t.Errorf("%s is not trusted: %v", s.name, err)
+	}
+}
+
+func pool(t *testing.T, bundle string) *x509.CertPool {
+	t.Helper()
+	b, err := installation.Cluster.Clientset().CertificatesV1().ClusterTrustBundles().Get(t.Context(), bundle, metav1.GetOptions{})
+	must(t, err)
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(b.Spec.TrustBundle)) {
+		t.Fatal("the bundle holds no certificate")
+	}
+	return roots
+}
+
+func kubectl(t *testing.T, args ...string) {
+	t.Helper()
+	_, err := installation.Cluster.Kubectl(context.WithoutCancel(t.Context()), nil, args...)
+	must(t, err)
+}

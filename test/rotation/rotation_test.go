@@ -1,0 +1,188 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rotation tests that a CA is rotated without one failed handshake, whatever becomes of the
+// signer on the way.
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/signer"
+	"countersign.dev/countersign/test/cluster"
+	"countersign.dev/countersign/test/tutorial"
+)
+
+const (
+	namespace  = "rotation"
+	signerName = "example.com/rotated"
+	bundleName = "example.com:rotated:rotated"
+	objectName = "rotated" // of the Signer; its Secret and ConfigMaps are named rotated-ca
+
+	// enough is how long anything may take on a busy machine.
+	enough = 3 * time.Minute
+)
+
+var installation *tutorial.Installation
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	defer cancel()
+	c, err := cluster.Start(ctx, cluster.Options{Progress: os.Stderr})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "starting the control plane:", err)
+		return 1
+	}
+	code := 1
+	if installation, err = tutorial.Install(ctx, c, os.Stderr); err == nil {
+		if err = prepare(ctx); err == nil {
+			code = m.Run()
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "installing:", err)
+	}
+	if code != 0 && installation != nil {
+		fmt.Fprintf(os.Stderr, "approver:\n%s\nsigner:\n%s\n", installation.Approver.Tail(), installation.Signer.Tail())
+	}
+	if installation != nil {
+		err = errors.Join(err, installation.Stop())
+	}
+	if err = errors.Join(err, c.Stop()); err != nil {
+		fmt.Fprintln(os.Stderr, "stopping:", err)
+		return 1
+	}
+	return code
+}
+
+// prepare makes the Signers, which the tests share.
+func prepare(ctx context.Context) error {
+	err := errors.Join(installation.Approver.Ready(ctx), installation.Signer.Ready(ctx), installation.Cluster.CreateNamespace(ctx, namespace, nil))
+	if err == nil {
+		_, err = installation.Cluster.Kubectl(ctx, nil, "apply", "--server-side", "-f", "rotated.yaml")
+	}
+	return err
+}
+
+// TestRotation rotates a managed CA twice, from the annotation until the old CA is trusted by nobody. All the
+// while two servers renew certificates of 30 s through requests of their Pods, and two clients, of
+// which one knows the ClusterTrustBundle and the other the ConfigMap, shake hands with both. At
+// each step the signer is killed.
+func TestRotation(t *testing.T) {
+	ctx := t.Context()
+	c := newClient(t)
+	// A standby would take over within 15 s; here each killed one is followed by another at once.
+	must(t, installation.Signer.Stop())
+	restart := func() {
+		_, err := installation.Start(ctx, "signer", "--leader-elect=false")
+		must(t, err)
+	}
+	restart()
+	first := await(t, c, "the first CA", func(s *v1alpha1.Signer, _ *corev1.Secret) bool {
+		return phasesOf(s) == "Current" && s.Status.TrustAnchors[0].PublishedAt != nil
+	}).Status.TrustAnchors[0].Fingerprint
+
+	traffic := startTraffic(t)
+	seen := []string{first}
+	for round := range 2 {
+		current := seen[round]
+		annotate(t)
+		steps := []struct {
+			name    string
+			reached func(*v1alpha1.Signer, *corev1.Secret) bool
+		}{
+			{"the next CA is made", func(_ *v1alpha1.Signer, secret *corev1.Secret) bool { return len(secret.Data["previous.key"]) > 0 }},
+			{"it is on record", func(s *v1alpha1.Signer, _ *corev1.Secret) bool { return phasesOf(s) == "Current Next" }},
+			{"it is published", func(s *v1alpha1.Signer, _ *corev1.Secret) bool {
+				return phasesOf(s) == "Current Next" && s.Status.TrustAnchors[1].PublishedAt != nil
+			}},
+			{"it signs", func(s *v1alpha1.Signer, _ *corev1.Secret) bool {
+				return phasesOf(s) == "Current Retiring" && s.Status.TrustAnchors[1].Fingerprint == current
+			}},
+			{"the old key is dropped", func(s *v1alpha1.Signer, secret *corev1.Secret) bool {
+				return phasesOf(s) == "Current Retiring" && len(secret.Data["previous.key"]) == 0
+			}},
+			{"the old CA is retired", func(s *v1alpha1.Signer, _ *corev1.Secret) bool { return phasesOf(s) == "Current" }},
+		}
+		for _, step := range steps {
+			s := await(t, c, step.name, step.reached)
+			t.Logf("round %d: %s: %s", round+1, step.name, phasesOf(s))
+			must(t, installation.Signer.Kill())
+			restart()
+		}
+		s := await(t, c, "one CA", func(s *v1alpha1.Signer, _ *corev1.Secret) bool { return phasesOf(s) == "Current" })
+		if seen = append(seen, s.Status.TrustAnchors[0].Fingerprint); seen[round+1] == current {
+			t.Fatal("the CA was not replaced")
+		}
+		if _, asked := s.Annotations[v1alpha1.RotateAnnotation]; asked {
+			t.Error("the annotation is still there")
+		}
+	}
+	traffic.stop(t, seen)
+}
+
+// phasesOf shows the record as "Current Next".
+func phasesOf(s *v1alpha1.Signer) string {
+	var phases []string
+	for _, a := range s.Status.TrustAnchors {
+		phases = append(phases, string(a.Phase))
+	}
+	return strings.Join(phases, " ")
+}
+
+func annotate(t *testing.T) {
+	t.Helper()
+	_, err := installation.Cluster.Kubectl(t.Context(), nil, "annotate", "signer", objectName, v1alpha1.RotateAnnotation+"=now")
+	must(t, err)
+}
+
+// await waits for a state of the Signer and the Secret of its CA.
+func await(t *testing.T, c client.Client, what string, reached func(*v1alpha1.Signer, *corev1.Secret) bool) *v1alpha1.Signer {
+	t.Helper()
+	var s v1alpha1.Signer
+	err := tutorial.Eventually(t.Context(), enough, func() error {
+		var secret corev1.Secret
+		if err := c.Get(t.Context(), client.ObjectKey{Name: objectName}, &s); err != nil {
+			return err
+		}
+		if err := c.Get(t.Context(), client.ObjectKey{Namespace: tutorial.SystemNamespace, Name: "rotated-ca"}, &secret); err != nil {
+			return err
+		}
+		if !reached(&s, &secret) {
+			return fmt.Errorf("%s; %+v", phasesOf(&s), s.Status.Conditions)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	return &s
+}
+
+func newClient(t *testing.T) client.Client {
+	t.Helper()
+	scheme, err := signer.NewScheme()
+	must(t, err)
+	c, err := client.New(installation.Cluster.Config(), client.Options{Scheme: scheme})
+	must(t, err)
+	return c
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
