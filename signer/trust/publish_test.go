@@ -87,6 +87,7 @@ type fakeAPI struct {
 	mu     sync.Mutex
 	refuse func(verb, kind, namespace, name string) error // what is asked from now on
 	calls  int                                            // but for lists and watches
+	begun  map[string]watch.Interface                     // watches that began before the list, so as to miss nothing after it
 }
 
 func (f *fakeAPI) ask(verb string, o any, namespace, name string) error {
@@ -117,7 +118,7 @@ func newAPI(t *testing.T, objects ...client.Object) *fakeAPI {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
-	f := &fakeAPI{}
+	f := &fakeAPI{begun: map[string]watch.Interface{}}
 	byName := func(o client.Object) []string { return []string{o.GetName()} }
 	f.WithWatch = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithReturnManagedFields().
 		WithIndex(&corev1.ConfigMap{}, metav1.ObjectNameField, byName).
@@ -154,19 +155,25 @@ func newAPI(t *testing.T, objects ...client.Object) *fakeAPI {
 					if err := f.ask("list", list, "", name); err != nil {
 						return err
 					}
+					w, err := c.Watch(context.WithoutCancel(ctx), list, options...)
+					if err != nil {
+						return err
+					}
+					f.mu.Lock()
+					f.begun[fmt.Sprintf("%T", list)+name] = w
+					f.mu.Unlock()
 				}
 				return c.List(ctx, list, options...)
 			},
-			Watch: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) (watch.Interface, error) {
+			Watch: func(_ context.Context, _ client.WithWatch, list client.ObjectList, options ...client.ListOption) (watch.Interface, error) {
 				var o client.ListOptions
 				o.ApplyOptions(options)
 				if o.Raw != nil && o.Raw.SendInitialEvents != nil {
 					return nil, apierrors.NewInvalid(schema.GroupKind{Kind: "ListOptions"}, "", nil) // the fake does not stream lists
 				}
-				all, err := c.Watch(ctx, list, options...)
-				if err != nil {
-					return nil, err
-				}
+				f.mu.Lock()
+				all := f.begun[fmt.Sprintf("%T", list)+nameIn(options)]
+				f.mu.Unlock()
 				return watch.Filter(all, func(e watch.Event) (watch.Event, bool) {
 					object, err := meta.Accessor(e.Object)
 					return e, err == nil && object.GetName() == nameIn(options)
@@ -726,7 +733,9 @@ func TestPublisher_changed(t *testing.T) {
 // TestPublish_raced: an object that somebody else makes or replaces after it was last seen stays his.
 func TestPublish_raced(t *testing.T) {
 	signer := newSigner(false)
-	api := newAPI(t, namespace("one", "a"), theirs("one", nil))
+	made := theirs("one", nil)
+	made.Data = map[string]string{"theirs": "x"} // an apply would not conflict with it
+	api := newAPI(t, namespace("one", "a"), made)
 	p := New(api, api, func(context.Context, string) {})
 	it := target{kind: kindConfigMap, namespace: "one", name: mapped, signer: signer, key: "ca.crt", content: bundle}
 	for name, have := range map[string]*seen{
@@ -744,7 +753,7 @@ func TestPublish_raced(t *testing.T) {
 			t.Errorf("%s: removing: %v", name, err)
 		}
 	}
-	if diff := cmp.Diff(map[string]string{"one/example-ca": "[ca.crt:theirs]"}, there(t, api)); diff != "" {
+	if diff := cmp.Diff(map[string]string{"one/example-ca": "[theirs:x]"}, there(t, api)); diff != "" {
 		t.Errorf("there is (-want +got):\n%s", diff)
 	}
 }
