@@ -97,7 +97,12 @@ func signerUID(t *testing.T) string {
 // says is an error unless the condition TrustPublished of the Signer is that, in full.
 func says(t *testing.T, want string) error {
 	t.Helper()
-	got := kubectl(t, "get", "signer", "serving", "-o",
+	return signerSays(t, "serving", want)
+}
+
+func signerSays(t *testing.T, name, want string) error {
+	t.Helper()
+	got := kubectl(t, "get", "signer", name, "-o",
 		`jsonpath={range .status.conditions[?(@.type=="TrustPublished")]}{.status} {.reason}: {.message}{end}`)
 	if got != want {
 		return fmt.Errorf("TrustPublished is\n%s\nwant\n%s", got, want)
@@ -275,6 +280,28 @@ func TestTrust(t *testing.T) {
 		patchSigner(t, `{"spec": {"trust": {"configMap": {"name": "example-serving-ca"}}}}`)
 		soonThat(t, func() error {
 			return errors.Join(holds(t, "trust-a", configMapName, "ca.crt", ca), absent(t, "trust-a", "renamed-serving-ca"))
+		})
+	})
+	step("by another Signer, where a Role allows it", func(t *testing.T) {
+		const name = "countersign-webhook-ca" // read in all namespaces, written in one
+		apply(t, `{"apiVersion": "countersign.dev/v1alpha1", "kind": "Signer", "metadata": {"name": "elsewhere"}, "spec": {
+			"signerName": "example.com/elsewhere", "ca": {"secretRef": {"name": "serving-ca"}},
+			"trust": {"configMap": {"name": "countersign-webhook-ca", "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "countersign-system"}}}}}}`)
+		t.Cleanup(func() { remove(t, "signer/elsewhere") })
+		soonThat(t, func() error {
+			return signerSays(t, "elsewhere", "True Published: ConfigMap countersign-webhook-ca in 1 namespace")
+		})
+		if data, _, err := published(t, tutorial.SystemNamespace, name); err != nil || data["ca.crt"] != ca {
+			t.Errorf("got %v, %v", data, err)
+		}
+		kubectl(t, "patch", "signer", "elsewhere", "--type=merge", "-p", `{"spec": {"trust": {"configMap": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "trust-a"}}}}}}`)
+		soonThat(t, func() error {
+			return errors.Join(
+				absent(t, tutorial.SystemNamespace, name),
+				signerSays(t, "elsewhere", `False PublishFailed: trust-a/countersign-webhook-ca: configmaps "countersign-webhook-ca" is forbidden: `+
+					`User "system:serviceaccount:countersign-system:countersign-signer" cannot get resource "configmaps" in API group "" in the namespace "trust-a" `+
+					`(grant the signer get, create, patch and delete on configmaps with resourceNames ["countersign-webhook-ca"], there or by a ClusterRole)`),
+			)
 		})
 	})
 	step("the Signer is deleted, and made again", func(t *testing.T) {
