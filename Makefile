@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The Countersign Authors
 # SPDX-License-Identifier: Apache-2.0
 
-# Go, git and make are all that is needed: what else is used is built from Go modules.
+# Go, git and make are all that is needed, and openssl to test: what else is used is built from Go modules.
 
 TOOL := go tool -modfile=tools/go.mod
 .DEFAULT_GOAL := help

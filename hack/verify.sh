@@ -11,7 +11,7 @@ fail() { echo "verify: $*" >&2; exit 1; }
 
 step "modules are tidy"
 go mod tidy -diff || fail "run go mod tidy"
-for module in test/controlplane test/bench/plot; do
+for module in test/controlplane test/cfssl test/bench/plot; do
 	(cd $module && GOFLAGS=-mod=mod go mod tidy -diff) || fail "run go mod tidy in $module"
 done
 (cd test/bench/plot && go vet .) || fail "test/bench/plot, which draws what was measured, does not build"
