@@ -74,11 +74,11 @@ func (c *CA) ValidAt(now time.Time, remain time.Duration) error {
 				"the certificate %s is not valid before %s: wait until then, or set the clock right",
 				describe(certificate), stamp(certificate.NotBefore))
 		case remaining < 0:
-			return faultf(v1alpha1.ReasonCAExpired, "the certificate %s expired at %s: put a renewed CA in the Secret",
+			return faultf(v1alpha1.ReasonCAExpired, "the certificate %s expired at %s: put a renewed CA in its place",
 				describe(certificate), stamp(certificate.NotAfter))
 		case remaining < remain:
 			return faultf(v1alpha1.ReasonCAExpired,
-				"the certificate %s expires at %s, too soon to issue the shortest of certificates (%v): put a renewed CA in the Secret",
+				"the certificate %s expires at %s, too soon to issue the shortest of certificates (%v): put a renewed CA in its place",
 				describe(certificate), stamp(certificate.NotAfter), remain)
 		}
 	}

@@ -186,19 +186,19 @@ func TestLoad_faults(t *testing.T) {
 		reason    string
 		message   string
 	}{
-		"no certificate": {nil, good, v1alpha1.ReasonInvalidCA, "the Secret has no tls.crt, or it is empty: make it with 'kubectl create secret tls'"},
-		"no key":         {certPEM(root), []byte(" \n"), v1alpha1.ReasonInvalidCA, "the Secret has no tls.key, or it is empty: make it with 'kubectl create secret tls'"},
+		"no certificate": {nil, good, v1alpha1.ReasonInvalidCA, "tls.crt is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does"},
+		"no key":         {certPEM(root), []byte(" \n"), v1alpha1.ReasonInvalidCA, "tls.key is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does"},
 		"certificate is DER": {
 			root.certificate.Raw, good, v1alpha1.ReasonInvalidCA, "tls.crt holds no PEM block: is it DER, or encoded in base64 twice?",
 		},
 		"certificate is too large": {
-			bytes.Repeat([]byte("x"), 64<<10+1), good, v1alpha1.ReasonInvalidCA, "tls.crt has 65537 bytes: the limit is 65536",
+			bytes.Repeat([]byte("x"), 64<<10+1), good, v1alpha1.ReasonInvalidCA, "tls.crt has 65537 bytes: the limit is 65536; keep what belongs to this CA, and nothing else",
 		},
 		"certificate is cut off": {
-			append(certPEM(root), certPEM(root)[:100]...), good, v1alpha1.ReasonInvalidCA, "tls.crt holds a damaged PEM block: 2 begin, 1 can be read",
+			append(certPEM(root), certPEM(root)[:100]...), good, v1alpha1.ReasonInvalidCA, "tls.crt holds a damaged PEM block: 2 begin, 1 can be read; copy it again, from its first line to its last",
 		},
 		"certificate is garbage": {
-			encode("CERTIFICATE", []byte("garbage")), good, v1alpha1.ReasonInvalidCA, "certificate 1 in tls.crt cannot be read: x509: malformed certificate",
+			encode("CERTIFICATE", []byte("garbage")), good, v1alpha1.ReasonInvalidCA, "certificate 1 in tls.crt cannot be read: x509: malformed certificate; have it issued again, or copy it again",
 		},
 		"key among the certificates": {
 			append(certPEM(root), good...), good, v1alpha1.ReasonInvalidCA, `tls.crt holds a PEM block of type "PRIVATE KEY": put certificates there and nothing else`,
@@ -292,7 +292,7 @@ func TestLoad_faults(t *testing.T) {
 		},
 		"expired": {
 			with(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) }), good, v1alpha1.ReasonCAExpired,
-			`the certificate "CN=Root" expired at 2026-03-01T11:00:00Z: put a renewed CA in the Secret`,
+			`the certificate "CN=Root" expired at 2026-03-01T11:00:00Z: put a renewed CA in its place`,
 		},
 		"not yet valid": {
 			with(func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour) }), good, v1alpha1.ReasonCANotYetValid,
@@ -301,7 +301,7 @@ func TestLoad_faults(t *testing.T) {
 		"issuer expired": {
 			certPEM(issue(t, "Lower", otherKey, root, nil), issue(t, "Root", key, nil, func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) })),
 			keyPEM(t, otherKey), v1alpha1.ReasonCAExpired,
-			`the certificate "CN=Root" expired at 2026-03-01T11:00:00Z: put a renewed CA in the Secret`,
+			`the certificate "CN=Root" expired at 2026-03-01T11:00:00Z: put a renewed CA in its place`,
 		},
 	}
 	for name, test := range tests {

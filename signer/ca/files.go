@@ -6,7 +6,6 @@ package ca
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -110,7 +109,10 @@ func (f *Files) read(directory string) content {
 	}
 	cert, err := readFile(filepath.Join(f.root, directory, corev1.TLSCertKey))
 	key, err2 := readFile(filepath.Join(f.root, directory, corev1.TLSPrivateKeyKey))
-	return content{cert: cert, key: key, err: errors.Join(err, err2)}
+	if err == nil { // one says enough, and stays on one line
+		err = err2
+	}
+	return content{cert: cert, key: key, err: err}
 }
 
 // readFile reads as much of a file as makes it too large.

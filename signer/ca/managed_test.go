@@ -211,10 +211,10 @@ func TestLoadManaged(t *testing.T) {
 	}{
 		"empty":                 {nil, ""},
 		"whole":                 {map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key}, ""},
-		"the key is gone":       {map[string][]byte{corev1.TLSCertKey: cert}, "InvalidCA: the Secret has no tls.key, or it is empty: make it with 'kubectl create secret tls'"},
+		"the key is gone":       {map[string][]byte{corev1.TLSCertKey: cert}, "InvalidCA: tls.key is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does"},
 		"garbage":               {map[string][]byte{corev1.TLSCertKey: []byte("x"), corev1.TLSPrivateKeyKey: key}, "InvalidCA: tls.crt holds no PEM block: is it DER, or encoded in base64 twice?"},
 		"garbage before it":     {map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key, previousCert: []byte("x")}, "InvalidCA: of previous.crt and previous.key: tls.crt holds no PEM block: is it DER, or encoded in base64 twice?"},
-		"another key before it": {map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key, previousCert: cert}, "InvalidCA: of previous.crt and previous.key: the Secret has no tls.key, or it is empty: make it with 'kubectl create secret tls'"},
+		"another key before it": {map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key, previousCert: cert}, "InvalidCA: of previous.crt and previous.key: tls.key is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -43,7 +43,7 @@ func parseCertificates(data []byte) ([]*x509.Certificate, *Fault) {
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, invalid("certificate %d in tls.crt cannot be read: %v", len(certificates)+1, err)
+			return nil, invalid("certificate %d in tls.crt cannot be read: %v; have it issued again, or copy it again", len(certificates)+1, err)
 		}
 		certificates = append(certificates, c)
 	}
@@ -103,10 +103,10 @@ func encrypted() *Fault {
 // not a block that encoding/pem would skip because it is damaged.
 func decode(name string, data []byte) ([]*pem.Block, *Fault) {
 	if len(bytes.TrimSpace(data)) == 0 {
-		return nil, invalid("the Secret has no %s, or it is empty: make it with 'kubectl create secret tls'", name)
+		return nil, invalid("%s is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does", name)
 	}
 	if len(data) > maxSize {
-		return nil, invalid("%s has %d bytes: the limit is %d", name, len(data), maxSize)
+		return nil, invalid("%s has %d bytes: the limit is %d; keep what belongs to this CA, and nothing else", name, len(data), maxSize)
 	}
 	var blocks []*pem.Block
 	begun := bytes.Count(data, []byte("-----BEGIN "))
@@ -122,7 +122,7 @@ func decode(name string, data []byte) ([]*pem.Block, *Fault) {
 	case begun == 0:
 		return nil, invalid("%s holds no PEM block: is it DER, or encoded in base64 twice?", name)
 	case len(blocks) != begun:
-		return nil, invalid("%s holds a damaged PEM block: %d begin, %d can be read", name, begun, len(blocks))
+		return nil, invalid("%s holds a damaged PEM block: %d begin, %d can be read; copy it again, from its first line to its last", name, begun, len(blocks))
 	}
 	return blocks, nil
 }

@@ -35,7 +35,7 @@ func TestLoad_states(t *testing.T) {
 		"refused":                            {byname.State[Secret]{Err: forbidden}, mayNotBeRead},
 		"the API server is away":             {byname.State[Secret]{Err: away}, "Secret system/serving-ca cannot be read: connection refused"},
 		"missing":                            {byname.State[Secret]{Read: true}, "Secret system/serving-ca does not exist: make it with 'kubectl create secret tls serving-ca --namespace=system --cert=ca.crt --key=ca.key'"},
-		"incomplete":                         {byname.State[Secret]{Read: true, Objects: bad}, "the Secret has no tls.key, or it is empty: make it with 'kubectl create secret tls'"},
+		"incomplete":                         {byname.State[Secret]{Read: true, Objects: bad}, "tls.key is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does"},
 		"good":                               {byname.State[Secret]{Read: true, Objects: good}, ""},
 		"away since: what was read counts":   {byname.State[Secret]{Read: true, Objects: good, Err: away}, ""},
 		"the right to read it was withdrawn": {byname.State[Secret]{Read: true, Objects: good, Err: forbidden}, mayNotBeRead},
