@@ -128,8 +128,11 @@ func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 	if signer, err = r.write(ctx, signer, status); err != nil {
 		return afterConflict(err)
 	}
-	// What was published just now may let the next CA sign at once.
+	// What was published just now may let the next CA sign: soon, or at once if its time has come meanwhile.
 	rotation = ca.Rotate(r.now(), signer.Status.TrustAnchors, loaded.newest, loaded.previous, loaded.settings)
+	if !equality.Semantic.DeepEqual(rotation.Anchors, signer.Status.TrustAnchors) {
+		return reconcile.Result{RequeueAfter: time.Millisecond}, nil
+	}
 	return reconcile.Result{RequeueAfter: r.again(ready, rotation.Again, loaded.again)}, nil
 }
 

@@ -259,6 +259,41 @@ func TestSignerReconciler(t *testing.T) {
 	}
 }
 
+// TestSignerReconciler_atOnce: a CA may sign as soon as it is published, and the second in which it was ends before
+// the Reconcile that published it does.
+func TestSignerReconciler_atOnce(t *testing.T) {
+	before := newCA(t, testKeys().rsa, func(c *x509.Certificate) { c.Subject.CommonName = "Before" })
+	signer := &v1alpha1.Signer{
+		ObjectMeta: metav1.ObjectMeta{Name: "serving", CreationTimestamp: metav1.NewTime(now)},
+		Spec: v1alpha1.SignerSpec{
+			SignerName: signerName, CA: v1alpha1.SignerCA{SecretRef: &v1alpha1.LocalObjectReference{Name: "serving-ca"}},
+			Trust: v1alpha1.Trust{ConfigMap: &v1alpha1.TrustConfigMap{Name: "example-ca"}, Propagation: &metav1.Duration{}},
+		},
+	}
+	signer.Status.TrustAnchors = ca.Rotate(now, nil, before, nil, ca.Settings{MaxDuration: time.Hour}).Anchors
+	server, _ := newAPIServer(t, signer)
+	metrics, err := newMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := now.Truncate(time.Second)
+	r := &signerReconciler{
+		cached: server, live: server, status: server.Status(), signers: newRegistry(),
+		sources: loaded{ca: newCA(t, testKeys().ec, nil)}, trust: publishes{trust.Result{Complete: true}},
+		pending: func(context.Context, string) {}, events: events.NewFakeRecorder(10), metrics: metrics,
+		now: func() time.Time { clock = clock.Add(400 * time.Millisecond); return clock },
+	}
+	for i, want := range []bool{false, true} {
+		result, err := r.Reconcile(t.Context(), requestFor("serving"))
+		if err != nil || (r.signers.get(signerName) != nil) != want {
+			t.Fatalf("Reconcile %d: %v, ready %v", i+1, err, !want)
+		}
+		if !want && result.RequeueAfter > time.Second {
+			t.Errorf("the CA may sign, and the Signer is not looked at for %s", result.RequeueAfter)
+		}
+	}
+}
+
 func TestSignerReconciler_deleted(t *testing.T) {
 	server, _ := newAPIServer(t)
 	metrics, err := newMetrics(prometheus.NewRegistry())
