@@ -60,7 +60,7 @@ func TestProbe(t *testing.T) {
 
 		"ends before the shortest does": {
 			ca:   func(c *x509.Certificate) { c.NotAfter = now.Truncate(time.Second).Add(10 * time.Minute) },
-			want: ca.Fault{Reason: v1alpha1.ReasonCAExpired, Message: `the certificate "CN=Test CA" expires at 2026-03-01T12:10:00Z, too soon to issue the shortest of certificates (10m0s): put a renewed CA in the Secret`},
+			want: ca.Fault{Reason: v1alpha1.ReasonCAExpired, Message: `the certificate "CN=Test CA" expires at 2026-03-01T12:10:00Z, too soon to issue the shortest of certificates (10m0s): put a renewed CA in its place`},
 		},
 		"not valid yet": {
 			at:   now.AddDate(-2, 0, 0),

@@ -33,6 +33,10 @@ const (
 	reasonNotRotated = "NotRotated"
 
 	rotateNow = "now"
+
+	// writeRetry is how soon it is tried again to write a Secret that may not be written: nothing tells
+	// when RBAC has changed.
+	writeRetry = 2 * time.Second
 )
 
 // offer is what the source of a Signer's CA has.
@@ -149,12 +153,16 @@ func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time
 			err = nil // its change brings the Signer back
 		}
 		fault, known := errors.AsType[*ca.Fault](err)
+		var again time.Time
+		if known && fault.Reason == v1alpha1.ReasonSecretReadOnly {
+			again = now.Add(writeRetry)
+		}
 		unusable := kept.Newest == nil || kept.Newest.ValidAt(now, 0) != nil
 		switch {
 		case unusable && err != nil:
-			return offer{}, err
+			return offer{again: again}, err
 		case known:
-			return offer{newest: kept.Newest, previous: kept.Previous, stuck: fault}, nil
+			return offer{newest: kept.Newest, previous: kept.Previous, stuck: fault, again: again}, nil
 		case err != nil:
 			return offer{newest: kept.Newest, previous: kept.Previous, stuck: &ca.Fault{Reason: v1alpha1.ReasonRotationFailed, Message: err.Error()}, again: now.Add(pendingRetry)}, nil
 		}

@@ -348,7 +348,7 @@ func TestCA_status(t *testing.T) {
 		t.Errorf("as long before its end as it must be: %v", err)
 	}
 	err = c.ValidAt(rootEnd.Add(-time.Minute+time.Second), time.Minute)
-	want := fmt.Sprintf(`the certificate "CN=Root" expires at %s, too soon to issue the shortest of certificates (1m0s): put a renewed CA in the Secret`, stamp(rootEnd))
+	want := fmt.Sprintf(`the certificate "CN=Root" expires at %s, too soon to issue the shortest of certificates (1m0s): put a renewed CA in its place`, stamp(rootEnd))
 	if !errors.As(err, &fault) || *fault != (Fault{v1alpha1.ReasonCAExpired, want}) {
 		t.Errorf("a second later: %v, want %q", err, want)
 	}

@@ -345,6 +345,31 @@ func managedInputs(t *testing.T) map[string]wrongInput {
 			},
 			message: "Secret managed-of-another-type is of type kubernetes.io/tls, not countersign.dev/managed-ca: choose another spec.ca.managed.secretName, or use the CA in it with spec.ca.secretRef",
 		},
+		"managed-may-not-be-written": {
+			from: managed, reason: v1alpha1.ReasonSecretReadOnly,
+			before: func(t *testing.T, _ client.Client, name string) {
+				t.Helper()
+				may(t, name, "get", "list", "watch")
+			},
+			mends: func(t *testing.T, _ client.Client, name string) {
+				t.Helper()
+				may(t, name, "get", "list", "watch", "create", "patch")
+			},
+			message: "Secret countersign-system/managed-may-not-be-written may not be written to: add its name to resourceNames in the signer's Role for secrets, with the verbs create and patch",
+		},
+		"rotation-may-not-be-written": {
+			from: managed, rotation: true, reason: v1alpha1.ReasonSecretReadOnly,
+			breaks: func(t *testing.T, _ client.Client, name string) {
+				t.Helper()
+				may(t, name, "get", "list", "watch")
+				rotate(t, name)
+			},
+			mends: func(t *testing.T, _ client.Client, name string) {
+				t.Helper()
+				may(t, name, "get", "list", "watch", "create", "patch")
+			},
+			message: "Secret countersign-system/rotation-may-not-be-written may not be written to: add its name to resourceNames in the signer's Role for secrets, with the verbs create and patch",
+		},
 		"rotation-immutable": {
 			from: managed, rotation: true, mends: deleted, reason: v1alpha1.ReasonSecretReadOnly,
 			breaks: func(t *testing.T, c client.Client, name string) {
