@@ -31,6 +31,8 @@ const (
 	// resync is how often a Signer is gone over although nothing happened, so that what could not be
 	// published is tried again.
 	resync = 50 * time.Second
+	// publishRetry is how soon it is tried again to publish what could not be.
+	publishRetry = 5 * time.Second
 	// pendingRetry is how soon a Signer is looked at again whose Secret is not read yet; the
 	// Secret itself usually brings it back before.
 	pendingRetry = 5 * time.Second
@@ -123,7 +125,7 @@ func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 	}
 
 	status = signer.Status.DeepCopy()
-	r.noteTrust(ctx, signer, list.Items, status)
+	retry := r.noteTrust(ctx, signer, list.Items, status)
 	r.metrics.note(signer.Name, status)
 	if signer, err = r.write(ctx, signer, status); err != nil {
 		return afterConflict(err)
@@ -133,7 +135,7 @@ func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 	if !equality.Semantic.DeepEqual(rotation.Anchors, signer.Status.TrustAnchors) {
 		return reconcile.Result{RequeueAfter: time.Millisecond}, nil
 	}
-	return reconcile.Result{RequeueAfter: r.again(ready, rotation.Again, loaded.again)}, nil
+	return reconcile.Result{RequeueAfter: r.again(ready, rotation.Again, loaded.again, retry)}, nil
 }
 
 // afterConflict is what to do when the status could not be written: at once again if somebody changed the Signer.
@@ -296,8 +298,9 @@ func noteRotating(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, rotati
 	condition(signer, status, v1alpha1.ConditionRotating, value, reason, message)
 }
 
-// noteTrust publishes what is on record, and sets the status by what became of it.
-func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signer, all []v1alpha1.Signer, status *v1alpha1.SignerStatus) {
+// noteTrust publishes what is on record, and sets the status by what became of it. It returns when to try again, if not
+// all could be written.
+func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signer, all []v1alpha1.Signer, status *v1alpha1.SignerStatus) (again time.Time) {
 	set := func(value metav1.ConditionStatus, reason, message string) {
 		condition(signer, status, v1alpha1.ConditionTrustPublished, value, reason, message)
 	}
@@ -306,10 +309,10 @@ func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signe
 	switch {
 	case len(bundle) == 0 && nowhere:
 		set(metav1.ConditionTrue, v1alpha1.ReasonNotRequested, nothingAsked)
-		return
+		return again
 	case len(bundle) == 0:
 		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, "there is nothing to publish until the Signer is Ready; what was published before is left as it is")
-		return
+		return again
 	}
 	// Two that publish by the same name would undo each other's work for ever: one of them gives way.
 	var givesWay error
@@ -328,6 +331,8 @@ func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signe
 	status.BundleSHA256 = fmt.Sprintf("%x", sha256.Sum256(bundle))
 	if result.Complete {
 		ca.Published(status.TrustAnchors, r.now())
+	} else {
+		again = r.now().Add(publishRetry)
 	}
 	switch {
 	case errors.Is(result.Err, trust.ErrPending): // as it was
@@ -338,6 +343,7 @@ func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signe
 	default:
 		set(metav1.ConditionTrue, v1alpha1.ReasonPublished, result.Message)
 	}
+	return again
 }
 
 func condition(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, kind string, value metav1.ConditionStatus, reason, message string) {

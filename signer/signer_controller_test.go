@@ -133,13 +133,13 @@ func TestSignerReconciler(t *testing.T) {
 		"not published everywhere: issues all the same": {
 			change: publishes, secret: loaded{ca: authority}, publish: errors.New("one/example-ca: no"),
 			want:  conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "False PublishFailed: one/example-ca: no"},
-			ready: true, result: reconcile.Result{RequeueAfter: resync},
+			ready: true, result: reconcile.Result{RequeueAfter: publishRetry + 10*time.Millisecond},
 			events: []string{"Warning PublishFailed one/example-ca: no"},
 		},
 		"what is published is not read yet: no verdict on it": {
 			change: publishes, secret: loaded{ca: authority}, publish: trust.ErrPending,
 			want:  conditions{"Ready": "True CALoaded: " + wholly},
-			ready: true, result: reconcile.Result{RequeueAfter: resync},
+			ready: true, result: reconcile.Result{RequeueAfter: publishRetry + 10*time.Millisecond},
 		},
 		"no usable CA": {
 			change: publishes, secret: loaded{err: &ca.Fault{Reason: v1alpha1.ReasonSecretNotFound, Message: "Secret system/serving-ca does not exist"}},
@@ -279,7 +279,7 @@ func TestSignerReconciler_atOnce(t *testing.T) {
 	clock := now.Truncate(time.Second)
 	r := &signerReconciler{
 		cached: server, live: server, status: server.Status(), signers: newRegistry(),
-		sources: loaded{ca: newCA(t, testKeys().ec, nil)}, trust: publishes{trust.Result{Complete: true}},
+		sources: loaded{ca: newCA(t, testKeys().ec, nil)}, trust: published{},
 		pending: func(context.Context, string) {}, events: events.NewFakeRecorder(10), metrics: metrics,
 		now: func() time.Time { clock = clock.Add(400 * time.Millisecond); return clock },
 	}

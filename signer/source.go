@@ -173,7 +173,11 @@ func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time
 	if err := kept.Newest.ValidAt(now, 0); err != nil {
 		return offer{}, err
 	}
-	return offer{newest: kept.Newest, previous: kept.Previous, again: kept.RenewAt(spec)}, nil
+	o := offer{newest: kept.Newest, previous: kept.Previous}
+	if at := kept.RenewAt(spec); at.After(now) { // or else a next one is made, and the Secret's change tells of it
+		o.again = at
+	}
+	return o, nil
 }
 
 // step takes the next step with the Secret of a managed CA.
