@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/zapr"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -159,9 +160,10 @@ func OutcomeOf(decisionID string, err error) Outcome {
 
 // Log appends records to a writer. It is safe for concurrent use.
 type Log struct {
-	mu     sync.Mutex
-	out    *errorKeeper
-	logger logr.Logger
+	mu       sync.Mutex
+	out      *errorKeeper
+	logger   logr.Logger
+	failures prometheus.Counter
 }
 
 // NewLog makes a Log that writes to w, one line a record.
@@ -170,8 +172,17 @@ func NewLog(w io.Writer) *Log {
 	encoding := zap.NewProductionEncoderConfig()
 	encoding.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(encoding), out, zapcore.InfoLevel)
-	return &Log{out: out, logger: zapr.NewLogger(zap.New(core, zap.ErrorOutput(zapcore.AddSync(io.Discard)))).WithName("audit")}
+	return &Log{
+		out: out, logger: zapr.NewLogger(zap.New(core, zap.ErrorOutput(zapcore.AddSync(io.Discard)))).WithName("audit"),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "countersign_audit_append_failures_total",
+			Help: "Records that could not be written. A decision that is not on record is not carried out.",
+		}),
+	}
 }
+
+// Metrics of the Log, to be registered by whose it is.
+func (l *Log) Metrics() prometheus.Collector { return l.failures }
 
 // AppendDecision records a decision. If it fails, the decision must not be carried out.
 func (l *Log) AppendDecision(d Decision) error { return l.append("decision", "decision", d) }
@@ -185,6 +196,7 @@ func (l *Log) append(message, key string, record any) error {
 	l.out.err = nil
 	l.logger.Info(message, key, record)
 	if l.out.err != nil {
+		l.failures.Inc()
 		return fmt.Errorf("appending to the audit log: %w", l.out.err)
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"countersign.dev/countersign/audit"
 )
 
@@ -61,5 +63,8 @@ func TestAFailedWriteIsAnError(t *testing.T) {
 	disk.full = false
 	if err := log.AppendDecision(audit.Decision{ID: "d1"}); err != nil {
 		t.Errorf("after the disk has space again: %v", err)
+	}
+	if failures := testutil.ToFloat64(log.Metrics()); failures != 1 {
+		t.Errorf("%v failures were counted, want 1", failures)
 	}
 }
