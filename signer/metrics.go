@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"countersign.dev/countersign/api/v1alpha1"
 )
@@ -37,6 +38,7 @@ type metrics struct {
 	anchors      *prometheus.GaugeVec
 	rotation     *prometheus.GaugeVec
 	bundle       *prometheus.GaugeVec
+	condition    *prometheus.GaugeVec
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -66,8 +68,12 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Name: "countersign_signer_trust_bundle_info",
 			Help: "1 for the SHA-256 of the PEM that a Signer publishes.",
 		}, []string{"signer", "sha256"}),
+		condition: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "countersign_signer_condition",
+			Help: "1 if a condition of a Signer (Ready, TrustPublished, Rotating) is true, 0 if not, with its reason.",
+		}, []string{"signer", "type", "reason"}),
 	}
-	for _, collector := range []prometheus.Collector{m.certificates, m.duration, m.caNotAfter, m.anchors, m.rotation, m.bundle} {
+	for _, collector := range []prometheus.Collector{m.certificates, m.duration, m.caNotAfter, m.anchors, m.rotation, m.bundle, m.condition} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}
@@ -87,6 +93,13 @@ func (m *metrics) note(signer string, status *v1alpha1.SignerStatus) {
 	for _, a := range status.TrustAnchors {
 		m.anchors.WithLabelValues(signer, string(a.Phase)).Inc()
 	}
+	for _, c := range status.Conditions {
+		value := 0.0
+		if c.Status == metav1.ConditionTrue {
+			value = 1
+		}
+		m.condition.WithLabelValues(signer, c.Type, c.Reason).Set(value)
+	}
 	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionRotating); c != nil {
 		m.rotation.WithLabelValues(signer, c.Reason).Set(1)
 	}
@@ -105,7 +118,7 @@ func (m *metrics) forget(signer string) {
 }
 
 func (m *metrics) forgetStatus(signer string) {
-	for _, gauge := range []*prometheus.GaugeVec{m.caNotAfter, m.anchors, m.rotation, m.bundle} {
+	for _, gauge := range []*prometheus.GaugeVec{m.caNotAfter, m.anchors, m.rotation, m.bundle, m.condition} {
 		gauge.DeletePartialMatch(prometheus.Labels{"signer": signer})
 	}
 }

@@ -116,6 +116,9 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 	if err != nil {
 		return err
 	}
+	if err := s.options.Registerer.Register(s.options.Audit.Metrics()); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
 	if err := s.setupCache(ctx, mgr); err != nil {
 		return err
 	}
