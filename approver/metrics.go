@@ -5,7 +5,6 @@ package approver
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 )
 
 // Labels are bounded: verdicts and reasons are constants, policies are named by admins.
@@ -31,6 +30,10 @@ var (
 		Name: "countersign_approver_candidate_disagreements_total",
 		Help: "Decisions on which a policy's candidate answers otherwise than its active revision.",
 	}, []string{"policy"})
+	policyLoaded = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "countersign_approver_policy_loaded",
+		Help: "1 if this replica decides by the source that a policy names; 0 if not, for the reason LastGoodActive or NotLoaded. Absent of one that is disabled.",
+	}, []string{"policy", "reason"})
 	evaluationSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "countersign_approver_evaluation_seconds",
 		Help:    "Time of one evaluation of a policy.",
@@ -38,9 +41,9 @@ var (
 	}, []string{"policy"})
 )
 
-func registerMetrics() error {
-	for _, c := range []prometheus.Collector{decisions, decisionErrors, decisionSeconds, audited, candidateDisagreements, evaluationSeconds} {
-		if err := metrics.Registry.Register(c); err != nil {
+func registerMetrics(registerer prometheus.Registerer) error {
+	for _, c := range []prometheus.Collector{decisions, decisionErrors, decisionSeconds, audited, candidateDisagreements, policyLoaded, evaluationSeconds} {
+		if err := registerer.Register(c); err != nil {
 			return err
 		}
 	}

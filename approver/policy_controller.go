@@ -88,6 +88,7 @@ func (l *policyLoader) Reconcile(ctx context.Context, _ reconcile.Request) (reco
 		}
 	}
 	l.loaded, l.attempts = loaded, attempts
+	notePolicies(list.Items, reports, loaded)
 	if l.set.replace(set) {
 		if err := l.changed(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("taking up pending requests: %w", err))
@@ -107,6 +108,24 @@ func (l *policyLoader) Reconcile(ctx context.Context, _ reconcile.Request) (reco
 		}
 	}
 	return result, errors.Join(errs...)
+}
+
+// notePolicies sets the metric of what became of each policy. A report is nil if the source could not be read.
+func notePolicies(policies []v1alpha1.ApprovalPolicy, reports []*loadReport, loaded map[types.UID]loadedPolicy) {
+	policyLoaded.Reset()
+	for i := range policies {
+		policy, report := &policies[i], reports[i]
+		_, wasLoaded := loaded[policy.UID]
+		switch {
+		case policy.Spec.Mode == v1alpha1.ModeDisabled:
+		case report != nil && report.attempt.Usable():
+			policyLoaded.WithLabelValues(policy.Name, v1alpha1.ReasonPolicyLoaded).Set(1)
+		case wasLoaded:
+			policyLoaded.WithLabelValues(policy.Name, v1alpha1.ReasonLastGoodActive).Set(0)
+		default:
+			policyLoaded.WithLabelValues(policy.Name, v1alpha1.ReasonNotLoaded).Set(0)
+		}
+	}
 }
 
 // loadReport is what became of a policy.

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -84,7 +85,7 @@ func SetupJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o
 }
 
 func newJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options) (*Judge, error) {
-	if err := registerMetrics(); err != nil {
+	if err := registerMetrics(metrics.Registry); err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
 	if err := facts.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
@@ -100,6 +101,9 @@ func Setup(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Opti
 	judge, err := newJudge(ctx, mgr, policies, o)
 	if err != nil {
 		return err
+	}
+	if err := metrics.Registry.Register(o.Audit.Metrics()); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
 	}
 	requests, policyQueue := &queueRef[fairqueue.Item]{}, &queueRef[reconcile.Request]{}
 	counts := newTally()

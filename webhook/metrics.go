@@ -7,7 +7,8 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"countersign.dev/countersign/audit"
 )
 
 // Labels are bounded: names of handlers, answers and verdicts are constants.
@@ -26,11 +27,14 @@ var (
 	})
 )
 
-func registerMetrics() error {
-	for _, c := range []prometheus.Collector{answers, approvals, certificateExpiry} {
-		if err := metrics.Registry.Register(c); err != nil {
+func registerMetrics(registerer prometheus.Registerer, log *audit.Log) error {
+	for _, c := range []prometheus.Collector{answers, approvals, certificateExpiry, log.Metrics()} {
+		if err := registerer.Register(c); err != nil {
 			return fmt.Errorf("registering metrics: %w", err)
 		}
+	}
+	for _, verdict := range []string{ApprovalAllowed, ApprovalRefused, ApprovalOverridden} {
+		approvals.WithLabelValues(verdict) // from 0 on, so that the first one is an increase
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -164,7 +165,7 @@ func (s *Server) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 // Setup adds to the manager the handlers, what they rest on, the serving certificate and the readyz
 // checks. Ready means that caches are synced, policies have been loaded, and there is a certificate.
 func (s *Server) Setup(ctx context.Context, mgr manager.Manager) error {
-	if err := registerMetrics(); err != nil {
+	if err := registerMetrics(metrics.Registry, s.options.Audit); err != nil {
 		return err
 	}
 	judge, err := approver.SetupJudge(ctx, mgr, s.policies, approver.Options{Namespace: s.options.Namespace, ClusterDomain: s.options.ClusterDomain})
