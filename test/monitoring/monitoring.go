@@ -1,0 +1,322 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package monitoring reads deploy/components/monitoring, and compares what it asks Prometheus for
+// with the metrics that our processes have.
+//
+// Each process has a test that calls [Compare] with its own metrics. Whether a query is PromQL at all is for
+// promtool to say, see hack/verify.sh: here names and labels are told apart by their place in the text.
+package monitoring
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/yaml"
+
+	"countersign.dev/countersign/test/cluster"
+)
+
+// Rules is what is read of a PrometheusRule.
+type Rules struct {
+	Groups []Group `json:"groups"`
+}
+
+// Group is alerts that are evaluated together.
+type Group struct {
+	Name  string `json:"name"`
+	Rules []Rule `json:"rules"`
+}
+
+// Rule is an alert or, for promtool to check it, the query of a panel.
+type Rule struct {
+	Alert       string            `json:"alert,omitempty"`
+	Record      string            `json:"record,omitempty"`
+	Expr        string            `json:"expr"`
+	For         string            `json:"for,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// Dashboard is what is read of a dashboard of Grafana.
+type Dashboard struct {
+	UID           string `json:"uid"`
+	Title         string `json:"title"`
+	SchemaVersion int    `json:"schemaVersion"`
+	Links         []any  `json:"links"`
+	Templating    struct {
+		List []struct {
+			Name       string `json:"name"`
+			Type       string `json:"type"`
+			Definition string `json:"definition"`
+		} `json:"list"`
+	} `json:"templating"`
+	Panels []Panel `json:"panels"`
+}
+
+// Panel of a dashboard.
+type Panel struct {
+	ID          int        `json:"id"`
+	Type        string     `json:"type"`
+	Title       string     `json:"title"`
+	Description string     `json:"description"`
+	Datasource  Datasource `json:"datasource"`
+	Targets     []Target   `json:"targets"`
+	GridPos     struct{ X, Y, W, H int }
+}
+
+// Target is a query of a panel.
+type Target struct {
+	Datasource   Datasource `json:"datasource"`
+	Expr         string     `json:"expr"`
+	LegendFormat string     `json:"legendFormat"`
+}
+
+// Datasource that a query goes to.
+type Datasource struct {
+	UID string `json:"uid"`
+}
+
+// Component reads the alerts and the dashboard.
+func Component() (Rules, Dashboard, error) {
+	root, err := cluster.Root()
+	if err != nil {
+		return Rules{}, Dashboard{}, err
+	}
+	dir := filepath.Join(root, "deploy", "components", "monitoring")
+	var object struct {
+		Spec Rules `json:"spec"`
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "prometheusrule.yaml"))
+	if err != nil {
+		return Rules{}, Dashboard{}, err
+	}
+	if err := yaml.Unmarshal(raw, &object); err != nil {
+		return Rules{}, Dashboard{}, fmt.Errorf("reading prometheusrule.yaml: %w", err)
+	}
+	var dashboard Dashboard
+	if raw, err = os.ReadFile(filepath.Join(dir, "dashboard.json")); err != nil {
+		return Rules{}, Dashboard{}, err
+	}
+	if err := json.Unmarshal(raw, &dashboard); err != nil {
+		return Rules{}, Dashboard{}, fmt.Errorf("reading dashboard.json: %w", err)
+	}
+	return object.Spec, dashboard, nil
+}
+
+// AsRules are the queries of a dashboard as rules, with its variables filled in.
+func (d Dashboard) AsRules() Group {
+	group := Group{Name: "dashboard"}
+	fill := strings.NewReplacer("$__rate_interval", "5m", "$signer", ".*")
+	for _, panel := range d.Panels {
+		for i, target := range panel.Targets {
+			group.Rules = append(group.Rules, Rule{Record: fmt.Sprintf("dashboard:panel_%d_%d", panel.ID, i), Expr: fill.Replace(target.Expr)})
+		}
+	}
+	return group
+}
+
+// query is one question to Prometheus.
+type query struct {
+	where string
+	expr  string
+	shown []string // labels that a text tells of the answer
+}
+
+var (
+	inText     = regexp.MustCompile(`\$labels\.(\w+)`)
+	inLegend   = regexp.MustCompile(`\{\{\s*(\w+)\s*\}\}`)
+	inVariable = regexp.MustCompile(`^label_values\((\w+), (\w+)\)$`)
+)
+
+func queries() ([]query, error) {
+	rules, dashboard, err := Component()
+	if err != nil {
+		return nil, err
+	}
+	var out []query
+	for _, group := range rules.Groups {
+		for _, rule := range group.Rules {
+			q := query{where: "alert " + rule.Alert, expr: rule.Expr}
+			for _, text := range rule.Annotations {
+				q.shown = append(q.shown, matches(inText, text)...)
+			}
+			out = append(out, q)
+		}
+	}
+	for _, panel := range dashboard.Panels {
+		for _, target := range panel.Targets {
+			out = append(out, query{where: "panel " + panel.Title, expr: target.Expr, shown: matches(inLegend, target.LegendFormat)})
+		}
+	}
+	for _, variable := range dashboard.Templating.List {
+		if found := inVariable.FindStringSubmatch(variable.Definition); found != nil {
+			out = append(out, query{where: "variable " + variable.Name, expr: fmt.Sprintf("count by (%s) (%s)", found[2], found[1])})
+		} else if variable.Type == "query" {
+			return nil, fmt.Errorf("variable %s: cannot read the definition %q", variable.Name, variable.Definition)
+		}
+	}
+	return out, nil
+}
+
+func matches(pattern *regexp.Regexp, text string) []string {
+	var out []string
+	for _, match := range pattern.FindAllStringSubmatch(text, -1) {
+		out = append(out, match[1])
+	}
+	return out
+}
+
+// The text of a query without what may look like a name, and its parts.
+var (
+	quoted   = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+	ranges   = regexp.MustCompile(`\[[^\]]*\]`)
+	grouping = regexp.MustCompile(`\b(by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)`)
+	selector = regexp.MustCompile(`\b([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(\{[^}]*\}|\()?`)
+	matcher  = regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)`)
+	word     = regexp.MustCompile(`\w+`)
+)
+
+var operators = []string{"and", "or", "unless", "offset", "bool"}
+
+// parsed is what a query is about.
+type parsed struct {
+	metrics map[string][]string // by name, the labels that are matched
+	groups  []string            // labels that are grouped by
+	grouped bool                // whether an aggregation says which labels are left
+}
+
+func parse(expr string) parsed {
+	p := parsed{metrics: map[string][]string{}}
+	expr = ranges.ReplaceAllString(quoted.ReplaceAllString(expr, `""`), "")
+	for _, match := range grouping.FindAllStringSubmatch(expr, -1) {
+		p.groups = append(p.groups, word.FindAllString(match[2], -1)...)
+		p.grouped = p.grouped || match[1] == "by"
+	}
+	expr = grouping.ReplaceAllString(expr, "")
+	for _, match := range selector.FindAllStringSubmatch(expr, -1) {
+		name, rest := match[1], match[2]
+		if rest == "(" || slices.Contains(operators, name) {
+			continue
+		}
+		p.metrics[name] = append(p.metrics[name], matches(matcher, rest)...)
+	}
+	return p
+}
+
+// ofTargets are the labels that the Prometheus operator gives to whatever a PodMonitor finds.
+var ofTargets = []string{"job", "namespace", "pod", "container", "instance", "endpoint"}
+
+// processes that have metrics named after them.
+var processes = []string{"approver", "signer", "webhook"}
+
+// Compare returns, one a line, what alerts and dashboard ask for that a process does not have. Of the metrics that
+// are named after a process only those of this one count; all others, it must have. It is an error
+// if nothing is asked of the process at all.
+func Compare(process string, registries ...prometheus.Collector) error {
+	known := map[string][]string{"up": nil} // Prometheus has that of every target
+	for _, registry := range registries {
+		maps.Copy(known, describe(registry))
+	}
+	all, err := queries()
+	if err != nil {
+		return err
+	}
+	var faults []string
+	asked := false
+	for _, q := range all {
+		p := parse(q.expr)
+		labels, mine := slices.Clone(ofTargets), true
+		for _, name := range slices.Sorted(maps.Keys(p.metrics)) {
+			if other := owner(name); other != "" && other != process {
+				mine = false
+				continue
+			}
+			has, ok := lookUp(known, name)
+			if !ok {
+				faults = append(faults, fmt.Sprintf("%s: countersign-%s has no metric %s", q.where, process, name))
+				mine = false
+				continue
+			}
+			asked = asked || owner(name) == process
+			labels = append(labels, has...)
+			for _, label := range p.metrics[name] {
+				if !slices.Contains(has, label) && !slices.Contains(ofTargets, label) {
+					faults = append(faults, fmt.Sprintf("%s: %s has no label %s", q.where, name, label))
+				}
+			}
+		}
+		if !mine {
+			continue
+		}
+		for _, label := range p.groups {
+			if !slices.Contains(labels, label) {
+				faults = append(faults, fmt.Sprintf("%s: no metric of it has the label %s", q.where, label))
+			}
+		}
+		for _, label := range q.shown {
+			if left := p.groups; p.grouped && !slices.Contains(left, label) || !p.grouped && !slices.Contains(labels, label) {
+				faults = append(faults, fmt.Sprintf("%s: the answer has no label %s to show", q.where, label))
+			}
+		}
+	}
+	switch {
+	case !asked:
+		return fmt.Errorf("no alert and no panel is about countersign-%s", process)
+	case faults != nil:
+		return fmt.Errorf("deploy/components/monitoring:\n%s", strings.Join(faults, "\n"))
+	}
+	return nil
+}
+
+func owner(metric string) string {
+	for _, process := range processes {
+		if strings.HasPrefix(metric, "countersign_"+process+"_") {
+			return process
+		}
+	}
+	return ""
+}
+
+// lookUp finds the labels of a metric, or of a histogram that it is a part of.
+func lookUp(known map[string][]string, name string) ([]string, bool) {
+	if labels, ok := known[name]; ok {
+		return labels, true
+	}
+	for _, part := range []string{"_sum", "_count", "_bucket"} {
+		if base, ok := strings.CutSuffix(name, part); ok {
+			labels, ok := known[base]
+			if part == "_bucket" {
+				labels = append(slices.Clone(labels), "le")
+			}
+			return labels, ok
+		}
+	}
+	return nil, false
+}
+
+// A Desc tells its name and labels only as text.
+var description = regexp.MustCompile(`^Desc\{fqName: "([^"]+)", .*variableLabels: \{([^}]*)\}\}$`)
+
+// describe returns the labels of each metric by its name, whether or not it has a value yet.
+func describe(collector prometheus.Collector) map[string][]string {
+	all := make(chan *prometheus.Desc)
+	go func() {
+		collector.Describe(all)
+		close(all)
+	}()
+	out := map[string][]string{}
+	for desc := range all {
+		if found := description.FindStringSubmatch(strings.ReplaceAll(desc.String(), "\n", " ")); found != nil {
+			out[found[1]] = word.FindAllString(found[2], -1)
+		}
+	}
+	return out
+}
