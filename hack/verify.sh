@@ -11,7 +11,7 @@ fail() { echo "verify: $*" >&2; exit 1; }
 
 step "modules are tidy"
 go mod tidy -diff || fail "run go mod tidy"
-for module in test/controlplane test/cfssl test/bench/plot; do
+for module in test/controlplane test/cfssl test/bench/plot tools/promtool; do
 	(cd $module && GOFLAGS=-mod=mod go mod tidy -diff) || fail "run go mod tidy in $module"
 done
 (cd test/bench/plot && go vet .) || fail "test/bench/plot, which draws what was measured, does not build"
@@ -35,9 +35,18 @@ fi
 
 step "manifests render"
 kubectl=$(go run ./test/cluster/build)/kubectl
-for root in deploy/overlays/default deploy/signers/serving deploy/signers/webhook deploy/signers/kubelet-serving policies; do
+for root in deploy/overlays/default deploy/signers/serving deploy/signers/webhook deploy/signers/kubelet-serving policies test/monitoring/overlay; do
 	"$kubectl" kustomize "$root" >/dev/null || fail "$root does not render"
 done
+
+step "alerts and dashboard are PromQL, and alerts fire when they should; building promtool takes some minutes once"
+go run ./test/monitoring/rules >"$before/rules.yaml"
+cp test/monitoring/alerts.yaml "$before"
+promtool() { # without service discovery, whose SDKs are a large part of it
+	GOFLAGS="$(go env GOFLAGS) -tags=remove_all_sd" go tool -modfile=tools/promtool/go.mod promtool "$@"
+}
+promtool check rules "$before/rules.yaml" || fail "mend deploy/components/monitoring"
+promtool test rules "$before/alerts.yaml" || fail "mend an alert in deploy/components/monitoring, or its test in test/monitoring/alerts.yaml"
 
 step "go vet"
 go vet ./...
