@@ -80,7 +80,7 @@ func BenchmarkEvaluate(b *testing.B) {
 	policy, f := podServing(b, "pod-serving", "example.com/serving").compiled, benchFacts()
 	b.ReportAllocs()
 	for b.Loop() {
-		if result, err := policy.Evaluate(b.Context(), f); err != nil || !result.Allowed {
+		if result, err := policy.Evaluate(b.Context(), evaluator.NewInput(&f)); err != nil || !result.Allowed {
 			b.Fatal(result, err)
 		}
 	}

@@ -93,7 +93,7 @@ func (t *tally) compare(ctx context.Context, request string, judgement Judgement
 				active = e
 			}
 		}
-		result, err := p.candidate.Evaluate(ctx, *judgement.Facts)
+		result, err := p.candidate.Evaluate(ctx, judgement.input)
 		if ctx.Err() != nil {
 			return compared
 		}

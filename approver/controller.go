@@ -186,7 +186,7 @@ func Record(csr *certificatesv1.CertificateSigningRequest, judgement Judgement) 
 	if f := judgement.Facts; f != nil {
 		record.Request.KeySHA256 = f.PKCS10.Key.SHA256
 		record.Request.DNSNames, record.Request.IPs = f.PKCS10.DNSNames, f.PKCS10.IPAddresses
-		record.AddFacts(f)
+		record.AddFacts(judgement.factsJSON())
 	}
 	for _, e := range judgement.Evaluations {
 		record.Policies = append(record.Policies, audit.Policy{Name: e.Policy, Revision: e.Revision, Answer: answerOf(e.Result, e.Err), Violations: e.Result.Violations})

@@ -455,7 +455,7 @@ func TestTheRecordReplays(t *testing.T) {
 	if err := json.Unmarshal(record.Decision.Facts, &f); err != nil {
 		t.Fatal(err)
 	}
-	got, err := compile(t, denying).Evaluate(t.Context(), f)
+	got, err := compile(t, denying).Evaluate(t.Context(), evaluator.NewInput(&f))
 	if err != nil || len(got.Violations) != 1 || got.Violations[0].ID != "no" {
 		t.Errorf("replayed: %+v, %v", got, err)
 	}

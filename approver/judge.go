@@ -5,6 +5,7 @@ package approver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -48,7 +49,16 @@ type Judgement struct {
 	// Audited are those of the policies that are only looked at.
 	Audited []Evaluation
 
-	policies []loadedPolicy // whose candidates are to be compared
+	input    *evaluator.Input // the facts as policies saw them; nil if none did
+	policies []loadedPolicy   // whose candidates are to be compared
+}
+
+// factsJSON is the facts as they stand on record. If policies saw them, they are encoded already.
+func (j *Judgement) factsJSON() json.RawMessage {
+	if j.input == nil {
+		j.input = evaluator.NewInput(j.Facts)
+	}
+	return j.input.JSON()
 }
 
 // Loaded says whether policies have been loaded at all: before that the Judge manages nothing,
@@ -133,6 +143,7 @@ func refuse(refusal Decision, policies []loadedPolicy, f *facts.Facts) Judgement
 
 // evaluate has every policy look at the facts.
 func (j *Judgement) evaluate(ctx context.Context, since, now time.Time) (Decision, error) {
+	j.input = evaluator.NewInput(j.Facts)
 	for _, p := range j.policies {
 		enforced := p.mode != v1alpha1.ModeAudit
 		j.Ours = j.Ours || enforced
@@ -143,7 +154,7 @@ func (j *Judgement) evaluate(ctx context.Context, since, now time.Time) (Decisio
 			}
 			continue
 		}
-		e := evaluate(ctx, &p, p.compiled, *j.Facts)
+		e := evaluate(ctx, &p, p.compiled, j.input)
 		switch {
 		case !enforced:
 			j.Audited = append(j.Audited, e)
@@ -156,9 +167,9 @@ func (j *Judgement) evaluate(ctx context.Context, since, now time.Time) (Decisio
 	return Decide(since, now, j.Evaluations), nil
 }
 
-func evaluate(ctx context.Context, p *loadedPolicy, compiled *evaluator.Policy, f facts.Facts) Evaluation {
+func evaluate(ctx context.Context, p *loadedPolicy, compiled *evaluator.Policy, input *evaluator.Input) Evaluation {
 	start := time.Now()
-	result, err := compiled.Evaluate(ctx, f)
+	result, err := compiled.Evaluate(ctx, input)
 	evaluationSeconds.WithLabelValues(p.name).Observe(time.Since(start).Seconds())
 	return Evaluation{Policy: p.name, Revision: compiled.Revision(), HoldFor: p.holdFor, Result: result, Err: err}
 }

@@ -57,11 +57,10 @@ type Decision struct {
 	Certificate *Certificate `json:"certificate,omitempty"`
 }
 
-// AddFacts adds what the decision rests on.
-func (d *Decision) AddFacts(facts any) {
-	raw, err := json.Marshal(facts)
-	if err != nil {
-		return // what could not be encoded could not be evaluated either
+// AddFacts adds what the decision rests on, as JSON; nothing if there is none.
+func (d *Decision) AddFacts(raw json.RawMessage) {
+	if raw == nil {
+		return
 	}
 	sum := sha256.Sum256(raw)
 	d.Facts, d.FactsSHA256 = raw, hex.EncodeToString(sum[:])

@@ -87,7 +87,7 @@ func TestThePolicyOfTheGuideDecides(t *testing.T) {
 			if tc.team != "" {
 				f.Cluster.Subject.Namespace.Labels["team"] = tc.team
 			}
-			got, err := policy.Evaluate(t.Context(), f)
+			got, err := policy.Evaluate(t.Context(), evaluator.NewInput(&f))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -293,7 +293,7 @@ func TestExamplesAreAllowed(t *testing.T) {
 			if err := json.Unmarshal(raw, &f); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := compiled.Evaluate(t.Context(), f); err != nil || !got.Allowed {
+			if got, err := compiled.Evaluate(t.Context(), evaluator.NewInput(&f)); err != nil || !got.Allowed {
 				t.Errorf("got %+v, error %v, want that it is allowed", got, err)
 			}
 		})

@@ -19,9 +19,10 @@ import (
 
 // Policy is a compiled source.
 type Policy struct {
-	revision   string
-	parameters map[string]any
-	query      rego.PreparedEvalQuery
+	revision         string
+	parameters       *ast.Term
+	parametersLength int // as JSON
+	query            rego.PreparedEvalQuery
 }
 
 // Revision of the source it was compiled from.
@@ -124,7 +125,11 @@ func Compile(ctx context.Context, s Source) (*Policy, error) {
 	case err != nil:
 		return nil, fromError("", err)
 	}
-	return &Policy{revision: s.Revision(), parameters: s.Parameters, query: prepared}, nil
+	parameters, length, err := s.parametersTerm()
+	if err != nil {
+		return nil, err
+	}
+	return &Policy{revision: s.Revision(), parameters: parameters, parametersLength: length, query: prepared}, nil
 }
 
 // query asks for the rules in a way that is defined even where one of them is not: a rule

@@ -13,10 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
-
-	"countersign.dev/countersign/approver/facts"
 )
 
 // Timeout bounds one evaluation. A policy takes a fraction of a millisecond; one that
@@ -51,31 +48,20 @@ type Violation struct {
 	Retryable bool `json:"retryable,omitempty"`
 }
 
-// Evaluate evaluates the policy over facts, whose Parameters it replaces by its own.
+// Evaluate evaluates the policy over facts and its own parameters.
 //
 // An error means that the policy gave no answer that could be relied on: it failed, ran
 // out of time, had an undefined or ill-formed result, or neither allowed the request nor
 // said why not. An error is no verdict: retry.
-func (p *Policy) Evaluate(ctx context.Context, f facts.Facts) (Result, error) {
+func (p *Policy) Evaluate(ctx context.Context, in *Input) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 
-	f.Parameters = p.parameters
-	if f.Parameters == nil {
-		f.Parameters = map[string]any{}
-	}
-	raw, err := json.Marshal(f)
+	document, err := in.with(p.parameters, p.parametersLength)
 	if err != nil {
-		return Result{}, fmt.Errorf("encoding the input: %w", err)
+		return Result{}, err
 	}
-	if len(raw) > MaxInput {
-		return Result{}, fmt.Errorf("the input has %d bytes, and at most %d are evaluated: give the objects that the request is about fewer labels", len(raw), MaxInput)
-	}
-	input, err := ast.ValueFromReader(bytes.NewReader(raw))
-	if err != nil {
-		return Result{}, fmt.Errorf("parsing the input: %w", err)
-	}
-	results, err := p.query.Eval(ctx, rego.EvalParsedInput(input))
+	results, err := p.query.Eval(ctx, rego.EvalParsedInput(document))
 	if err != nil {
 		return Result{}, fmt.Errorf("evaluating: %w", err)
 	}

@@ -238,7 +238,7 @@ func TestEvaluate(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := compile(t, source(tc.text)).Evaluate(t.Context(), facts.Facts{})
+			got, err := compile(t, source(tc.text)).Evaluate(t.Context(), evaluator.NewInput(&facts.Facts{}))
 			if tc.wantErr != "" {
 				if err == nil || !strings.HasPrefix(err.Error(), tc.wantErr) {
 					t.Errorf("got %v\nwant %s", err, tc.wantErr)
@@ -257,7 +257,7 @@ func TestEvaluateEndsAtTheDeadline(t *testing.T) {
 	endless := strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == -1\n}", 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	got, err := compile(t, source(endless)).Evaluate(ctx, facts.Facts{})
+	got, err := compile(t, source(endless)).Evaluate(ctx, evaluator.NewInput(&facts.Facts{}))
 	if err == nil || !strings.Contains(err.Error(), "eval_cancel_error") {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -266,7 +266,7 @@ func TestEvaluateEndsAtTheDeadline(t *testing.T) {
 func TestParametersAreThePolicysOwn(t *testing.T) {
 	s := source(strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized if input.parameters.open == true", 1))
 	s.Parameters = map[string]any{"open": true}
-	got, err := compile(t, s).Evaluate(t.Context(), facts.Facts{Parameters: map[string]any{"open": false}})
+	got, err := compile(t, s).Evaluate(t.Context(), evaluator.NewInput(&facts.Facts{Parameters: map[string]any{"open": false}}))
 	if err != nil || !got.Allowed {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -304,7 +304,7 @@ func TestBuiltinsCompile(t *testing.T) {
 func TestParametersOfTheSchemaCompile(t *testing.T) {
 	s := withParameters(`{"type": "object", "properties": {"team": {"type": "string"}}, "additionalProperties": false}`,
 		map[string]any{"team": "blue"}, `input.parameters.team == "blue"`)
-	got, err := compile(t, s).Evaluate(t.Context(), facts.Facts{})
+	got, err := compile(t, s).Evaluate(t.Context(), evaluator.NewInput(&facts.Facts{}))
 	if err != nil || !got.Allowed {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -377,7 +377,7 @@ func TestTestsEndWithTheContext(t *testing.T) {
 func TestAnInputThatIsTooLargeIsAFault(t *testing.T) {
 	f := facts.Facts{}
 	f.Request.Name = strings.Repeat("x", evaluator.MaxInput)
-	if got, err := compile(t, source(allow)).Evaluate(t.Context(), f); err == nil || !strings.Contains(err.Error(), "at most 1048576 are evaluated") {
+	if got, err := compile(t, source(allow)).Evaluate(t.Context(), evaluator.NewInput(&f)); err == nil || !strings.Contains(err.Error(), "at most 1048576 are evaluated") {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

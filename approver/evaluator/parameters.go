@@ -4,6 +4,7 @@
 package evaluator
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
 )
 
@@ -76,6 +78,22 @@ func (s Source) checkParameters(ctx context.Context) (any, error) {
 		return nil, faults
 	}
 	return schema, nil
+}
+
+// parametersTerm is the parameters as policies see them, and how long they are as JSON.
+func (s Source) parametersTerm() (*ast.Term, int, error) {
+	raw := []byte("{}")
+	if s.Parameters != nil {
+		var err error
+		if raw, err = json.Marshal(s.Parameters); err != nil {
+			return nil, 0, fmt.Errorf("encoding the parameters: %w", err)
+		}
+	}
+	value, err := ast.ValueFromReader(bytes.NewReader(raw))
+	if err != nil {
+		return nil, 0, fmt.Errorf("parsing the parameters: %w", err)
+	}
+	return ast.NewTerm(value), len(raw), nil
 }
 
 // reference is the first keyword in a schema that names another place, or a place that others
