@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
 // Timeout bounds one evaluation. A policy takes a fraction of a millisecond; one that
@@ -61,7 +62,9 @@ func (p *Policy) Evaluate(ctx context.Context, in *Input) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	results, err := p.query.Eval(ctx, rego.EvalParsedInput(document))
+	ended := topdown.NewCancel() // as OPA would do it itself, by a goroutine for each query
+	defer context.AfterFunc(ctx, ended.Cancel)()
+	results, err := p.query.Eval(ctx, rego.EvalParsedInput(document), rego.EvalExternalCancel(ended))
 	if err != nil {
 		return Result{}, fmt.Errorf("evaluating: %w", err)
 	}
@@ -72,32 +75,21 @@ func (p *Policy) Evaluate(ctx context.Context, in *Input) (Result, error) {
 }
 
 func read(b rego.Vars) (Result, error) {
-	var answer struct {
-		Violations                    *[]Violation
-		Controls, Authorized, Applies []any
-	}
-	raw, err := json.Marshal(b)
-	if err != nil {
-		return Result{}, fmt.Errorf("encoding the result: %w", err)
-	}
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&answer); err != nil {
-		return Result{}, fmt.Errorf("a violation must be an object of requirement, id, message, value and retryable: %w", err)
-	}
-	if !isTrue(answer.Applies) {
+	violations, err := violationsOf(b["violations"])
+	switch {
+	case err != nil:
+		return Result{}, err
+	case !isTrue(b["applies"]):
 		return Result{Abstains: true}, nil
-	}
-	if answer.Violations == nil {
+	case b["violations"] == nil:
 		return Result{}, errors.New("violations is null: it must be a set, the empty one if there is nothing against the request")
 	}
-	violations := *answer.Violations
 	for _, v := range violations {
 		if (v.Requirement != 1 && v.Requirement != 2) || v.ID == "" || v.Message == "" {
 			return Result{}, fmt.Errorf("violation %+v: requirement must be 1 or 2, id and message must not be empty", v)
 		}
 	}
-	allowed := isTrue(answer.Controls) && isTrue(answer.Authorized)
+	allowed := isTrue(b["controls"]) && isTrue(b["authorized"])
 	switch {
 	case len(violations) == 0 && !allowed:
 		return Result{}, errors.New("the policy neither allows the request nor gives a violation: it must say why not")
@@ -110,10 +102,25 @@ func read(b rego.Vars) (Result, error) {
 	return Result{Violations: violations}, nil
 }
 
-func isTrue(values []any) bool {
-	if len(values) != 1 {
-		return false
+func violationsOf(value any) ([]Violation, error) {
+	if list, ok := value.([]any); ok && len(list) == 0 {
+		return nil, nil
 	}
-	b, ok := values[0].(bool)
-	return ok && b
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the result: %w", err)
+	}
+	var violations []Violation
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&violations); err != nil {
+		return nil, fmt.Errorf("a violation must be an object of requirement, id, message, value and retryable: %w", err)
+	}
+	return violations, nil
+}
+
+// isTrue says whether a value is an array of one true.
+func isTrue(value any) bool {
+	values, ok := value.([]any)
+	return ok && len(values) == 1 && values[0] == true
 }
