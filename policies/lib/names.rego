@@ -54,9 +54,9 @@ dns_names contains lower(sprintf("%s.%s.pod.%s", [dashed(ip), pod.namespace, inp
 
 dns_names contains lower(sprintf("%s.%s.%s.svc.%s", [pod.hostname, service.name, pod.namespace, input.cluster.domain])) if {
 	pod := input.cluster.subject.pod
+	count(pod.hostname) > 0
 	some service in services
 	service.name == pod.subdomain
-	count(pod.hostname) > 0
 
 	# A headless Service answers such a name with the Pod that has this address.
 	not looks_like_address(lower(pod.hostname))
@@ -102,11 +102,7 @@ fold(name) := lower(name) if regex.match(`^[A-Za-z0-9.:-]+$`, name)
 # description: >-
 #   DNS answers <label>.<namespace>.pod.<domain> with that address, whoever has it. What
 #   might be read as an IPv6 address counts as one.
-looks_like_address(label) if regex.match(`^[0-9]+(-[0-9]+){3}$`, label)
-
-looks_like_address(label) if regex.match(`^[0-9a-f-]*--[0-9a-f-]*$`, label)
-
-looks_like_address(label) if regex.match(`^[0-9a-f]*(-[0-9a-f]*){7,}$`, label)
+looks_like_address(label) if regex.match(`^([0-9]+(-[0-9]+){3}|[0-9a-f-]*--[0-9a-f-]*|[0-9a-f]*(-[0-9a-f]*){7,})$`, label)
 
 # METADATA
 # title: An address as it is written in DNS names, 10-0-34-2 for 10.0.34.2
@@ -184,6 +180,9 @@ violations contains {"requirement": 2, "id": "ip-address-unknown", "message": ms
 	msg := sprintf("nothing has address %s yet: Pod %s has no address so far", [ip, subject.name])
 }
 
+# Most names are asked for as they are.
+is_owned_dns_name(name) if name in dns_names
+
 is_owned_dns_name(name) if fold(name) in dns_names
 
 is_owned_dns_name(name) if {
@@ -201,11 +200,7 @@ foreign_dns_names contains name if {
 	not is_owned_dns_name(name)
 }
 
-foreign_addresses contains ip if {
-	subject.requester_speaks_for_pod
-	some ip in input.pkcs10.ipAddresses
-	not ip in ip_addresses
-}
+foreign_addresses := {ip | some ip in input.pkcs10.ipAddresses} - ip_addresses if subject.requester_speaks_for_pod
 
 nothing_has(name) if count(object.get(input.cluster.resolved, name, [])) == 0
 

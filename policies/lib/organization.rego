@@ -14,7 +14,7 @@ import rego.v2
 
 # METADATA
 # title: The subject has no organization
-is_absent if count(input.pkcs10.subject.organizations) == 0
+is_absent if input.pkcs10.subject.organizations == []
 
 # METADATA
 # title: organization-not-allowed

@@ -41,8 +41,8 @@ default_expiration_seconds := object.get(input.parameters, "defaultExpirationSec
 # METADATA
 # title: The subject has no attribute but a common name and organizations
 other_attributes_are_absent if {
-	count(input.pkcs10.subject.organizationalUnits) == 0
-	count(input.pkcs10.subject.other) == 0
+	input.pkcs10.subject.organizationalUnits == []
+	input.pkcs10.subject.other == []
 }
 
 # METADATA
@@ -86,8 +86,8 @@ violations contains {"requirement": 2, "id": "subject-attribute-not-allowed", "m
 # title: expiration-too-long
 # description: The lifetime asked for is longer than the policy's parameter maxExpirationSeconds.
 violations contains {"requirement": 2, "id": "expiration-too-long", "message": msg, "value": sprintf("%d", [input.request.expirationSeconds]), "retryable": false} if {
-	is_number(input.request.expirationSeconds)
 	not lifetime_is_allowed
+	is_number(input.request.expirationSeconds)
 	msg := sprintf("a lifetime of %d seconds is not allowed: set spec.expirationSeconds to at most %v", [input.request.expirationSeconds, max_expiration_seconds])
 }
 
@@ -95,7 +95,7 @@ violations contains {"requirement": 2, "id": "expiration-too-long", "message": m
 # title: expiration-missing
 # description: No lifetime is asked for, and what the signer gives may be longer than the policy allows.
 violations contains {"requirement": 2, "id": "expiration-missing", "message": msg, "value": "", "retryable": false} if {
-	not is_number(input.request.expirationSeconds)
 	not lifetime_is_allowed
+	not is_number(input.request.expirationSeconds)
 	msg := sprintf("no lifetime is asked for, and the signer's own may be longer than the policy allows: set spec.expirationSeconds to at most %v", [max_expiration_seconds])
 }

@@ -54,8 +54,8 @@ live_phases := {"Pending", "Running", "Unknown"}
 # title: pod-gone
 # description: The Pod that the requester's token is bound to does not exist any more.
 violations contains {"requirement": 1, "id": "pod-gone", "message": msg, "value": input.requester.pod.name, "retryable": false} if {
-	is_object(input.requester.pod)
 	is_null(input.cluster.subject.pod)
+	is_object(input.requester.pod)
 	msg := sprintf("Pod %s, which made the request, does not exist any more: make a new request from the Pod that runs now", [input.requester.pod.name])
 }
 
@@ -63,9 +63,9 @@ violations contains {"requirement": 1, "id": "pod-gone", "message": msg, "value"
 # title: pod-replaced
 # description: A Pod of that name exists, but it is not the one that the token is bound to.
 violations contains {"requirement": 1, "id": "pod-replaced", "message": msg, "value": input.requester.pod.name, "retryable": false} if {
+	not has_uid_of_requester
 	is_object(input.requester.pod)
 	is_object(input.cluster.subject.pod)
-	not has_uid_of_requester
 	msg := sprintf("Pod %s was replaced since it made the request (its UID was %s and is %s now): make a new request from the Pod that runs now", [name, input.requester.pod.uid, input.cluster.subject.pod.uid])
 }
 
@@ -73,8 +73,8 @@ violations contains {"requirement": 1, "id": "pod-replaced", "message": msg, "va
 # title: service-account-mismatch
 # description: The Pod does not run as the ServiceAccount that the requester has.
 violations contains {"requirement": 1, "id": "service-account-mismatch", "message": msg, "value": input.requester.username, "retryable": false} if {
-	has_uid_of_requester
 	not service_account_is_requesters
+	has_uid_of_requester
 	msg := sprintf("Pod %s runs as ServiceAccount %s, but the requester is %s: use the token of the Pod's own ServiceAccount", [name, input.cluster.subject.pod.serviceAccountName, input.requester.username])
 }
 
@@ -82,8 +82,8 @@ violations contains {"requirement": 1, "id": "service-account-mismatch", "messag
 # title: pod-finished
 # description: The Pod has run to its end, and its addresses may be those of others.
 violations contains {"requirement": 2, "id": "pod-finished", "message": msg, "value": name, "retryable": false} if {
-	requester_speaks_for_pod
 	not input.cluster.subject.pod.phase in live_phases
+	requester_speaks_for_pod
 	msg := sprintf("Pod %s is finished (phase %s): make the request from a running Pod", [name, input.cluster.subject.pod.phase])
 }
 
@@ -91,8 +91,8 @@ violations contains {"requirement": 2, "id": "pod-finished", "message": msg, "va
 # title: pod-deleting
 # description: The Pod is being deleted.
 violations contains {"requirement": 2, "id": "pod-deleting", "message": msg, "value": name, "retryable": false} if {
-	requester_speaks_for_pod
 	not input.cluster.subject.pod.deleting == false
+	requester_speaks_for_pod
 	msg := sprintf("Pod %s is being deleted: make the request from the Pod that takes its place", [name])
 }
 
@@ -100,7 +100,7 @@ violations contains {"requirement": 2, "id": "pod-deleting", "message": msg, "va
 # title: namespace-deleting
 # description: The namespace of the Pod is being deleted, or is gone.
 violations contains {"requirement": 2, "id": "namespace-deleting", "message": msg, "value": input.cluster.subject.pod.namespace, "retryable": false} if {
-	requester_speaks_for_pod
 	not input.cluster.subject.namespace.deleting == false
+	requester_speaks_for_pod
 	msg := sprintf("namespace %s is being deleted: make the request from another one", [input.cluster.subject.pod.namespace])
 }

@@ -46,8 +46,8 @@ subject_is_authorized if {
 names_are_owned if {
 	count(input.pkcs10.dnsNames) + count(input.pkcs10.ipAddresses) > 0
 	names.are_owned
-	count(input.pkcs10.uris) == 0
-	count(input.pkcs10.emailAddresses) == 0
+	input.pkcs10.uris == []
+	input.pkcs10.emailAddresses == []
 }
 
 subject_attributes_are_allowed if {
@@ -95,7 +95,8 @@ violations contains v if some v in request.violations
 # title: names-missing
 # description: The request asks for neither a DNS name nor an address.
 violations contains {"requirement": 2, "id": "names-missing", "message": msg, "value": "", "retryable": false} if {
-	count(input.pkcs10.dnsNames) + count(input.pkcs10.ipAddresses) == 0
+	input.pkcs10.dnsNames == []
+	input.pkcs10.ipAddresses == []
 	msg := "the request has no subject alternative name: add the DNS names or addresses to serve on"
 }
 
@@ -127,8 +128,7 @@ violations contains {"requirement": 2, "id": "common-name-not-requested", "messa
 # title: usage-not-allowed
 # description: The usage is not one of serving.
 violations contains {"requirement": 2, "id": "usage-not-allowed", "message": msg, "value": usage, "retryable": false} if {
-	some usage in request.usages
-	not usage in allowed_usages
+	some usage in (request.usages - allowed_usages)
 	msg := sprintf("usage %q is not allowed: ask only for %s", [usage, concat(", ", sort(allowed_usages))])
 }
 
