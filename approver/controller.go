@@ -79,12 +79,12 @@ func (r *reconciler) Reconcile(ctx context.Context, item fairqueue.Item) (reconc
 	}
 }
 
-// waitersFor lists the requests that wait for an object that has changed. What was known of its
+// waitersFor lists the requests that wait for something that has changed. What was known of its
 // namespace is forgotten, so that they see the change.
-func (r *reconciler) waitersFor(_ context.Context, object client.Object) []fairqueue.Item {
-	items := r.waiting.awaiting(facts.AwaitedBy(object))
+func (r *reconciler) waitersFor(changed []facts.Awaited) []fairqueue.Item {
+	items := r.waiting.awaiting(changed)
 	if len(items) > 0 {
-		r.judge.gatherer.Forget(object.GetNamespace())
+		r.judge.gatherer.Forget(changed[0].Namespace)
 	}
 	return items
 }

@@ -26,6 +26,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	cachetesting "k8s.io/client-go/tools/cache/testing"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -132,9 +133,33 @@ func newWorld(t *testing.T, module string) *world {
 	c := builder.Build()
 	w.reconciler = &reconciler{
 		client: c, live: c, log: audit.NewLog(w), events: w.recorder, waiting: newWaiting(), tally: newTally(), counted: func() {},
-		judge: &Judge{policies: policies, gatherer: facts.NewGatherer(c, c, c, "cluster.local"), now: func() time.Time { return w.now }},
+		judge: &Judge{policies: policies, gatherer: facts.NewGatherer(c, podsOf(t, pod), c, c, "cluster.local"), now: func() time.Time { return w.now }},
 	}
 	return w
+}
+
+// podSource lists and watches. It cannot do both in one.
+type podSource struct {
+	*cachetesting.FakeControllerSource
+}
+
+func (podSource) IsWatchListSemanticsUnSupported() bool { return true }
+
+// podsOf is the cache of the Pods among some objects.
+func podsOf(t *testing.T, objects ...client.Object) *facts.Pods {
+	t.Helper()
+	all := podSource{cachetesting.NewFakeControllerSource()}
+	for _, object := range objects {
+		if pod, ok := object.(*corev1.Pod); ok {
+			all.Add(pod.DeepCopy())
+		}
+	}
+	pods := facts.NewPods(all, func([]facts.Awaited) {})
+	go func() { _ = pods.Start(t.Context()) }()
+	if err := pods.WaitForSync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return pods
 }
 
 // mine is a policy for every signer of example.com.
@@ -483,16 +508,16 @@ has_service if count(input.cluster.subject.services) > 0
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
-		changed client.Object
+		changed []facts.Awaited
 		want    int
 	}{
-		"its Pod":                        {&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "my-pod"}}, 1},
-		"another Pod":                    {&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "other"}}, 0},
-		"a Service of its namespace":     {service, 1},
-		"a Service of another":           {&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "my-svc"}}, 0},
-		"a Node, for which no Pod waits": {&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}, 0},
+		"its Pod":                        {[]facts.Awaited{{Kind: "Pod", Namespace: "ns", Name: "my-pod"}, {Kind: "Pod", Namespace: "ns"}}, 1},
+		"another Pod":                    {[]facts.Awaited{{Kind: "Pod", Namespace: "ns", Name: "other"}, {Kind: "Pod", Namespace: "ns"}}, 0},
+		"a Service of its namespace":     {facts.AwaitedBy(service), 1},
+		"a Service of another":           {facts.AwaitedBy(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "my-svc"}}), 0},
+		"a Node, for which no Pod waits": {facts.AwaitedBy(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}), 0},
 	} {
-		if items := w.reconciler.waitersFor(t.Context(), tc.changed); len(items) != tc.want || tc.want == 1 && items[0].Name != "web" {
+		if items := w.reconciler.waitersFor(tc.changed); len(items) != tc.want || tc.want == 1 && items[0].Name != "web" {
 			t.Errorf("%s changes: brings back %v", name, items)
 		}
 	}

@@ -51,7 +51,7 @@ func newLoading(t *testing.T, objects ...client.Object) *loading {
 	close(elected)
 	l.policyLoader = &policyLoader{
 		client: l.client, set: &PolicySet{}, load: Loader{Reader: l.client, Namespace: "countersign-system"},
-		status:  &statusWriter{client: l.client, namespace: "countersign-system", replica: "approver-a", elected: elected, tally: newTally()},
+		status:  &statusWriter{client: l.client, exists: podsOf(t, objects...).Exist, namespace: "countersign-system", replica: "approver-a", elected: elected, tally: newTally()},
 		changed: func(context.Context) error { return nil },
 	}
 	return l

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -30,6 +29,7 @@ const (
 // loaded; all else is the leader's to tell.
 type statusWriter struct {
 	client    client.Client
+	exists    func(context.Context, client.ObjectKey) (bool, error) // a Pod
 	namespace string
 	replica   string // the name of this process's Pod
 	elected   <-chan struct{}
@@ -143,9 +143,7 @@ func readyCondition(policy *v1alpha1.ApprovalPolicy, report *loadReport) metav1.
 // describeReplicas sets this replica's entry, and leaves out those of Pods that are no more.
 func (w *statusWriter) describeReplicas(ctx context.Context, policy *v1alpha1.ApprovalPolicy, revision string) error {
 	exists := func(name string) (bool, error) {
-		var pod corev1.Pod
-		err := w.client.Get(ctx, client.ObjectKey{Namespace: w.namespace, Name: name}, &pod)
-		return err == nil, client.IgnoreNotFound(err)
+		return w.exists(ctx, client.ObjectKey{Namespace: w.namespace, Name: name})
 	}
 	inCluster, err := exists(w.replica)
 	if err != nil {

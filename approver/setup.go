@@ -68,7 +68,7 @@ func CacheOptions(namespace string, policies *PolicySet) cache.Options {
 // cannot be used does not make it unready, other than an approver: it says so of every request
 // that is that policy's, and others are judged. Nothing is written, and a leader is not needed.
 func SetupJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options) (*Judge, error) {
-	judge, err := newJudge(ctx, mgr, policies, o)
+	judge, pods, err := newJudge(ctx, mgr, policies, o, func([]facts.Awaited) {})
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func SetupJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o
 		client: mgr.GetClient(), set: policies, load: Loader{Reader: mgr.GetClient(), Namespace: o.Namespace},
 		changed: func(context.Context) error { return nil },
 	}
-	return judge, setupPolicies(mgr, loader, &queueRef[reconcile.Request]{}, func() error {
+	return judge, setupPolicies(mgr, pods, loader, &queueRef[reconcile.Request]{}, func() error {
 		if !policies.Loaded() {
 			return errNotLoaded
 		}
@@ -84,47 +84,62 @@ func SetupJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o
 	})
 }
 
-func newJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options) (*Judge, error) {
+// newJudge makes a Judge, and the Pods it looks in, which tell of changes.
+func newJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options, changed func([]facts.Awaited)) (*Judge, *facts.Pods, error) {
 	if err := registerMetrics(metrics.Registry); err != nil {
-		return nil, fmt.Errorf("registering metrics: %w", err)
+		return nil, nil, fmt.Errorf("registering metrics: %w", err)
 	}
 	if err := facts.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
-		return nil, fmt.Errorf("adding indexes: %w", err)
+		return nil, nil, fmt.Errorf("adding indexes: %w", err)
 	}
-	gatherer := facts.NewGatherer(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetClient(), o.ClusterDomain)
-	return &Judge{policies: policies, gatherer: gatherer, now: time.Now}, nil
+	all, err := facts.AllPods(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return nil, nil, err
+	}
+	pods := facts.NewPods(all, changed)
+	if err := mgr.Add(pods); err != nil {
+		return nil, nil, fmt.Errorf("adding Pods: %w", err)
+	}
+	gatherer := facts.NewGatherer(mgr.GetClient(), pods, mgr.GetAPIReader(), mgr.GetClient(), o.ClusterDomain)
+	return &Judge{policies: policies, gatherer: gatherer, now: time.Now}, pods, nil
 }
 
 // Setup adds an approver to a manager: a Judge, the controller of requests, and the one of policies,
 // which tells in their status what became of them.
 func Setup(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options) error {
-	judge, err := newJudge(ctx, mgr, policies, o)
-	if err != nil {
-		return err
-	}
 	if err := metrics.Registry.Register(o.Audit.Metrics()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	requests, policyQueue := &queueRef[fairqueue.Item]{}, &queueRef[reconcile.Request]{}
 	counts := newTally()
 	r := &reconciler{
-		client: mgr.GetClient(), live: mgr.GetAPIReader(), judge: judge,
+		client: mgr.GetClient(), live: mgr.GetAPIReader(),
 		log: o.Audit, events: mgr.GetEventRecorder("countersign-approver"), waiting: newWaiting(), tally: counts,
 		counted: func() { policyQueue.addAfter(reconcile.Request{}, tellDelay) },
 	}
-	if err := setupRequests(mgr, r, requests); err != nil {
+	var pods *facts.Pods
+	var err error
+	r.judge, pods, err = newJudge(ctx, mgr, policies, o, func(changed []facts.Awaited) {
+		for _, item := range r.waitersFor(changed) {
+			requests.addAfter(item, 0)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if err := setupRequests(mgr, r, pods, requests); err != nil {
 		return fmt.Errorf("adding the controller of requests: %w", err)
 	}
 	loader := &policyLoader{
 		client: mgr.GetClient(), set: policies, load: Loader{Reader: mgr.GetClient(), Namespace: o.Namespace},
-		status:  &statusWriter{client: mgr.GetClient(), namespace: o.Namespace, replica: o.Replica, elected: mgr.Elected(), tally: counts},
+		status:  &statusWriter{client: mgr.GetClient(), exists: pods.Exist, namespace: o.Namespace, replica: o.Replica, elected: mgr.Elected(), tally: counts},
 		changed: func(ctx context.Context) error { return enqueuePending(ctx, mgr.GetClient(), policies, requests) },
 	}
-	return setupPolicies(mgr, loader, policyQueue, policies.Ready)
+	return setupPolicies(mgr, pods, loader, policyQueue, policies.Ready)
 }
 
 // setupRequests has a request reconciled when it changes, and when something changes that it waits for.
-func setupRequests(mgr manager.Manager, r *reconciler, queue *queueRef[fairqueue.Item]) error {
+func setupRequests(mgr manager.Manager, r *reconciler, pods *facts.Pods, queue *queueRef[fairqueue.Item]) error {
 	itself := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, object client.Object) []fairqueue.Item {
 		if csr, ok := object.(*certificatesv1.CertificateSigningRequest); ok {
 			return []fairqueue.Item{fairqueue.ItemOf(csr)}
@@ -135,22 +150,33 @@ func setupRequests(mgr manager.Manager, r *reconciler, queue *queueRef[fairqueue
 		csr, ok := object.(*certificatesv1.CertificateSigningRequest)
 		return ok && r.judge.Manages(csr.Spec.SignerName)
 	})
-	waiters := handler.TypedEnqueueRequestsFromMapFunc(r.waitersFor)
+	waiters := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, object client.Object) []fairqueue.Item {
+		return r.waitersFor(facts.AwaitedBy(object))
+	})
 	return builder.TypedControllerManagedBy[fairqueue.Item](mgr).Named("request").
 		Watches(&certificatesv1.CertificateSigningRequest{}, itself, builder.WithPredicates(ours)).
-		Watches(&corev1.Pod{}, waiters).
 		Watches(&corev1.Service{}, waiters).
 		Watches(&corev1.Node{}, waiters).
-		WatchesRawSource(source.TypedFunc[fairqueue.Item](func(ctx context.Context, started workqueue.TypedRateLimitingInterface[fairqueue.Item]) error {
+		WatchesRawSource(afterPods{pods, func(ctx context.Context, started workqueue.TypedRateLimitingInterface[fairqueue.Item]) error {
 			queue.set(started)
 			// Events that came before the policies were loaded did not pass the predicate.
 			return enqueuePending(ctx, mgr.GetClient(), r.judge.policies, queue)
-		})).
+		}}).
 		WithOptions(controller.TypedOptions[fairqueue.Item]{RateLimiter: rateLimiter[fairqueue.Item](), NewQueue: fairqueue.New}).
 		Complete(r)
 }
 
-func setupPolicies(mgr manager.Manager, loader *policyLoader, queue *queueRef[reconcile.Request], ready func() error) error {
+// afterPods is a source of requests that has no request worked on before all Pods are known.
+type afterPods struct {
+	*facts.Pods
+	start source.TypedFunc[fairqueue.Item]
+}
+
+func (s afterPods) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[fairqueue.Item]) error {
+	return s.start(ctx, queue)
+}
+
+func setupPolicies(mgr manager.Manager, pods *facts.Pods, loader *policyLoader, queue *queueRef[reconcile.Request], ready func() error) error {
 	all := reconcile.Request{} // one request stands for all policies
 	toAll := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{all} })
 	// An informer tells of one object that took the place of another as of an update.
@@ -186,7 +212,7 @@ func setupPolicies(mgr manager.Manager, loader *policyLoader, queue *queueRef[re
 	return mgr.AddReadyzCheck("policies", func(req *http.Request) error {
 		ctx, cancel := context.WithTimeout(req.Context(), time.Second)
 		defer cancel()
-		if !mgr.GetCache().WaitForCacheSync(ctx) {
+		if !pods.Synced() || !mgr.GetCache().WaitForCacheSync(ctx) {
 			return errors.New("caches are not synced yet")
 		}
 		return ready()

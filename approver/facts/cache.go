@@ -22,8 +22,6 @@ import (
 
 // Names of the cache indexes.
 const (
-	podsByIP            = "countersign.podIPs"
-	podsByHostname      = "countersign.hostname"
 	servicesByIP        = "countersign.serviceIPs"
 	nodesByAddress      = "countersign.nodeAddresses"
 	requestsByKey       = "countersign.keySHA256"
@@ -32,13 +30,13 @@ const (
 
 // CacheByObject is how the caches of the approver are kept: stripped to what facts
 // need, so that memory grows slowly with the cluster and hardly at all with requests
-// that are none of ours. managed says of a signerName whether some policy matches it.
+// that are none of ours. managed says of a signerName whether some policy matches it. Pods are
+// not among them: see [Pods].
 //
 // The request bytes of a request that is decided, or not managed, are not kept. Who
 // needs them nevertheless, because a policy came later, reads the request live.
 func CacheByObject(managed func(signerName string) bool) map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
-		&corev1.Pod{}:       {Transform: transform(stripPod)},
 		&corev1.Service{}:   {Transform: transform(stripService)},
 		&corev1.Node{}:      {Transform: transform(stripNode)},
 		&corev1.Namespace{}: {Transform: transform(stripNamespace)},
@@ -63,17 +61,6 @@ func stripMeta(m *metav1.ObjectMeta) {
 		CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp,
 		Labels: m.Labels, OwnerReferences: m.OwnerReferences,
 	}
-}
-
-// stripPod keeps what finds a Pod by name and address: the Pod a request speaks for is always read live.
-func stripPod(pod *corev1.Pod) {
-	stripMeta(&pod.ObjectMeta)
-	pod.OwnerReferences = nil
-	pod.Spec = corev1.PodSpec{
-		Hostname: pod.Spec.Hostname, Subdomain: pod.Spec.Subdomain, HostNetwork: pod.Spec.HostNetwork,
-		ServiceAccountName: pod.Spec.ServiceAccountName, NodeName: pod.Spec.NodeName,
-	}
-	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase, PodIP: pod.Status.PodIP, PodIPs: pod.Status.PodIPs}
 }
 
 func stripService(service *corev1.Service) {
@@ -168,20 +155,6 @@ func keySHA256(request []byte) string {
 // AddIndexes adds the indexes that [Gatherer] looks things up by.
 func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	return errors.Join(
-		indexer.IndexField(ctx, &corev1.Pod{}, podsByIP, func(obj client.Object) []string {
-			pod, ok := obj.(*corev1.Pod)
-			if !ok || finished(pod) || pod.Spec.HostNetwork {
-				return nil // a finished Pod's address is free, a host network Pod's is its Node's
-			}
-			return podIPs(pod)
-		}),
-		indexer.IndexField(ctx, &corev1.Pod{}, podsByHostname, func(obj client.Object) []string {
-			pod, ok := obj.(*corev1.Pod)
-			if !ok || pod.Spec.Hostname == "" || pod.Spec.Subdomain == "" {
-				return nil
-			}
-			return []string{pod.Spec.Hostname + "." + pod.Spec.Subdomain}
-		}),
 		indexer.IndexField(ctx, &corev1.Service{}, servicesByIP, func(obj client.Object) []string {
 			service, ok := obj.(*corev1.Service)
 			if !ok {

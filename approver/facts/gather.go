@@ -48,6 +48,7 @@ const Timeout = 10 * time.Second
 // A Gatherer gathers facts. Make one with [NewGatherer].
 type Gatherer struct {
 	cache  client.Reader
+	pods   *Pods
 	live   client.Reader
 	review func(context.Context, *authorizationv1.SubjectAccessReview) error
 	domain string
@@ -66,11 +67,11 @@ type surroundings struct {
 }
 
 // NewGatherer makes a Gatherer that finds things in cached, which must be kept as
-// [CacheByObject] and [AddIndexes] say, reads them from live, and asks for
+// [CacheByObject] and [AddIndexes] say, and Pods in pods, reads them from live, and asks for
 // SubjectAccessReviews by c. domain is the cluster's DNS domain.
-func NewGatherer(cached, live client.Reader, c client.Writer, domain string) *Gatherer {
+func NewGatherer(cached client.Reader, pods *Pods, live client.Reader, c client.Writer, domain string) *Gatherer {
 	return &Gatherer{
-		cache: cached, live: live, domain: domain, known: map[string]surroundings{},
+		cache: cached, pods: pods, live: live, domain: domain, known: map[string]surroundings{},
 		review: func(ctx context.Context, r *authorizationv1.SubjectAccessReview) error { return c.Create(ctx, r) },
 	}
 }
@@ -130,7 +131,7 @@ func (g *Gatherer) subject(ctx context.Context, f *Facts, r resolver, names []st
 			return nil // forged, since no Pod can be called so
 		}
 	} else {
-		candidates, err := r.pods(ctx, names)
+		candidates, err := r.podsNamed(ctx, names)
 		if err != nil {
 			return err
 		}

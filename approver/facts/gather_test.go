@@ -111,7 +111,17 @@ func (s *scene) gatherer(t *testing.T) *Gatherer {
 		live = s.cached
 	}
 	api := s.client(t, live, true)
-	return NewGatherer(s.client(t, s.cached, false), api, api, "cluster.local")
+	pods := NewPods(nil, func([]Awaited) {})
+	var known []any
+	for _, object := range s.cached {
+		if pod, ok := object.(*corev1.Pod); ok {
+			known = append(known, pod)
+		}
+	}
+	if err := (podStore{pods}).Replace(known, ""); err != nil {
+		t.Fatal(err)
+	}
+	return NewGatherer(s.client(t, s.cached, false), pods, api, api, "cluster.local")
 }
 
 func namespaceObject() client.Object {
@@ -459,7 +469,7 @@ func TestAwaits(t *testing.T) {
 			}
 		})
 	}
-	changed := AwaitedBy(podObject("my-pod", nil))
+	changed := knownOf(podObject("my-pod", nil)).awaitedBy()
 	want := []Awaited{{"Pod", "ns", "my-pod"}, {"Pod", "ns", ""}, {"IP", "", "10.0.34.2"}}
 	if diff := cmp.Diff(want, changed); diff != "" {
 		t.Errorf("a Pod that changes (-want +got):\n%s", diff)

@@ -58,11 +58,10 @@ func (r resolver) resolve(ctx context.Context, name string, subject *Pod) ([]Res
 	for i := range services {
 		out = append(out, resolvedService(&services[i], name, subject))
 	}
-	for i := range pods {
-		pod := &pods[i]
-		own := subject != nil && pod.UID == subject.UID
-		detail := fmt.Sprintf("Pod %s/%s has it", pod.Namespace, pod.Name)
-		out = append(out, Resolved{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, SelectsSubject: own, Detail: detail})
+	for _, pod := range pods {
+		own := subject != nil && pod.uid == subject.UID
+		detail := fmt.Sprintf("Pod %s has it", pod.key)
+		out = append(out, Resolved{Kind: "Pod", Namespace: pod.key.Namespace, Name: pod.key.Name, UID: pod.uid, SelectsSubject: own, Detail: detail})
 	}
 	for i := range nodes {
 		out = append(out, Resolved{Kind: "Node", Name: nodes[i].Name, UID: nodes[i].UID, Detail: fmt.Sprintf("Node %s has it", nodes[i].Name)})
@@ -95,16 +94,16 @@ func resolvedService(service *corev1.Service, name string, subject *Pod) Resolve
 	return out
 }
 
-// pods are the Pods that some names resolve to, Services apart.
-func (r resolver) pods(ctx context.Context, names []string) (map[types.NamespacedName]bool, error) {
+// podsNamed are the Pods that some names resolve to, Services apart.
+func (r resolver) podsNamed(ctx context.Context, names []string) (map[types.NamespacedName]bool, error) {
 	out := map[types.NamespacedName]bool{}
 	for _, name := range names {
 		pods, err := r.podsOf(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		for i := range pods {
-			out[client.ObjectKeyFromObject(&pods[i])] = true
+		for _, pod := range pods {
+			out[pod.key] = true
 		}
 	}
 	return out, nil
@@ -133,38 +132,51 @@ func (r resolver) servicesOf(ctx context.Context, name string) ([]corev1.Service
 	return []corev1.Service{service}, nil
 }
 
-func (r resolver) podsOf(ctx context.Context, name string) ([]corev1.Pod, error) {
+func (r resolver) podsOf(ctx context.Context, name string) ([]*knownPod, error) {
 	if _, err := netip.ParseAddr(name); err == nil {
-		return r.podsWith(ctx, podsByIP, name, "")
+		return r.podsWithIP(ctx, name, "")
 	}
 	if parts, ok := r.cut(name, "svc"); ok && len(parts) == 3 {
-		return r.podsWith(ctx, podsByHostname, parts[0]+"."+parts[1], parts[2])
+		hostname := parts[0] + "." + parts[1]
+		pods, err := r.pods.withHostname(hostname, parts[2])
+		return r.podsAgain(ctx, pods, err, func(pod *knownPod) bool { return pod.hostname == hostname })
 	}
 	parts, ok := r.cut(name, "pod")
 	if !ok || len(parts) != 2 {
 		return nil, nil
 	}
 	if ip, ok := undash(parts[0]); ok { // DNS answers with this address, whatever a Pod is called
-		return r.podsWith(ctx, podsByIP, ip, parts[1])
+		return r.podsWithIP(ctx, ip, parts[1])
 	}
-	pod := corev1.Pod{}
-	if ok, err := found(r.reader().Get(ctx, types.NamespacedName{Namespace: parts[1], Name: parts[0]}, &pod)); !ok {
-		return nil, err
+	key := types.NamespacedName{Namespace: parts[1], Name: parts[0]}
+	if r.fresh == Live {
+		return r.podsAgain(ctx, []*knownPod{{key: key}}, nil, func(*knownPod) bool { return true })
 	}
-	return []corev1.Pod{pod}, nil
+	return r.pods.named(key)
 }
 
-func (r resolver) podsWith(ctx context.Context, index, value, namespace string) ([]corev1.Pod, error) {
-	var list corev1.PodList
-	if err := r.cache.List(ctx, &list, client.UnsafeDisableDeepCopy, client.InNamespace(namespace), client.MatchingFields{index: value}); err != nil {
-		return nil, err
+func (r resolver) podsWithIP(ctx context.Context, ip, namespace string) ([]*knownPod, error) {
+	pods, err := r.pods.withIP(ip, namespace)
+	return r.podsAgain(ctx, pods, err, func(pod *knownPod) bool { return slices.Contains(pod.ips, ip) })
+}
+
+// podsAgain reads, in Live mode, each of some Pods and keeps those that still fit.
+func (r resolver) podsAgain(ctx context.Context, pods []*knownPod, err error, fits func(*knownPod) bool) ([]*knownPod, error) {
+	if err != nil || r.fresh == Recent {
+		return pods, err
 	}
-	return again(ctx, r, list.Items, func(pod *corev1.Pod) bool {
-		if index == podsByIP {
-			return !finished(pod) && slices.Contains(podIPs(pod), value)
+	var out []*knownPod
+	for _, pod := range pods {
+		var live corev1.Pod
+		ok, err := found(r.live.Get(ctx, pod.key, &live))
+		if err != nil {
+			return nil, err
 		}
-		return pod.Spec.Hostname+"."+pod.Spec.Subdomain == value
-	})
+		if known := knownOf(&live); ok && fits(known) {
+			out = append(out, known)
+		}
+	}
+	return out, nil
 }
 
 func (r resolver) nodesOf(ctx context.Context, name string) ([]corev1.Node, error) {

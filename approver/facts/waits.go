@@ -44,16 +44,19 @@ func (f *Facts) Awaits() []Awaited {
 	return []Awaited{{"Pod", namespace, pod}, {"Service", namespace, ""}}
 }
 
-// AwaitedBy lists everything that the change of an object may be the change of: a Pod, a
-// Service or a Node, as the caches keep it.
+// awaitedBy lists everything that the change of a Pod may be the change of.
+func (p *knownPod) awaitedBy() []Awaited {
+	out := []Awaited{{"Pod", p.key.Namespace, p.key.Name}, {"Pod", p.key.Namespace, ""}}
+	for _, ip := range p.ips {
+		out = append(out, Awaited{Kind: "IP", Name: ip})
+	}
+	return out
+}
+
+// AwaitedBy lists everything that the change of an object may be the change of: a Service or a
+// Node, as the caches keep it. Of Pods, [Pods] tells.
 func AwaitedBy(object client.Object) []Awaited {
 	switch o := object.(type) {
-	case *corev1.Pod:
-		out := []Awaited{{"Pod", o.Namespace, o.Name}, {"Pod", o.Namespace, ""}}
-		for _, ip := range podIPs(o) {
-			out = append(out, Awaited{Kind: "IP", Name: ip})
-		}
-		return out
 	case *corev1.Service:
 		return []Awaited{{"Service", o.Namespace, ""}}
 	case *corev1.Node:
