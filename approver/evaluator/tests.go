@@ -71,6 +71,7 @@ func Test(ctx context.Context, s Source) (TestReport, error) {
 		RaiseBuiltinErrors(false).
 		SetTimeout(TestTimeout).
 		SetCoverageQueryTracer(coverage).
+		SetCoverageRuns([]cover.Kind{}). // one run: the others tell why a line is not reached
 		RunTests(limited, nil)
 	if err != nil {
 		return TestReport{Failures: fromError("", err)}, nil
