@@ -240,6 +240,11 @@ func policyManifest(name, rule string) string {
 // TestCAFaults: what is wrong with the CA is a status and a wait, never a Failed request.
 func TestCAFaults(t *testing.T) {
 	ctx := t.Context()
+	kubectl(t, "patch", "signer", "serving", "--type=merge", "-p", `{"spec":{"trust":{"propagation":"1s"}}}`)
+	t.Cleanup(func() {
+		_, err := world.Kubectl(context.Background(), nil, "patch", "signer", "serving", "--type=merge", "-p", `{"spec":{"trust":{"propagation":"5m"}}}`)
+		must(t, err)
+	})
 	must(t, world.Clientset().CoreV1().Secrets(tutorial.SystemNamespace).Delete(ctx, "serving-ca", metav1.DeleteOptions{}))
 	must(t, tutorial.Eventually(ctx, enough, func() error {
 		return contains(kubectl(t, "get", "signer", "serving", "-o", "jsonpath={.status.conditions}"), `"reason":"SecretNotFound"`)
