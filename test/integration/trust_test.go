@@ -133,6 +133,10 @@ func TestTrust(t *testing.T) {
 	secret, err := world.Clientset().CoreV1().Secrets(tutorial.SystemNamespace).Get(ctx, "serving-ca", metav1.GetOptions{})
 	must(t, err)
 	ca := string(secret.Data[corev1.TLSCertKey])
+	// Other tests have replaced the CA: those before it would be published too.
+	if retiring := strings.Fields(kubectl(t, "get", "signer", "serving", "-o", `jsonpath={.status.trustAnchors[?(@.phase=="Retiring")].fingerprint}`)); len(retiring) > 0 {
+		patchSigner(t, fmt.Sprintf(`{"spec": {"trust": {"distrusted": ["%s"]}}}`, strings.Join(retiring, `", "`)))
+	}
 	for name, team := range map[string]string{"trust-a": "trust", "trust-b": "other"} {
 		must(t, world.CreateNamespace(ctx, name, map[string]string{"team": team}))
 	}
