@@ -147,25 +147,12 @@ func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time
 	}
 	rootFault, _ := errors.AsType[*ca.Fault](err)
 	situation := ca.Situation{Spec: spec, Root: root, Current: currentAnchor(signer), Distrusted: signer.Spec.Trust.Distrusted, Asked: asked}
-	if err := s.step(ctx, signer, now, secret, kept, situation, rootFault); err != nil {
-		if apierrors.IsConflict(err) {
-			log.FromContext(ctx).V(1).Info("the Secret of the CA has changed meanwhile", "secret", spec.SecretName)
-			err = nil // its change brings the Signer back
-		}
-		fault, known := errors.AsType[*ca.Fault](err)
-		var again time.Time
-		if known && fault.Reason == v1alpha1.ReasonSecretReadOnly {
-			again = now.Add(writeRetry)
-		}
-		unusable := kept.Newest == nil || kept.Newest.ValidAt(now, 0) != nil
-		switch {
-		case unusable && err != nil:
-			return offer{again: again}, err
-		case known:
-			return offer{newest: kept.Newest, previous: kept.Previous, stuck: fault, again: again}, nil
-		case err != nil:
-			return offer{newest: kept.Newest, previous: kept.Previous, stuck: &ca.Fault{Reason: v1alpha1.ReasonRotationFailed, Message: err.Error()}, again: now.Add(pendingRetry)}, nil
-		}
+	err = s.step(ctx, signer, now, secret, kept, situation, rootFault)
+	switch {
+	case apierrors.IsConflict(err): // its change brings the Signer back
+		log.FromContext(ctx).V(1).Info("the Secret of the CA has changed meanwhile", "secret", spec.SecretName)
+	case err != nil:
+		return notStepped(now, kept, err)
 	}
 	if kept.Newest == nil {
 		return offer{}, ca.ErrPending
@@ -176,6 +163,25 @@ func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time
 	o := offer{newest: kept.Newest, previous: kept.Previous}
 	if at := kept.RenewAt(spec); at.After(now) { // or else a next one is made, and the Secret's change tells of it
 		o.again = at
+	}
+	return o, nil
+}
+
+// notStepped is what a managed CA offers if its next step failed: itself, as long as it is valid.
+func notStepped(now time.Time, kept ca.Managed, err error) (offer, error) {
+	fault, known := errors.AsType[*ca.Fault](err)
+	if !known {
+		fault = &ca.Fault{Reason: v1alpha1.ReasonRotationFailed, Message: err.Error()}
+	}
+	o := offer{newest: kept.Newest, previous: kept.Previous, stuck: fault}
+	switch {
+	case !known:
+		o.again = now.Add(pendingRetry)
+	case fault.Reason == v1alpha1.ReasonSecretReadOnly:
+		o.again = now.Add(writeRetry)
+	}
+	if kept.Newest == nil || kept.Newest.ValidAt(now, 0) != nil {
+		return offer{again: o.again}, err
 	}
 	return o, nil
 }

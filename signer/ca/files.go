@@ -6,12 +6,13 @@ package ca
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
+	"path"
 	"sync"
 	"time"
 
@@ -104,11 +105,16 @@ func (f *Files) read(directory string) content {
 	if f.root == "" {
 		return content{}
 	}
-	if !fs.ValidPath(directory) || filepath.Base(directory) != directory {
+	if !fs.ValidPath(directory) || path.Base(directory) != directory {
 		return content{err: fmt.Errorf("%q is not the name of a folder", directory)}
 	}
-	cert, err := readFile(filepath.Join(f.root, directory, corev1.TLSCertKey))
-	key, err2 := readFile(filepath.Join(f.root, directory, corev1.TLSPrivateKeyKey))
+	root, err := os.OpenRoot(f.root) // which no link below it leads out of
+	if err != nil {
+		return content{err: err}
+	}
+	defer root.Close() //nolint:errcheck // nothing was written
+	cert, err := readFile(root, path.Join(directory, corev1.TLSCertKey))
+	key, err2 := readFile(root, path.Join(directory, corev1.TLSPrivateKeyKey))
 	if err == nil { // one says enough, and stays on one line
 		err = err2
 	}
@@ -116,11 +122,14 @@ func (f *Files) read(directory string) content {
 }
 
 // readFile reads as much of a file as makes it too large.
-func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
+func readFile(root *os.Root, name string) ([]byte, error) {
+	file, err := root.Open(name)
 	if err != nil {
-		return nil, err
+		if inRoot, ok := errors.AsType[*fs.PathError](err); ok {
+			err = inRoot.Err
+		}
+		return nil, fmt.Errorf("open %s: %w", path.Join(root.Name(), name), err)
 	}
-	defer file.Close()
+	defer file.Close() //nolint:errcheck // read only
 	return io.ReadAll(io.LimitReader(file, maxSize+1))
 }

@@ -115,7 +115,7 @@ func (r *rotation) choose(newest, previous *CA) (*CA, *Fault) {
 		return nil, faultf(v1alpha1.ReasonCAPropagating, "the key of %q is gone, and %q must be known to clients before it signs: %s; requests wait. "+
 			"If nothing trusts the former any more, list its fingerprint in spec.trust.distrusted",
 			r.anchors[current].Subject, r.anchors[offered].Subject, r.signsFrom(r.anchors[offered]))
-	case previous.ValidAt(r.now, r.settings.MinRemaining) != nil: // and so is no certificate of it, or soon
+	case !r.signs(previous): // and so no certificate of it is valid, or not for long
 		r.promote(offered)
 		return newest, nil
 	default:
@@ -154,6 +154,9 @@ func (r *rotation) extend(a *v1alpha1.TrustAnchor) {
 	}
 	a.LeavesUntil = wholeSeconds(until)
 }
+
+// signs reports whether a CA is valid for long enough.
+func (r *rotation) signs(c *CA) bool { return c.ValidAt(r.now, r.settings.MinRemaining) == nil }
 
 // propagated reports whether clients have had the time to learn of an anchor.
 func (r *rotation) propagated(a v1alpha1.TrustAnchor) bool {

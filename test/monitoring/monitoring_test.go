@@ -227,7 +227,7 @@ func TestParse(t *testing.T) {
 func TestCompareTells(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
-		prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "countersign_webhook_approvals_total", Help: "Renamed label."}, []string{"outcome"}),
+		prometheus.NewCounterVec(prometheus.CounterOpts{Name: "countersign_webhook_approvals_total", Help: "Renamed label."}, []string{"outcome"}),
 		prometheus.NewGauge(prometheus.GaugeOpts{Name: "countersign_webhook_certificate_expires", Help: "Renamed."}),
 	)
 	err := Compare("webhook", registry)

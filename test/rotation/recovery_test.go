@@ -70,9 +70,8 @@ func TestCompromisedCA(t *testing.T) {
 	}
 	must(t, tutorial.Eventually(t.Context(), enough, func() error {
 		_, err := s.handshake(t.Context(), pool(t, bundleName))
-		var unknown x509.UnknownAuthorityError
-		if !errors.As(err, &unknown) {
-			return fmt.Errorf("with a certificate of the old CA: %v", err)
+		if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); !unknown {
+			return fmt.Errorf("with a certificate of the old CA: %w", err)
 		}
 		return nil
 	}))

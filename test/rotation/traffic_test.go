@@ -246,7 +246,7 @@ func (s *server) serve() {
 			return
 		}
 		go func() {
-			defer conn.Close()
+			defer conn.Close()                       //nolint:errcheck // the client tells of it
 			_ = tls.Server(conn, config).Handshake() //nolint:noctx // the client tells of it
 		}()
 	}
@@ -259,7 +259,7 @@ func (s *server) handshake(ctx context.Context, roots *x509.CertPool) (string, e
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // nothing is sent
 	chain := conn.(*tls.Conn).ConnectionState().VerifiedChains[0]
 	return fmt.Sprintf("%x", sha256.Sum256(chain[len(chain)-1].Raw)), nil
 }
