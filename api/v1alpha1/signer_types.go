@@ -17,6 +17,7 @@ import (
 // +kubebuilder:printcolumn:name="Signer",type=string,JSONPath=`.spec.signerName`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Rotation",type=string,JSONPath=`.status.conditions[?(@.type=="Rotating")].reason`
 // +kubebuilder:printcolumn:name="CA expires",type=string,JSONPath=`.status.ca.notAfter`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type Signer struct {
