@@ -9,6 +9,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/internal/fairqueue"
@@ -21,6 +22,13 @@ type registry struct {
 	mu    sync.RWMutex
 	named map[string]string       // name of every Signer -> its signerName
 	ready map[string]*readySigner // by signerName
+	last  map[string]lastCA       // by the name of the Signer
+}
+
+// lastCA is the CA that a Signer last issued by, which it may still need for a while when its Secret has another.
+type lastCA struct {
+	uid types.UID
+	ca  *ca.CA
 }
 
 // readySigner is a Signer that can issue. It is immutable.
@@ -31,7 +39,7 @@ type readySigner struct {
 }
 
 func newRegistry() *registry {
-	return &registry{named: map[string]string{}, ready: map[string]*readySigner{}}
+	return &registry{named: map[string]string{}, ready: map[string]*readySigner{}, last: map[string]lastCA{}}
 }
 
 // set notes a Signer, with what it issues by, or nil if it does not issue. It returns true if it
@@ -46,6 +54,7 @@ func (r *registry) set(name, signerName string, ready *readySigner) bool {
 	r.named[name] = signerName
 	if ready != nil {
 		r.ready[signerName] = ready
+		r.last[name] = lastCA{ready.signer.UID, ready.ca}
 	} else {
 		r.unready(name, signerName)
 	}
@@ -54,7 +63,7 @@ func (r *registry) set(name, signerName string, ready *readySigner) bool {
 
 // sameAs says whether another issues by the same spec, and under the same CA.
 func (s *readySigner) sameAs(other *readySigner) bool {
-	return other != nil && s.signer.UID == other.signer.UID && s.signer.Generation == other.signer.Generation &&
+	return s != nil && other != nil && s.signer.UID == other.signer.UID && s.signer.Generation == other.signer.Generation &&
 		s.ca.Fingerprint() == other.ca.Fingerprint()
 }
 
@@ -64,6 +73,24 @@ func (r *registry) remove(name string) {
 	defer r.mu.Unlock()
 	r.unready(name, r.named[name])
 	delete(r.named, name)
+	delete(r.last, name)
+}
+
+// lastCA returns the CA that a Signer last issued by, or nil.
+func (r *registry) lastCA(name string, uid types.UID) *ca.CA {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if last := r.last[name]; last.uid == uid {
+		return last.ca
+	}
+	return nil
+}
+
+// forgetCA drops the CA that a Signer last issued by.
+func (r *registry) forgetCA(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.last, name)
 }
 
 // unready does not touch another Signer of the same signerName.

@@ -250,8 +250,8 @@ func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretCh
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("signer").
-		Watches(&v1alpha1.Signer{}, sameSignerName, builder.WithPredicates(
-			predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
+		// Also when its status changes: it is the record, and somebody may have restored it.
+		Watches(&v1alpha1.Signer{}, sameSignerName).
 		WatchesMetadata(&corev1.Namespace{}, inNamespace, builder.WithPredicates(predicate.Funcs{
 			UpdateFunc: func(e event.UpdateEvent) bool { return !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels()) },
 			DeleteFunc: func(event.DeleteEvent) bool { return false },

@@ -33,6 +33,8 @@ const (
 	resync = 50 * time.Second
 	// publishRetry is how soon it is tried again to publish what could not be.
 	publishRetry = 5 * time.Second
+	// soon is at once, though not so soon that something that never settles takes all there is.
+	soon = 100 * time.Millisecond
 	// pendingRetry is how soon a Signer is looked at again whose Secret is not read yet; the
 	// Secret itself usually brings it back before.
 	pendingRetry = 5 * time.Second
@@ -54,7 +56,7 @@ type signerReconciler struct {
 	signers *registry
 	sources interface {
 		keep(signers []v1alpha1.Signer)
-		load(ctx context.Context, signer *v1alpha1.Signer, now time.Time) (offer, error)
+		load(ctx context.Context, signer *v1alpha1.Signer, now time.Time, fits func(*ca.CA) error) (offer, error)
 	}
 	trust interface {
 		Keep(signers []v1alpha1.Signer)
@@ -92,9 +94,8 @@ func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 	} else {
 		list.Items = append(list.Items, *signer)
 	}
+	loaded, err := r.load(ctx, signer, list.Items, r.now())
 	now := r.now()
-
-	loaded, err := r.load(ctx, signer, list.Items, now)
 	if err != nil && !isVerdict(err) {
 		if errors.Is(err, ca.ErrPending) {
 			r.signers.set(signer.Name, signer.Spec.SignerName, nil)
@@ -115,9 +116,11 @@ func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 	status.ObservedGeneration = signer.Generation
 	status.TrustAnchors = rotation.Anchors
 	r.noteReady(signer, status, ready, err)
-	noteRotating(signer, status, rotation, loaded.stuck)
+	noteRotating(signer, status, rotation, loaded.offer)
 	if signer, err = r.write(ctx, signer, status); err != nil {
-		r.signers.set(signer.Name, signer.Spec.SignerName, nil) // not on record, so not done
+		if !ready.sameAs(r.signers.get(signer.Spec.SignerName)) {
+			r.signers.set(signer.Name, signer.Spec.SignerName, nil) // not on record, so not done
+		}
 		return afterConflict(err)
 	}
 	if r.signers.set(signer.Name, signer.Spec.SignerName, ready) {
@@ -133,7 +136,7 @@ func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 	// What was published just now may let the next CA sign: soon, or at once if its time has come meanwhile.
 	rotation = ca.Rotate(r.now(), signer.Status.TrustAnchors, loaded.newest, loaded.previous, loaded.settings)
 	if !equality.Semantic.DeepEqual(rotation.Anchors, signer.Status.TrustAnchors) {
-		return reconcile.Result{RequeueAfter: time.Millisecond}, nil
+		return reconcile.Result{RequeueAfter: soon}, nil
 	}
 	return reconcile.Result{RequeueAfter: r.again(ready, rotation.Again, loaded.again, retry)}, nil
 }
@@ -141,7 +144,7 @@ func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 // afterConflict is what to do when the status could not be written: at once again if somebody changed the Signer.
 func afterConflict(err error) (reconcile.Result, error) {
 	if apierrors.IsConflict(err) {
-		return reconcile.Result{RequeueAfter: time.Millisecond}, nil
+		return reconcile.Result{RequeueAfter: soon}, nil
 	}
 	return reconcile.Result{}, client.IgnoreNotFound(err)
 }
@@ -205,22 +208,23 @@ func (r *signerReconciler) load(ctx context.Context, signer *v1alpha1.Signer, al
 	if l.profile, err = NewProfile(signer.Spec); err != nil {
 		return l, &notReady{v1alpha1.ReasonInvalidProfile, err.Error()}
 	}
-	if managed := signer.Spec.CA.Managed; managed != nil && ca.RenewBefore(managed) <= l.settings.Propagation {
+	least := l.settings.Propagation + l.profile.minDuration
+	if managed := signer.Spec.CA.Managed; managed != nil && ca.RenewBefore(managed) <= least {
 		return l, &notReady{v1alpha1.ReasonInvalidProfile, fmt.Sprintf(
-			"spec.ca.managed.renewBefore is %v: it must be longer than spec.trust.propagation, %v, or a CA ends before the next one signs",
-			ca.RenewBefore(managed), l.settings.Propagation)}
+			"spec.ca.managed.renewBefore is %v: it must be longer than spec.trust.propagation and spec.certificate.minDuration together, %v, or a CA cannot issue any more when the next one begins to",
+			ca.RenewBefore(managed), least)}
 	}
-	l.settings.MaxDuration, l.settings.MinRemaining = l.profile.maxDuration, l.profile.minDuration
-	l.offer, err = r.sources.load(ctx, signer, now)
-	if err == nil {
-		err = l.profile.Probe(now, l.newest)
-	}
+	l.settings.MaxDuration = l.profile.maxDuration
+	l.offer, err = r.sources.load(ctx, signer, now, func(c *ca.CA) error { return l.profile.Probe(now, c) })
 	if err != nil {
+		if fault, ok := errors.AsType[*ca.Fault](err); ok && (fault.Reason == v1alpha1.ReasonSecretNotFound || fault.Reason == v1alpha1.ReasonFileNotFound) {
+			r.signers.forgetCA(signer.Name) // whoever took it away meant its key
+		}
 		l.newest, l.previous = nil, nil
 		return l, err
 	}
-	if last := r.signers.get(signer.Spec.SignerName); l.previous == nil && last != nil && last.signer.UID == signer.UID {
-		l.previous = last.ca // what signs now: its Secret has another one already
+	if l.previous == nil {
+		l.previous = r.signers.lastCA(signer.Name, signer.UID) // its Secret may have another one already
 	}
 	return l, nil
 }
@@ -287,13 +291,15 @@ func (r *signerReconciler) noteReady(signer *v1alpha1.Signer, status *v1alpha1.S
 }
 
 // noteRotating sets the status by how far a rotation is.
-func noteRotating(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, rotation ca.Rotation, stuck *ca.Fault) {
+func noteRotating(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, rotation ca.Rotation, from offer) {
 	value, reason, message := metav1.ConditionFalse, rotation.Reason, rotation.Message
 	switch {
 	case rotation.Rotating:
 		value = metav1.ConditionTrue
-	case stuck != nil:
-		reason, message = stuck.Reason, stuck.Message
+	case from.stuck != nil:
+		reason, message = from.stuck.Reason, from.stuck.Message
+	case from.note != "":
+		message += "; " + from.note
 	}
 	condition(signer, status, v1alpha1.ConditionRotating, value, reason, message)
 }
@@ -310,6 +316,8 @@ func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signe
 	case len(bundle) == 0 && nowhere:
 		set(metav1.ConditionTrue, v1alpha1.ReasonNotRequested, nothingAsked)
 		return again
+	case len(bundle) == 0 && len(signer.Spec.Trust.Distrusted) > 0 && status.Published != nil:
+		return r.withdraw(ctx, signer, status)
 	case len(bundle) == 0:
 		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, "there is nothing to publish until the Signer is Ready; what was published before is left as it is")
 		return again
@@ -317,11 +325,18 @@ func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signe
 	// Two that publish by the same name would undo each other's work for ever: one of them gives way.
 	var givesWay error
 	if where := signer.Spec.Trust.ConfigMap; where != nil {
-		first := oldest(all, func(s *v1alpha1.Signer) bool {
+		wants := func(s *v1alpha1.Signer) bool {
 			return s.Spec.Trust.ConfigMap != nil && s.Spec.Trust.ConfigMap.Name == where.Name
-		})
+		}
+		has := func(s *v1alpha1.Signer) bool {
+			return wants(s) && s.Status.Published != nil && s.Status.Published.ConfigMap == where.Name
+		}
+		first := oldest(all, has)
+		if first == nil {
+			first = oldest(all, wants)
+		}
 		if first.Name != signer.Name {
-			givesWay = fmt.Errorf("Signer %s publishes in ConfigMaps named %s too and is older: choose another name in spec.trust.configMap", first.Name, where.Name)
+			givesWay = fmt.Errorf("Signer %s publishes in ConfigMaps named %s too, and comes first: choose another name in spec.trust.configMap", first.Name, where.Name)
 			signer = signer.DeepCopy()
 			signer.Spec.Trust.ConfigMap = nil
 		}
@@ -329,6 +344,14 @@ func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signe
 	result := r.trust.Publish(ctx, signer, bundle)
 	status.Published = result.Published
 	status.BundleSHA256 = fmt.Sprintf("%x", sha256.Sum256(bundle))
+	moved := !equality.Semantic.DeepEqual(signer.Status.Published, result.Published)
+	if nowhereYet := !result.Complete && result.Published == nil; moved || nowhereYet {
+		for i := range status.TrustAnchors { // it is not where it was before: clients have to learn of it anew
+			if status.TrustAnchors[i].Phase == v1alpha1.TrustAnchorNext {
+				status.TrustAnchors[i].PublishedAt = nil
+			}
+		}
+	}
 	if result.Complete {
 		ca.Published(status.TrustAnchors, r.now())
 	} else {
@@ -343,6 +366,21 @@ func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signe
 	default:
 		set(metav1.ConditionTrue, v1alpha1.ReasonPublished, result.Message)
 	}
+	return again
+}
+
+// withdraw removes all that the Signer has published: every CA in it is distrusted, and none is there to take its place.
+func (r *signerReconciler) withdraw(ctx context.Context, signer *v1alpha1.Signer, status *v1alpha1.SignerStatus) (again time.Time) {
+	unwanted := signer.DeepCopy()
+	unwanted.Spec.Trust.ClusterTrustBundle, unwanted.Spec.Trust.ConfigMap = false, nil
+	result := r.trust.Publish(ctx, unwanted, nil)
+	status.Published, status.BundleSHA256 = result.Published, ""
+	message := "nothing is published, since no CA is left that is not listed in spec.trust.distrusted"
+	if result.Err != nil {
+		message = result.Err.Error()
+		again = r.now().Add(publishRetry)
+	}
+	condition(signer, status, v1alpha1.ConditionTrustPublished, metav1.ConditionFalse, v1alpha1.ReasonWithdrawn, message)
 	return again
 }
 
@@ -369,6 +407,9 @@ func (r *signerReconciler) write(ctx context.Context, signer *v1alpha1.Signer, s
 	updated.Status = *status
 	if err := r.status.Update(ctx, updated); err != nil {
 		return signer, fmt.Errorf("writing the status of the Signer: %w", err)
+	}
+	if len(updated.Status.TrustAnchors) != len(status.TrustAnchors) {
+		return signer, errors.New("the API server does not keep status.trustAnchors: apply the custom resource definitions of this version, deploy/base/crds")
 	}
 	ready := meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady)
 	for kind, action := range conditionActions {

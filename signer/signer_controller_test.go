@@ -38,8 +38,11 @@ type loaded struct {
 
 func (loaded) keep([]v1alpha1.Signer) {}
 
-func (l loaded) load(context.Context, *v1alpha1.Signer, time.Time) (offer, error) {
-	return offer{newest: l.ca}, l.err
+func (l loaded) load(_ context.Context, _ *v1alpha1.Signer, _ time.Time, fits func(*ca.CA) error) (offer, error) {
+	if l.err != nil {
+		return offer{}, l.err
+	}
+	return offer{newest: l.ca}, fits(l.ca)
 }
 
 // published is what becomes of publishing.
@@ -186,10 +189,10 @@ func TestSignerReconciler(t *testing.T) {
 			others: []client.Object{older}, secret: loaded{ca: authority},
 			want: conditions{
 				"Ready":          "True CALoaded: " + wholly,
-				"TrustPublished": "False PublishFailed: Signer older publishes in ConfigMaps named example-ca too and is older: choose another name in spec.trust.configMap",
+				"TrustPublished": "False PublishFailed: Signer older publishes in ConfigMaps named example-ca too, and comes first: choose another name in spec.trust.configMap",
 			},
 			ready: true, result: reconcile.Result{RequeueAfter: resync},
-			events: []string{"Warning PublishFailed Signer older publishes in ConfigMaps named example-ca too and is older: choose another name in spec.trust.configMap"},
+			events: []string{"Warning PublishFailed Signer older publishes in ConfigMaps named example-ca too, and comes first: choose another name in spec.trust.configMap"},
 		},
 	}
 	for name, test := range tests {

@@ -42,7 +42,8 @@ const (
 // offer is what the source of a Signer's CA has.
 type offer struct {
 	newest, previous *ca.CA
-	stuck            *ca.Fault // why no next CA is made although it is time; newest goes on
+	stuck            *ca.Fault // why no next CA is made although it is time, or cannot sign; newest goes on
+	note             string    // what else there is to know of the CA
 	again            time.Time // when the source is to be asked again; zero if it tells by itself
 }
 
@@ -85,29 +86,32 @@ func secretsOf(signer *v1alpha1.Signer) []string {
 	}
 }
 
-// load returns what the source of a Signer has now. The error is a [*ca.Fault], [ca.ErrPending], or
-// that of an API call.
-func (s *sources) load(ctx context.Context, signer *v1alpha1.Signer, now time.Time) (offer, error) {
+// load returns what the source of a Signer has now. fits returns a [*ca.Fault] for a CA that cannot issue what the Signer allows. The
+// error is a [*ca.Fault], [ca.ErrPending], or that of an API call.
+func (s *sources) load(ctx context.Context, signer *v1alpha1.Signer, now time.Time, fits func(*ca.CA) error) (offer, error) {
 	from := signer.Spec.CA
 	asked := signer.Annotations[v1alpha1.RotateAnnotation] == rotateNow
 	if asked && from.Managed == nil {
 		s.events.Eventf(signer, nil, corev1.EventTypeWarning, reasonNotRotated, actionRotate,
 			"only a CA that Countersign manages is rotated by annotation: replace the CA in its %s instead", kindOf(from))
 		if err := s.answered(ctx, signer); err != nil {
-			return offer{}, err
+			log.FromContext(ctx).Error(err, "the annotation stays, and so does the CA")
 		}
 	}
 	var o offer
 	var err error
 	switch {
 	case from.Managed != nil:
-		return s.managed(ctx, signer, now, asked)
+		return s.managed(ctx, signer, now, asked, fits)
 	case from.File != nil:
 		o.newest, err = s.files.Load(from.File.Directory, now)
 	case from.SecretRef != nil:
 		o.newest, err = s.secrets.Load(from.SecretRef.Name, now)
 	default:
 		err = &ca.Fault{Reason: v1alpha1.ReasonInvalidCA, Message: "spec.ca names no source that this version knows: set secretRef, managed or file"}
+	}
+	if err == nil {
+		err = fits(o.newest)
 	}
 	return o, err
 }
@@ -121,7 +125,7 @@ func kindOf(from v1alpha1.SignerCA) string {
 
 // managed returns the CA that Countersign keeps in a Secret, and makes the next one when it is time. What it
 // writes counts when the Secret is seen to have it.
-func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time.Time, asked bool) (offer, error) {
+func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time.Time, asked bool, fits func(*ca.CA) error) (offer, error) {
 	spec := signer.Spec.CA.Managed
 	secret, err := s.secrets.Get(spec.SecretName)
 	if err != nil {
@@ -131,6 +135,10 @@ func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time
 		return offer{}, &ca.Fault{Reason: v1alpha1.ReasonNotManaged, Message: fmt.Sprintf(
 			"Secret %s is of type %s, not %s: choose another spec.ca.managed.secretName, or use the CA in it with spec.ca.secretRef",
 			spec.SecretName, secret.Type, v1alpha1.ManagedCASecretType)}
+	}
+	if secret.Signer != "" && secret.Signer != signer.Name {
+		return offer{}, &ca.Fault{Reason: v1alpha1.ReasonDuplicateSecret, Message: fmt.Sprintf(
+			"Secret %s has the CA of Signer %s: choose another spec.ca.managed.secretName", spec.SecretName, secret.Signer)}
 	}
 	kept, err := ca.LoadManaged(secret.Data)
 	if fault, ok := errors.AsType[*ca.Fault](err); ok {
@@ -147,22 +155,40 @@ func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time
 	}
 	rootFault, _ := errors.AsType[*ca.Fault](err)
 	situation := ca.Situation{Spec: spec, Root: root, Current: currentAnchor(signer), Distrusted: signer.Spec.Trust.Distrusted, Asked: asked}
-	err = s.step(ctx, signer, now, secret, kept, situation, rootFault)
+	var unfit error
+	if kept.Newest != nil {
+		unfit = fits(kept.Newest)
+		situation.Unfit = unfit != nil
+	}
+	made, err := s.step(ctx, signer, now, secret, kept, situation, rootFault)
 	switch {
-	case apierrors.IsConflict(err): // its change brings the Signer back
+	case apierrors.IsConflict(err):
 		log.FromContext(ctx).V(1).Info("the Secret of the CA has changed meanwhile", "secret", spec.SecretName)
+		return notStepped(now, kept, err)
 	case err != nil:
 		return notStepped(now, kept, err)
-	}
-	if kept.Newest == nil {
-		return offer{}, ca.ErrPending
-	}
-	if err := kept.Newest.ValidAt(now, 0); err != nil {
-		return offer{}, err
+	case made && (unfit != nil || kept.Newest == nil || kept.Newest.Distrusted(signer.Spec.Trust.Distrusted)):
+		return offer{}, ca.ErrPending // the one that was made takes its place in a moment
 	}
 	o := offer{newest: kept.Newest, previous: kept.Previous}
+	fault, _ := errors.AsType[*ca.Fault](unfit)
+	switch {
+	case kept.Newest == nil:
+		return offer{}, ca.ErrPending
+	case unfit != nil && fault != nil && kept.Previous != nil && kept.Previous.AnchoredBy(situation.Current) && fits(kept.Previous) == nil:
+		return offer{newest: kept.Previous, stuck: fault}, nil // which signs until the next one can
+	case unfit != nil:
+		return offer{}, unfit
+	}
 	if at := kept.RenewAt(spec); at.After(now) { // or else a next one is made, and the Secret's change tells of it
 		o.again = at
+	}
+	changed, err := kept.Changed(now, spec)
+	if fault, ok := errors.AsType[*ca.Fault](err); ok {
+		o.stuck = fault
+	} else if changed != "" {
+		o.note = fmt.Sprintf("the CA was made before spec.ca.managed was changed (%s): the next one is made by it, at once with 'kubectl annotate signer %s %s=%s'",
+			changed, signer.Name, v1alpha1.RotateAnnotation, rotateNow)
 	}
 	return o, nil
 }
@@ -175,6 +201,11 @@ func notStepped(now time.Time, kept ca.Managed, err error) (offer, error) {
 	}
 	o := offer{newest: kept.Newest, previous: kept.Previous, stuck: fault}
 	switch {
+	case apierrors.IsConflict(err):
+		o.stuck, o.again = nil, now.Add(time.Second)
+		if kept.Newest == nil {
+			return offer{}, ca.ErrPending
+		}
 	case !known:
 		o.again = now.Add(pendingRetry)
 	case fault.Reason == v1alpha1.ReasonSecretReadOnly:
@@ -186,45 +217,52 @@ func notStepped(now time.Time, kept ca.Managed, err error) (offer, error) {
 	return o, nil
 }
 
-// step takes the next step with the Secret of a managed CA.
-func (s *sources) step(ctx context.Context, signer *v1alpha1.Signer, now time.Time, secret ca.Secret, kept ca.Managed, in ca.Situation, rootFault *ca.Fault) error {
+// step takes the next step with the Secret of a managed CA, and reports whether a CA was made.
+func (s *sources) step(ctx context.Context, signer *v1alpha1.Signer, now time.Time, secret ca.Secret, kept ca.Managed, in ca.Situation, rootFault *ca.Fault) (made bool, _ error) {
 	next, why, err := kept.Next(now, in)
 	if err != nil {
-		return err
+		return false, err
 	}
 	switch next {
 	case ca.Settle:
-		if err := s.store.Write(ctx, in.Spec.SecretName, secret, ca.Settled()); err != nil {
-			return err
+		if err := s.store.Write(ctx, signer.Name, in.Spec.SecretName, secret, ca.Settled()); err != nil {
+			return false, err
 		}
 	case ca.Make:
 		if rootFault != nil {
-			return &ca.Fault{Reason: v1alpha1.ReasonRotationFailed, Message: fmt.Sprintf("a next CA is to be made, since %s; of its root: %s", why, rootFault.Message)}
+			return false, &ca.Fault{Reason: v1alpha1.ReasonRotationFailed, Message: fmt.Sprintf("a next CA is to be made, since %s; of its root: %s", why, rootFault.Message)}
+		}
+		if in.Asked {
+			if err := s.answered(ctx, signer, client.DryRunAll); err != nil {
+				return false, &ca.Fault{Reason: v1alpha1.ReasonRotationFailed, Message: err.Error() + " (grant the signer patch on signers of countersign.dev)"}
+			}
+		}
+		if err := s.store.Check(ctx, signer.Name, in.Spec.SecretName, secret); err != nil {
+			return false, err
 		}
 		change, err := kept.Replace(now, in)
 		if err != nil {
-			return err
+			return false, err
 		}
-		if err := s.store.Write(ctx, in.Spec.SecretName, secret, change); err != nil {
-			return err
+		if err := s.store.Write(ctx, signer.Name, in.Spec.SecretName, secret, change); err != nil {
+			return false, err
 		}
 		log.FromContext(ctx).Info("a CA was made", "secret", in.Spec.SecretName, "why", why)
 		s.events.Eventf(signer, nil, corev1.EventTypeNormal, reasonCAMade, actionRotate, "%s", shorten("a CA was made, since "+why, maxNote))
 	case ca.Keep:
 	}
-	underWay := next == ca.Keep && kept.Previous != nil
-	if in.Asked && (next == ca.Make || underWay) {
-		return s.answered(ctx, signer)
+	if in.Asked && next != ca.Settle { // with Keep, one is under way already
+		return next == ca.Make, s.answered(ctx, signer)
 	}
-	return nil
+	return next == ca.Make, nil
 }
 
 // answered takes away the annotation that asks for a rotation.
-func (s *sources) answered(ctx context.Context, signer *v1alpha1.Signer) error {
+func (s *sources) answered(ctx context.Context, signer *v1alpha1.Signer, options ...client.PatchOption) error {
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, v1alpha1.RotateAnnotation)
 	object := &v1alpha1.Signer{}
 	object.Name = signer.Name
-	if err := s.signers.Patch(ctx, object, client.RawPatch(types.MergePatchType, patch)); client.IgnoreNotFound(err) != nil {
+	if err := s.signers.Patch(ctx, object, client.RawPatch(types.MergePatchType, patch), options...); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("taking the annotation %s away: %w", v1alpha1.RotateAnnotation, err)
 	}
 	return nil

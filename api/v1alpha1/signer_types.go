@@ -17,6 +17,7 @@ import (
 // +kubebuilder:printcolumn:name="Signer",type=string,JSONPath=`.spec.signerName`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Published",type=string,JSONPath=`.status.conditions[?(@.type=="TrustPublished")].status`
 // +kubebuilder:printcolumn:name="Rotation",type=string,JSONPath=`.status.conditions[?(@.type=="Rotating")].reason`
 // +kubebuilder:printcolumn:name="CA expires",type=string,JSONPath=`.status.ca.notAfter`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -33,6 +34,8 @@ type Signer struct {
 }
 
 // SignerSpec says which requests are issued, by which CA, within which limits, and who learns of the CA.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.ca.managed) || !has(self.ca.managed.renewBefore) || !has(self.trust) || !has(self.trust.propagation) || duration(self.trust.propagation) < duration(self.ca.managed.renewBefore)",message="ca.managed.renewBefore must be longer than trust.propagation"
 type SignerSpec struct {
 	// SignerName is the spec.signerName of the requests to issue, exactly. It cannot be
 	// changed. The signer also needs the RBAC verb "sign" on it.
@@ -141,8 +144,8 @@ type ManagedCA struct {
 	Duration *metav1.Duration `json:"duration,omitempty"`
 
 	// RenewBefore is how long before the end of its lifetime a CA is replaced: a third of it, if
-	// left out. It must be longer than trust.propagation, and should be longer than that and
-	// certificate.maxDuration together, since no certificate outlives its CA.
+	// left out. It must be longer than trust.propagation and certificate.minDuration together, and
+	// should be longer than that and certificate.maxDuration, since no certificate outlives its CA.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="must be more than 0s"
 	RenewBefore *metav1.Duration `json:"renewBefore,omitempty"`
@@ -465,8 +468,8 @@ const (
 	ReasonCAExpired = "CAExpired"
 	// ReasonCANotYetValid: the CA certificate is not valid yet.
 	ReasonCANotYetValid = "CANotYetValid"
-	// ReasonInvalidProfile: spec.certificate cannot be used, which the API server's own validation
-	// lets happen only if the custom resource definition is an old one.
+	// ReasonInvalidProfile: the spec cannot be used. Most of what may be wrong the API server's own
+	// validation refuses before.
 	// Example: "maxDuration is 5s: it must be at least 10s".
 	ReasonInvalidProfile = "InvalidProfile"
 	// ReasonCADistrusted: the CA is listed in spec.trust.distrusted, and does not sign.
@@ -500,6 +503,8 @@ const (
 	ReasonPublished = "Published"
 	// ReasonPublishFailed: something could not be written; the message says what and why.
 	ReasonPublishFailed = "PublishFailed"
+	// ReasonWithdrawn: what was published is removed, since every CA in it is listed in spec.trust.distrusted.
+	ReasonWithdrawn = "Withdrawn"
 	// ReasonNotRequested: the spec asks for neither a ConfigMap nor a ClusterTrustBundle.
 	ReasonNotRequested = "NotRequested"
 )

@@ -99,6 +99,16 @@ func (c *CA) Chain() []*x509.Certificate { return slices.Clone(c.chain) }
 // furthest up.
 func (c *CA) Anchor() *x509.Certificate { return c.all()[len(c.issuers)] }
 
+// AnchoredBy reports whether a fingerprint is that of the CA's anchor.
+func (c *CA) AnchoredBy(id string) bool { return fingerprint(c.Anchor()) == id }
+
+// Distrusted reports whether a list of fingerprints has the CA's certificate, or one of its issuers.
+func (c *CA) Distrusted(fingerprints []string) bool {
+	return slices.ContainsFunc(c.all(), func(certificate *x509.Certificate) bool {
+		return slices.Contains(fingerprints, fingerprint(certificate))
+	})
+}
+
 // Fingerprint is the SHA-256 of the certificate's DER in lower-case hex.
 func (c *CA) Fingerprint() string { return fingerprint(c.certificate) }
 

@@ -20,9 +20,11 @@ import (
 	"math/big"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"countersign.dev/countersign/api/v1alpha1"
 )
@@ -99,24 +101,27 @@ type Situation struct {
 	Distrusted []string
 	// Asked for a next CA, by hand.
 	Asked bool
+	// Unfit is true if the newest CA cannot issue what the Signer allows.
+	Unfit bool
 }
 
 // Next says what is to be done now, and why. The error is a [*Fault]: it is time for a next CA, and yet none would be
 // any better.
 func (m Managed) Next(now time.Time, in Situation) (Step, string, error) {
-	settings := Settings{Distrusted: in.Distrusted}
-	if in.Root != nil && settings.distrusts(in.Root) {
+	if in.Root != nil && in.Root.Distrusted(in.Distrusted) {
 		return Keep, "", faultf(v1alpha1.ReasonCADistrusted, "the root %q is listed in spec.trust.distrusted: put another root in the Secret %s",
 			in.Root.certificate.Subject, in.Spec.RootRef.Name)
 	}
 	c := m.Newest
 	switch {
+	case c == nil && in.Current != "":
+		return Make, "the one before is lost with its Secret", nil
 	case c == nil:
 		return Make, "there was none", nil
-	case settings.distrusts(c):
+	case c.Distrusted(in.Distrusted):
 		return Make, fmt.Sprintf("%q is listed in spec.trust.distrusted", c.certificate.Subject), nil
-	case m.Previous != nil && fingerprint(c.Anchor()) != in.Current && m.Previous.ValidAt(now, 0) == nil:
-		return Keep, "", nil // the newest has its time yet to come
+	case in.Current != "" && fingerprint(c.Anchor()) != in.Current && (m.Previous == nil || m.Previous.ValidAt(now, 0) == nil):
+		return m.waiting(now, in)
 	case m.Previous != nil:
 		return Settle, "", nil
 	case in.Asked:
@@ -134,13 +139,33 @@ func (m Managed) Next(now time.Time, in Situation) (Step, string, error) {
 	return Make, fmt.Sprintf("%q expires at %s", c.certificate.Subject, stamp(c.NotAfter())), nil
 }
 
+// waiting is Next while the newest CA has its time yet to come.
+func (m Managed) waiting(now time.Time, in Situation) (Step, string, error) {
+	c := m.Newest
+	switch {
+	case c.ValidAt(now, 0) != nil:
+		return Make, fmt.Sprintf("%q has expired before it signed", c.certificate.Subject), nil
+	case in.Root != nil && !slices.ContainsFunc(c.issuers, in.Root.certificate.Equal):
+		return Make, fmt.Sprintf("the root is another one now, %q", in.Root.certificate.Subject), nil
+	case in.Asked && in.Unfit:
+		return Make, "it was asked for, and the newest cannot issue", nil
+	default:
+		return Keep, "", nil
+	}
+}
+
 // RenewAt is when the newest CA is to be replaced.
 func (m Managed) RenewAt(spec *v1alpha1.ManagedCA) time.Time {
 	before := RenewBefore(spec)
 	if spec.RenewBefore == nil {
 		before = min(before, m.Newest.NotAfter().Sub(m.Newest.NotBefore())/3) // its root may have cut it short
 	}
-	return m.Newest.NotAfter().Add(-before)
+	at := m.Newest.NotAfter().Add(-before)
+	// Not before a tenth of its life has passed, however early the spec would have it.
+	if earliest := m.Newest.NotAfter().Add(-durationOf(spec) / 10 * 9); at.Before(earliest) {
+		return earliest
+	}
+	return at
 }
 
 // RenewBefore is how long before its end a managed CA is replaced, as its spec has it.
@@ -157,8 +182,7 @@ func (m Managed) Replace(now time.Time, in Situation) (map[string][]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	settings := Settings{Distrusted: in.Distrusted}
-	keep := func(c *CA) bool { return c != nil && !settings.distrusts(c) && c.ValidAt(now, 0) == nil }
+	keep := func(c *CA) bool { return c != nil && !c.Distrusted(in.Distrusted) && c.ValidAt(now, 0) == nil }
 	data := map[string][]byte{previousCert: nil, previousKey: nil}
 	previous := m.Newest
 	if !keep(previous) || m.Previous != nil { // which signs until now
@@ -215,7 +239,7 @@ func generate(now time.Time, spec *v1alpha1.ManagedCA, root *CA) (*CA, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), parentKey)
 	if err != nil {
-		return nil, fmt.Errorf("making a CA certificate: %w", err)
+		return nil, faultf(v1alpha1.ReasonInvalidCA, "a CA certificate cannot be made by spec.ca.managed: %v", err)
 	}
 	if c.certificate, err = x509.ParseCertificate(der); err != nil {
 		return nil, fmt.Errorf("reading back a CA certificate: %w", err)
@@ -277,6 +301,9 @@ func template(now time.Time, spec *v1alpha1.ManagedCA, public crypto.PublicKey) 
 	if limits == nil {
 		return t, nil
 	}
+	if err := checkDomains(limits); err != nil {
+		return nil, err
+	}
 	t.PermittedDNSDomains, t.ExcludedDNSDomains = limits.PermittedDNSDomains, limits.ExcludedDNSDomains
 	t.PermittedURIDomains, t.ExcludedURIDomains = limits.PermittedURIDomains, limits.ExcludedURIDomains
 	t.PermittedDNSDomainsCritical = true // all of them, in spite of the name
@@ -287,6 +314,62 @@ func template(now time.Time, spec *v1alpha1.ManagedCA, public crypto.PublicKey) 
 	}
 	t.PermittedIPRanges, t.ExcludedIPRanges = permitted, excluded
 	return t, nil
+}
+
+// checkDomains refuses what relying parties would take for another constraint than was meant, or for none.
+func checkDomains(limits *v1alpha1.NameConstraints) error {
+	for _, list := range []struct {
+		field   string
+		domains []string
+	}{
+		{"permittedDNSDomains", limits.PermittedDNSDomains}, {"excludedDNSDomains", limits.ExcludedDNSDomains},
+		{"permittedURIDomains", limits.PermittedURIDomains}, {"excludedURIDomains", limits.ExcludedURIDomains},
+	} {
+		for _, domain := range list.domains {
+			name := domain
+			if strings.HasSuffix(list.field, "URIDomains") {
+				name = strings.TrimPrefix(domain, ".")
+			}
+			if wrong := validation.IsDNS1123Subdomain(name); len(wrong) > 0 || net.ParseIP(name) != nil {
+				return faultf(v1alpha1.ReasonInvalidCA, "spec.ca.managed.nameConstraints.%s has %q: write a lower-case DNS name, such as svc.cluster.local; a DNS name covers all below it, without a wildcard", list.field, domain)
+			}
+		}
+	}
+	return nil
+}
+
+// Changed says which fields of the spec the newest CA is not made by, or "". The error is a [*Fault]: no CA can be made by the spec.
+func (m Managed) Changed(now time.Time, spec *v1alpha1.ManagedCA) (string, error) {
+	c := m.Newest.certificate
+	want, err := template(now, spec, c.PublicKey)
+	if err != nil {
+		return "", err
+	}
+	var changed []string
+	if want.Subject.CommonName != c.Subject.CommonName {
+		changed = append(changed, "commonName")
+	}
+	if algorithm := spec.KeyAlgorithm; algorithm != algorithmOf(c.PublicKey) && (algorithm != "" || algorithmOf(c.PublicKey) != v1alpha1.KeyECDSAP256) {
+		changed = append(changed, "keyAlgorithm")
+	}
+	limits := func(c *x509.Certificate) string {
+		return fmt.Sprint(c.PermittedDNSDomains, c.ExcludedDNSDomains, c.PermittedURIDomains, c.ExcludedURIDomains, c.PermittedIPRanges, c.ExcludedIPRanges)
+	}
+	if limits(want) != limits(c) {
+		changed = append(changed, "nameConstraints")
+	}
+	return strings.Join(changed, ", "), nil
+}
+
+func algorithmOf(public crypto.PublicKey) v1alpha1.KeyAlgorithm {
+	switch key := public.(type) {
+	case *ecdsa.PublicKey:
+		return v1alpha1.KeyAlgorithm(fmt.Sprintf("ECDSA-P%d", key.Params().BitSize))
+	case *rsa.PublicKey:
+		return v1alpha1.KeyAlgorithm(fmt.Sprintf("RSA-%d", key.N.BitLen()))
+	default:
+		return v1alpha1.KeyEd25519
+	}
 }
 
 func ranges(field string, texts []string) ([]*net.IPNet, error) {

@@ -113,6 +113,18 @@ func TestManaged_replace(t *testing.T) {
 				}
 			},
 		},
+		"a wildcard": {
+			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
+				s.NameConstraints = &v1alpha1.NameConstraints{ExcludedDNSDomains: []string{"*.kube-system.svc"}}
+			}),
+			fault: `InvalidCA: spec.ca.managed.nameConstraints.excludedDNSDomains has "*.kube-system.svc": write a lower-case DNS name, such as svc.cluster.local; a DNS name covers all below it, without a wildcard`,
+		},
+		"a URI in place of its host": {
+			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
+				s.NameConstraints = &v1alpha1.NameConstraints{PermittedURIDomains: []string{"spiffe://cluster.local"}}
+			}),
+			fault: `InvalidCA: spec.ca.managed.nameConstraints.permittedURIDomains has "spiffe://cluster.local": write a lower-case DNS name, such as svc.cluster.local; a DNS name covers all below it, without a wildcard`,
+		},
 		"an address range that is none": {
 			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
 				s.NameConstraints = &v1alpha1.NameConstraints{ExcludedIPRanges: []string{"10.0.0.1"}}
@@ -164,23 +176,28 @@ func TestManaged_next(t *testing.T) {
 		in   Situation
 		want string
 	}{
-		"none yet":                          {Managed{}, Situation{Spec: spec}, "Make: there was none"},
-		"young":                             {Managed{Newest: one}, Situation{Spec: spec, Current: id(one)}, "Keep"},
-		"asked for":                         {Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Asked: true}, "Make: it was asked for with the annotation countersign.dev/rotate"},
-		"old":                               {Managed{Newest: soon}, Situation{Spec: spec, Current: id(soon)}, `Make: "CN=Soon" expires at 2026-03-31T12:00:00Z`},
-		"ended":                             {Managed{Newest: ended}, Situation{Spec: spec, Current: id(ended)}, `Make: "CN=Ended" expires at 2026-03-01T11:00:00Z`},
-		"the next one waits":                {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one)}, "Keep"},
-		"and is not made twice":             {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Asked: true}, "Keep"},
-		"the next one signs":                {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(two)}, "Settle"},
-		"that before it has ended":          {Managed{Newest: two, Previous: ended}, Situation{Spec: spec, Current: id(ended)}, "Settle"},
-		"distrusted":                        {Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(one)}}, `Make: "CN=One" is listed in spec.trust.distrusted`},
-		"distrusted before it signs":        {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(two)}}, `Make: "CN=Two" is listed in spec.trust.distrusted`},
-		"below its root":                    {Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root)}, "Keep"},
-		"the root is renewed":               {Managed{Newest: lower}, Situation{Spec: rooted, Root: renewed, Current: id(root)}, `Make: the root is another one now, "CN=Renewed"`},
-		"the root cannot be had":            {Managed{Newest: lower}, Situation{Spec: rooted, Current: id(root)}, "Keep"},
-		"the root is distrusted":            {Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root), Distrusted: []string{id(root)}}, `CADistrusted: the root "CN=Root" is listed in spec.trust.distrusted: put another root in the Secret root`},
-		"the root ends not much later":      {Managed{Newest: last}, Situation{Spec: rooted, Root: short, Current: id(short)}, `RotationFailed: "CN=Last" expires at 2026-03-31T12:00:00Z, and its root not much later: put a renewed root in the Secret root`},
-		"next below the same root: no wait": {Managed{Newest: lower, Previous: below(t, root, "Lower0", nil)}, Situation{Spec: rooted, Root: root, Current: id(root)}, "Settle"},
+		"none yet":              {Managed{}, Situation{Spec: spec}, "Make: there was none"},
+		"young":                 {Managed{Newest: one}, Situation{Spec: spec, Current: id(one)}, "Keep"},
+		"asked for":             {Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Asked: true}, "Make: it was asked for with the annotation countersign.dev/rotate"},
+		"old":                   {Managed{Newest: soon}, Situation{Spec: spec, Current: id(soon)}, `Make: "CN=Soon" expires at 2026-03-31T12:00:00Z`},
+		"ended":                 {Managed{Newest: ended}, Situation{Spec: spec, Current: id(ended)}, `Make: "CN=Ended" expires at 2026-03-01T11:00:00Z`},
+		"the next one waits":    {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one)}, "Keep"},
+		"and is not made twice": {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Asked: true}, "Keep"},
+		"the next one signs":    {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(two)}, "Settle"},
+		"the next one waits, without the one before":  {Managed{Newest: two}, Situation{Spec: spec, Current: id(one), Asked: true}, "Keep"},
+		"the next one has ended before it could sign": {Managed{Newest: ended, Previous: one}, Situation{Spec: spec, Current: id(one)}, `Make: "CN=Ended" has expired before it signed`},
+		"the next one cannot issue":                   {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Unfit: true}, "Keep"},
+		"and another is asked for":                    {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Unfit: true, Asked: true}, "Make: it was asked for, and the newest cannot issue"},
+		"lost":                                        {Managed{}, Situation{Spec: spec, Current: id(one)}, "Make: the one before is lost with its Secret"},
+		"that before it has ended":                    {Managed{Newest: two, Previous: ended}, Situation{Spec: spec, Current: id(ended)}, "Settle"},
+		"distrusted":                                  {Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(one)}}, `Make: "CN=One" is listed in spec.trust.distrusted`},
+		"distrusted before it signs":                  {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(two)}}, `Make: "CN=Two" is listed in spec.trust.distrusted`},
+		"below its root":                              {Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root)}, "Keep"},
+		"the root is renewed":                         {Managed{Newest: lower}, Situation{Spec: rooted, Root: renewed, Current: id(root)}, `Make: the root is another one now, "CN=Renewed"`},
+		"the root cannot be had":                      {Managed{Newest: lower}, Situation{Spec: rooted, Current: id(root)}, "Keep"},
+		"the root is distrusted":                      {Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root), Distrusted: []string{id(root)}}, `CADistrusted: the root "CN=Root" is listed in spec.trust.distrusted: put another root in the Secret root`},
+		"the root ends not much later":                {Managed{Newest: last}, Situation{Spec: rooted, Root: short, Current: id(short)}, `RotationFailed: "CN=Last" expires at 2026-03-31T12:00:00Z, and its root not much later: put a renewed root in the Secret root`},
+		"next below the same root: no wait":           {Managed{Newest: lower, Previous: below(t, root, "Lower0", nil)}, Situation{Spec: rooted, Root: root, Current: id(root)}, "Settle"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -284,5 +301,33 @@ func TestManaged_years(t *testing.T) {
 	}
 	if made != len(signed) || made < 3650/60 || made > 3650/60+1 {
 		t.Errorf("%d CAs were made, %d signed, in ten years of 60 days each", made, len(signed))
+	}
+}
+
+func TestManaged_changed(t *testing.T) {
+	spec := managedSpec(func(s *v1alpha1.ManagedCA) {
+		s.NameConstraints = &v1alpha1.NameConstraints{PermittedDNSDomains: []string{"svc.cluster.local"}}
+	})
+	data, err := Managed{}.Replace(now, Situation{Spec: spec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := LoadManaged(changed(nil, data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(*v1alpha1.ManagedCA){
+		"":             func(s *v1alpha1.ManagedCA) { s.Duration = nil },
+		"commonName":   func(s *v1alpha1.ManagedCA) { s.CommonName = "Another" },
+		"keyAlgorithm": func(s *v1alpha1.ManagedCA) { s.KeyAlgorithm = v1alpha1.KeyEd25519 },
+		"commonName, nameConstraints": func(s *v1alpha1.ManagedCA) {
+			s.CommonName, s.NameConstraints = "Another", nil
+		},
+	} {
+		edited := spec.DeepCopy()
+		change(edited)
+		if got, err := made.Changed(now, edited); got != want || err != nil {
+			t.Errorf("got %q, %v; want %q", got, err, want)
+		}
 	}
 }

@@ -21,7 +21,7 @@ import (
 // afterSwitch is how long after a CA was replaced a certificate of it may still be written: by a
 // worker that had begun, or by a replica that has not noticed yet that it does not lead any more,
 // which takes it 15 s at most.
-const afterSwitch = 20 * time.Second
+const afterSwitch = 30 * time.Second
 
 // Rotation is where a Signer stands between one CA and the next.
 type Rotation struct {
@@ -42,8 +42,6 @@ type Rotation struct {
 type Settings struct {
 	// MaxDuration is the longest lifetime of a certificate.
 	MaxDuration time.Duration
-	// MinRemaining is how long a CA must still be valid to sign.
-	MinRemaining time.Duration
 	// Propagation is how long after its publication a CA signs in place of another.
 	Propagation time.Duration
 	// Distrusted are fingerprints of CA certificates that neither sign nor are published.
@@ -67,10 +65,10 @@ func Rotate(now time.Time, record []v1alpha1.TrustAnchor, newest, previous *CA, 
 			r.anchors = append(r.anchors, *a.DeepCopy())
 		}
 	}
-	if newest != nil && s.distrusts(newest) {
+	if newest != nil && newest.Distrusted(s.Distrusted) {
 		newest = nil
 	}
-	if previous != nil && s.distrusts(previous) {
+	if previous != nil && previous.Distrusted(s.Distrusted) {
 		previous = nil
 	}
 	if previous != nil && r.current() < 0 && len(record) == 0 {
@@ -78,12 +76,6 @@ func Rotate(now time.Time, record []v1alpha1.TrustAnchor, newest, previous *CA, 
 	}
 	signing, waits := r.choose(newest, previous)
 	return r.result(signing, waits)
-}
-
-func (s Settings) distrusts(c *CA) bool {
-	return slices.ContainsFunc(c.all(), func(certificate *x509.Certificate) bool {
-		return slices.Contains(s.Distrusted, fingerprint(certificate))
-	})
 }
 
 type rotation struct {
@@ -112,10 +104,10 @@ func (r *rotation) choose(newest, previous *CA) (*CA, *Fault) {
 	}
 	switch {
 	case previous == nil || fingerprint(previous.Anchor()) != r.anchors[current].Fingerprint:
-		return nil, faultf(v1alpha1.ReasonCAPropagating, "the key of %q is gone, and %q must be known to clients before it signs: %s; requests wait. "+
+		return nil, faultf(v1alpha1.ReasonCAPropagating, "the key of %s is gone, and %s must be known to clients before it signs: %s; requests wait. "+
 			"If nothing trusts the former any more, list its fingerprint in spec.trust.distrusted",
-			r.anchors[current].Subject, r.anchors[offered].Subject, r.signsFrom(r.anchors[offered]))
-	case !r.signs(previous): // and so no certificate of it is valid, or not for long
+			called(r.anchors[current]), called(r.anchors[offered]), r.signsFrom(r.anchors[offered]))
+	case !r.signs(previous): // and so no certificate of it is valid
 		r.promote(offered)
 		return newest, nil
 	default:
@@ -155,8 +147,8 @@ func (r *rotation) extend(a *v1alpha1.TrustAnchor) {
 	a.LeavesUntil = wholeSeconds(until)
 }
 
-// signs reports whether a CA is valid for long enough.
-func (r *rotation) signs(c *CA) bool { return c.ValidAt(r.now, r.settings.MinRemaining) == nil }
+// signs reports whether a CA is valid.
+func (r *rotation) signs(c *CA) bool { return c.ValidAt(r.now, 0) == nil }
 
 // propagated reports whether clients have had the time to learn of an anchor.
 func (r *rotation) propagated(a v1alpha1.TrustAnchor) bool {
@@ -205,7 +197,7 @@ func (r *rotation) result(signing *CA, waits *Fault) Rotation {
 		out.soon(r.now, a.NotAfter.Time)
 		switch a.Phase {
 		case v1alpha1.TrustAnchorNext:
-			out.Rotating, out.Reason, out.Message = true, v1alpha1.ReasonPublishing, fmt.Sprintf("%q: %s", a.Subject, r.signsFrom(a))
+			out.Rotating, out.Reason, out.Message = true, v1alpha1.ReasonPublishing, fmt.Sprintf("%s: %s", called(a), r.signsFrom(a))
 			if a.PublishedAt != nil {
 				out.Reason = v1alpha1.ReasonPropagating
 				out.soon(r.now, a.PublishedAt.Add(r.settings.Propagation))
@@ -216,7 +208,7 @@ func (r *rotation) result(signing *CA, waits *Fault) Rotation {
 				until = a.LeavesUntil.Time
 			}
 			out.soon(r.now, until)
-			retiring = append(retiring, fmt.Sprintf("%q (%.8s) is published until %s, when its last certificate has expired", a.Subject, a.Fingerprint, stamp(until)))
+			retiring = append(retiring, fmt.Sprintf("%s is published until %s, when its last certificate has expired", called(a), stamp(until)))
 		case v1alpha1.TrustAnchorCurrent:
 		}
 	}
@@ -225,6 +217,9 @@ func (r *rotation) result(signing *CA, waits *Fault) Rotation {
 	}
 	return out
 }
+
+// called names an anchor: a managed CA has the subject of the one before.
+func called(a v1alpha1.TrustAnchor) string { return fmt.Sprintf("%q (%.8s)", a.Subject, a.Fingerprint) }
 
 // soon brings Again forward to t, if t is to come.
 func (r *Rotation) soon(now, t time.Time) {
@@ -247,8 +242,8 @@ func Bundle(anchors []v1alpha1.TrustAnchor) []byte {
 func Published(anchors []v1alpha1.TrustAnchor, now time.Time) bool {
 	news := false
 	for i := range anchors {
-		if anchors[i].PublishedAt == nil {
-			// Never before now: the time is kept in whole seconds.
+		// Never before now: the time is kept in whole seconds. One that is later is of a clock that was ahead.
+		if at := anchors[i].PublishedAt; at == nil || at.After(now.Add(time.Second)) {
 			anchors[i].PublishedAt = wholeSeconds(now)
 			news = true
 		}

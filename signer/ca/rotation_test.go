@@ -95,18 +95,18 @@ func TestRotate(t *testing.T) {
 			{
 				what: "next, not yet published", at: time.Hour, newest: two, previous: one, unpublished: true,
 				phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end,
-				message: `"CN=Two": it signs 5m0s after it was published everywhere, see the condition TrustPublished`,
+				message: fmt.Sprintf(`"CN=Two" (%.8s): it signs 5m0s after it was published everywhere, see the condition TrustPublished`, two.Fingerprint()),
 			},
 			{what: "still not", at: 2 * time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end},
 			{
 				what: "published", at: 2*time.Hour + time.Minute, newest: two, previous: one,
 				phases: "Current One, Next Two", signing: "One", reason: "Propagating", again: 2*time.Hour + propagation,
-				message: `"CN=Two": it signs from 2026-03-01T14:05:00Z`,
+				message: fmt.Sprintf(`"CN=Two" (%.8s): it signs from 2026-03-01T14:05:00Z`, two.Fingerprint()),
 			},
 			{
 				what: "propagated", at: 2*time.Hour + propagation, newest: two, previous: one,
 				phases: "Current Two, Retiring One", signing: "Two", reason: "Overlapping", again: 2*time.Hour + propagation + day + afterSwitch,
-				message: fmt.Sprintf(`"CN=One" (%.8s) is published until 2026-03-02T14:05:20Z, when its last certificate has expired`, one.Fingerprint()),
+				message: fmt.Sprintf(`"CN=One" (%.8s) is published until 2026-03-02T14:05:30Z, when its last certificate has expired`, one.Fingerprint()),
 			},
 			{what: "the old one's last certificate expires", at: 2*time.Hour + propagation + day + afterSwitch, newest: two, phases: "Current Two", signing: "Two", reason: "Settled", again: end},
 		},
@@ -118,6 +118,16 @@ func TestRotate(t *testing.T) {
 			{what: "propagated", at: 7 * time.Minute, newest: three, phases: "Current Three, Retiring One", signing: "Three", reason: "Overlapping", again: 7*time.Minute + day + afterSwitch},
 			{what: "the old one is put back: clients know it", at: 10 * time.Minute, newest: one, previous: three, phases: "Current One, Retiring Three", signing: "One", reason: "Overlapping", again: 10*time.Minute + day + afterSwitch},
 			{what: "the Secret is gone", at: 20 * time.Minute, phases: "Current One, Retiring Three", signing: "nobody", reason: "Overlapping", again: 10*time.Minute + day + afterSwitch},
+		},
+		"a CA that has not long to go": {
+			{what: "first", newest: short, phases: "Current Short", signing: "Short", reason: "Settled", again: time.Hour},
+			{what: "goes on to its last second, or the next one signs before clients know it", at: 59 * time.Minute, newest: two, previous: short, phases: "Current Short, Next Two", signing: "Short", reason: "Publishing", again: time.Hour},
+		},
+		"a clock that was ahead": {
+			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
+			{what: "next, a year ahead", at: 365 * day, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end},
+			{what: "the clock is right again", at: time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Propagating", again: 365*day + propagation},
+			{what: "and counts from then", at: time.Hour + time.Minute, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Propagating", again: time.Hour + propagation},
 		},
 		"a lifetime that was longer": {
 			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
@@ -209,7 +219,7 @@ func TestRotate_message(t *testing.T) {
 	record := Rotate(now, nil, one, nil, settings).Anchors
 	Published(record, now)
 	got := Rotate(now, record, two, nil, settings)
-	const want = `the key of "CN=One" is gone, and "CN=Two" must be known to clients before it signs: it signs 1m0s after it was published everywhere, see the condition TrustPublished; requests wait. If nothing trusts the former any more, list its fingerprint in spec.trust.distrusted`
+	want := fmt.Sprintf(`the key of "CN=One" (%.8s) is gone, and "CN=Two" (%.8s) must be known to clients before it signs: it signs 1m0s after it was published everywhere, see the condition TrustPublished; requests wait. If nothing trusts the former any more, list its fingerprint in spec.trust.distrusted`, one.Fingerprint(), two.Fingerprint())
 	if got.Waits == nil || got.Waits.Message != want {
 		t.Errorf("got %v, want %q", got.Waits, want)
 	}

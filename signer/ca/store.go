@@ -6,6 +6,7 @@ package ca
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +17,9 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 )
+
+// signerAnnotation, on the Secret of a managed CA, is the name of its Signer.
+const signerAnnotation = "countersign.dev/signer"
 
 // fieldOwner is the manager of the fields of a managed CA's Secret.
 const fieldOwner client.FieldOwner = "countersign-signer"
@@ -30,22 +34,46 @@ type Store struct {
 	Namespace string
 }
 
+// Check returns the error that Write would, before there is a key to be written. It creates a Secret that does
+// not exist, empty.
+func (s *Store) Check(ctx context.Context, signer, name string, secret Secret) error {
+	if !secret.Found {
+		_, err := s.create(ctx, signer, name)
+		return err
+	}
+	return s.patch(ctx, signer, name, secret.ResourceVersion, map[string][]byte{"check": {}}, client.DryRunAll)
+}
+
 // Write changes keys of a Secret; a nil value removes one. The error is a [*Fault] if the cluster
 // admin can mend it, and a conflict if the Secret has changed.
-func (s *Store) Write(ctx context.Context, name string, secret Secret, change map[string][]byte) error {
+func (s *Store) Write(ctx context.Context, signer, name string, secret Secret, change map[string][]byte) error {
 	version := secret.ResourceVersion
 	if !secret.Found {
-		empty := applycorev1.Secret(name, s.Namespace).WithType(v1alpha1.ManagedCASecretType).
-			WithLabels(map[string]string{"app.kubernetes.io/managed-by": "countersign"})
-		if err := s.Client.Apply(ctx, empty, fieldOwner); err != nil {
-			return s.fault(name, err)
-		}
-		if version = *empty.ResourceVersion; len(empty.Data) > 0 {
-			return apierrors.NewConflict(corev1.Resource("secrets"), name, fmt.Errorf("it is not empty any more"))
+		var err error
+		if version, err = s.create(ctx, signer, name); err != nil {
+			return err
 		}
 	}
+	return s.patch(ctx, signer, name, version, change)
+}
+
+// create makes an empty Secret, if there is none, and returns its resourceVersion.
+func (s *Store) create(ctx context.Context, signer, name string) (string, error) {
+	empty := applycorev1.Secret(name, s.Namespace).WithType(v1alpha1.ManagedCASecretType).
+		WithLabels(map[string]string{"app.kubernetes.io/managed-by": "countersign"}).
+		WithAnnotations(map[string]string{signerAnnotation: signer})
+	if err := s.Client.Apply(ctx, empty, fieldOwner); err != nil {
+		return "", s.fault(name, err)
+	}
+	if len(empty.Data) > 0 {
+		return "", apierrors.NewConflict(corev1.Resource("secrets"), name, errors.New("it is not empty any more"))
+	}
+	return *empty.ResourceVersion, nil
+}
+
+func (s *Store) patch(ctx context.Context, signer, name, version string, change map[string][]byte, options ...client.PatchOption) error {
 	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]string{"resourceVersion": version},
+		"metadata": map[string]any{"resourceVersion": version, "annotations": map[string]string{signerAnnotation: signer}},
 		"data":     change,
 	})
 	if err != nil {
@@ -53,7 +81,7 @@ func (s *Store) Write(ctx context.Context, name string, secret Secret, change ma
 	}
 	object := &corev1.Secret{}
 	object.Namespace, object.Name = s.Namespace, name
-	return s.fault(name, s.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, patch), fieldOwner))
+	return s.fault(name, s.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, patch), append(options, fieldOwner)...))
 }
 
 func (s *Store) fault(name string, err error) error {

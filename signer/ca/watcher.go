@@ -35,7 +35,9 @@ type Secret struct {
 	Found           bool // or else all is empty
 	Type            corev1.SecretType
 	ResourceVersion string
-	Data            map[string][]byte // of the keys that CAs are in
+	// Signer is the name of the Signer whose managed CA is in it; "" if nobody has said.
+	Signer string
+	Data   map[string][]byte // of the keys that CAs are in
 }
 
 // NewWatcher makes a Watcher for the Secrets of a namespace. After each change of what Load
@@ -48,7 +50,7 @@ func NewWatcher(c client.WithWatch, namespace string, changed func(ctx context.C
 			if !ok {
 				return Secret{}
 			}
-			kept := Secret{Found: true, Type: secret.Type, ResourceVersion: secret.ResourceVersion, Data: map[string][]byte{}}
+			kept := Secret{Found: true, Type: secret.Type, ResourceVersion: secret.ResourceVersion, Signer: secret.Annotations[signerAnnotation], Data: map[string][]byte{}}
 			for _, key := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey, previousCert, previousKey} {
 				if value, ok := secret.Data[key]; ok {
 					kept.Data[key] = value
@@ -56,7 +58,9 @@ func NewWatcher(c client.WithWatch, namespace string, changed func(ctx context.C
 			}
 			return kept
 		},
-		Same: func(a, b Secret) bool { return a.Type == b.Type && maps.EqualFunc(a.Data, b.Data, bytes.Equal) },
+		Same: func(a, b Secret) bool {
+			return a.Type == b.Type && a.Signer == b.Signer && maps.EqualFunc(a.Data, b.Data, bytes.Equal)
+		},
 	})}
 }
 
@@ -80,6 +84,9 @@ func loadFound(namespace, name string, state byname.State[Secret], now time.Time
 		return nil, faultf(v1alpha1.ReasonSecretNotFound,
 			"Secret %s/%s does not exist: make it with 'kubectl create secret tls %s --namespace=%s --cert=ca.crt --key=ca.key'",
 			namespace, name, name, namespace)
+	case secret.Type == v1alpha1.ManagedCASecretType:
+		return nil, faultf(v1alpha1.ReasonNotManaged, "Secret %s/%s has a CA that is managed for a Signer, and is for that one alone: use a Secret of type %s",
+			namespace, name, corev1.SecretTypeTLS)
 	}
 	return Load(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey], now)
 }

@@ -40,8 +40,8 @@ type Result struct {
 	// a ConfigMap of another name than the spec's is still to be removed, it names that one.
 	Published *v1alpha1.PublishedTrust
 	// Complete is true if all that is ours to write holds the bundle. An object of somebody else does
-	// not stand against it, or anybody could hold up a rotation by making a ConfigMap in a namespace of his.
-	// Nor does what is still to be removed.
+	// not stand against it, nor does what a quota or an admission policy refuses in a namespace, or anybody could
+	// hold up a rotation in a namespace of his. Nor does what is still to be removed.
 	Complete bool
 	// Message says what is where. Example:
 	// "ClusterTrustBundle example.com:serving:serving; ConfigMap example-serving-ca in 12 namespaces".
@@ -60,8 +60,8 @@ type part struct {
 
 // Publish makes what the Signer's spec.trust asks for hold the bundle, PEM certificates, and removes
 // what the Signer has published elsewhere: a ConfigMap whose name was changed is removed as
-// soon as that of the new name is complete. It writes only what differs from what is watched. An
-// empty bundle publishes nothing and removes nothing.
+// soon as that of the new name is complete, or at once where a CA is distrusted. It writes only what differs
+// from what is watched. An empty bundle publishes nothing, and removes nothing that the spec wants.
 //
 // A Signer that must give way to another that publishes by its name is passed without that part of its spec.
 func (p *Publisher) Publish(ctx context.Context, signer *v1alpha1.Signer, bundle []byte) Result {
@@ -71,7 +71,7 @@ func (p *Publisher) Publish(ctx context.Context, signer *v1alpha1.Signer, bundle
 	switch {
 	case signer.DeletionTimestamp != nil:
 		return nothing("the Signer is being deleted, and with it what it has published")
-	case len(bundle) == 0:
+	case len(bundle) == 0 && (signer.Spec.Trust.ClusterTrustBundle || signer.Spec.Trust.ConfigMap != nil):
 		return nothing("there is no CA certificate to publish; what was published before is left as it is")
 	case len(bundle) > maxBundle:
 		return nothing("the CA certificates are %d bytes of PEM, and no more than %d can be published: leave out issuers from the CA's tls.crt", len(bundle), maxBundle)
@@ -149,7 +149,7 @@ func (p *Publisher) publishConfigMaps(ctx context.Context, signer *v1alpha1.Sign
 	}
 	remaining := ""
 	for _, name := range p.leftovers(signer) {
-		if wanted != nil && !out.complete { // clients do with the one before until there is another
+		if wanted != nil && !out.complete && len(signer.Spec.Trust.Distrusted) == 0 { // clients do with the one before until there is another
 			remaining = name
 			continue
 		}
@@ -241,7 +241,7 @@ func (p *Publisher) keepConfigMaps(ctx context.Context, signer *v1alpha1.Signer,
 		return p.remove(ctx, t, *have)
 	})
 
-	count, failed := len(namespaces.chosen), 0
+	count, failed, unknown := len(namespaces.chosen), 0, 0
 	var here []failure
 	for _, f := range written {
 		count--
@@ -249,6 +249,9 @@ func (p *Publisher) keepConfigMaps(ctx context.Context, signer *v1alpha1.Signer,
 		case gone(f.err):
 		case errors.As(f.err, &foreign):
 			here = append(here, failure{f.namespace, fmt.Errorf("the ConfigMap %w: delete it, or choose another name in spec.trust.configMap", f.err)})
+		case refused(f.err):
+			unknown++ // one from before may be there
+			here = append(here, failure{f.namespace, f.err})
 		default:
 			failed++
 			here = append(here, failure{f.namespace, explain(f.err, target{kind: kindConfigMap, name: name})})
@@ -266,7 +269,7 @@ func (p *Publisher) keepConfigMaps(ctx context.Context, signer *v1alpha1.Signer,
 		out.message = strings.TrimSuffix(out.message, "s")
 	}
 	out.published = ""
-	if count > 0 || failed > 0 || len(removed) > 0 {
+	if count+failed+unknown+len(removed) > 0 {
 		out.published = name
 	}
 	return out
@@ -294,6 +297,13 @@ func (p *Publisher) removeConfigMaps(ctx context.Context, signer *v1alpha1.Signe
 		p.note(signer, name, false)
 	}
 	return join(name, "not wanted any more, and cannot be removed: ", failures)
+}
+
+// refused reports whether it is the namespace's own doing that a ConfigMap cannot be written there: a quota, an admission policy, or
+// what somebody has put into it beside our key. RBAC is ours to mend.
+func refused(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err) ||
+		apierrors.IsForbidden(err) && !strings.Contains(err.Error(), " cannot ")
 }
 
 // gone reports whether the namespace went away in the meantime.
@@ -334,13 +344,23 @@ func join(name, what string, failures []failure) error {
 	if len(failures) == 0 {
 		return nil
 	}
-	parts := make([]string, 0, maxListed+1)
-	for i, f := range failures {
-		if i == maxListed {
-			parts = append(parts, fmt.Sprintf("and in %d more namespaces", len(failures)-maxListed))
-			break
+	var causes []string // in the order of the first namespace of each
+	in := map[string][]string{}
+	for _, f := range failures {
+		// The API server names the namespace, which would make each cause another.
+		cause := strings.ReplaceAll(f.err.Error(), fmt.Sprintf(" in the namespace %q", f.namespace), "")
+		if in[cause] == nil {
+			causes = append(causes, cause)
 		}
-		parts = append(parts, fmt.Sprintf("%s/%s: %s%v", f.namespace, name, what, f.err))
+		in[cause] = append(in[cause], f.namespace+"/"+name)
+	}
+	parts := make([]string, 0, len(causes))
+	for _, cause := range causes {
+		where := in[cause]
+		if len(where) > maxListed {
+			where = append(where[:maxListed:maxListed], fmt.Sprintf("and %d more", len(where)-maxListed))
+		}
+		parts = append(parts, fmt.Sprintf("%s: %s%s", strings.Join(where, ", "), what, cause))
 	}
 	return errors.New(strings.Join(parts, "; "))
 }

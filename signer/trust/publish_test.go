@@ -403,8 +403,7 @@ func TestPublish(t *testing.T) {
 			},
 			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
 			err: "ClusterTrustBundle example.com:serving:serving exists without the label app.kubernetes.io/managed-by=countersign: delete it, or set spec.trust.clusterTrustBundle to false; " +
-				"n1/example-ca: the ConfigMap exists without the label app.kubernetes.io/managed-by=countersign: delete it, or choose another name in spec.trust.configMap; " +
-				"n2/example-ca: the ConfigMap exists without the label app.kubernetes.io/managed-by=countersign: delete it, or choose another name in spec.trust.configMap; " +
+				"n1/example-ca, n2/example-ca: the ConfigMap exists without the label app.kubernetes.io/managed-by=countersign: delete it, or choose another name in spec.trust.configMap; " +
 				"n3/example-ca: the ConfigMap belongs to the Signer other: delete it, or choose another name in spec.trust.configMap; " +
 				"n4/example-ca: the ConfigMap belongs to a Signer of this name that was deleted, and is removed by the garbage collector: delete it, or choose another name in spec.trust.configMap; " +
 				"n5/example-ca: the ConfigMap belongs to the Signer serving: delete it, or choose another name in spec.trust.configMap",
@@ -469,7 +468,7 @@ func TestPublish(t *testing.T) {
 				}
 				return nil
 			},
-			there: map[string]string{}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, partial: true, message: "ConfigMap example-ca in 0 namespaces",
+			there: map[string]string{}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 0 namespaces",
 			err: `one/example-ca: configmaps "example-ca" is forbidden: exceeded quota: q`,
 		},
 		"it may not attest": {
@@ -613,13 +612,20 @@ func TestPublish_emptyBundle(t *testing.T) {
 	p, _ := start(t, api)
 	signer := newSigner(false)
 	publish(t, p, signer, bundle)
-	signer.Spec.Trust.ConfigMap = nil
 	was("")(signer)
 	result := p.Publish(t.Context(), signer, nil)
 	if result.Complete || result.Err == nil || result.Err.Error() != "there is no CA certificate to publish; what was published before is left as it is" {
 		t.Errorf("got %+v", result)
 	}
 	if diff := cmp.Diff(map[string]string{"one/example-ca": current}, there(t, api)); diff != "" {
+		t.Errorf("there is (-want +got):\n%s", diff)
+	}
+	// What the spec does not want goes, whatever there is to publish.
+	signer.Spec.Trust.ConfigMap = nil
+	if result := p.Publish(t.Context(), signer, nil); result.Err != nil || result.Published != nil {
+		t.Errorf("got %+v", result)
+	}
+	if diff := cmp.Diff(map[string]string{}, there(t, api)); diff != "" {
 		t.Errorf("there is (-want +got):\n%s", diff)
 	}
 }
@@ -639,8 +645,8 @@ func TestPublish_manyFailures(t *testing.T) {
 	})
 	p, _ := start(t, api)
 	got := publish(t, p, newSigner(false), bundle)
-	want := "ns-00/example-ca: no; ns-01/example-ca: no; ns-02/example-ca: no; ns-03/example-ca: no; ns-04/example-ca: no; " +
-		"ns-05/example-ca: no; ns-06/example-ca: no; ns-07/example-ca: no; and in 2 more namespaces"
+	want := "ns-00/example-ca, ns-01/example-ca, ns-02/example-ca, ns-03/example-ca, ns-04/example-ca, " +
+		"ns-05/example-ca, ns-06/example-ca, ns-07/example-ca, and 2 more: no"
 	if got.Complete || got.Err == nil || got.Err.Error() != want {
 		t.Errorf("got  %+v\nwant %s", got, want)
 	}

@@ -104,6 +104,14 @@ func (p *Publisher) write(ctx context.Context, t target, have *seen) (err error)
 			// Forced, for whoever edited it owns the field now.
 			err = p.client.Apply(ctx, t.configuration(have), client.FieldOwner(FieldOwner), client.ForceOwnership)
 		}
+		if have != nil && refused(err) && t.kind == kindConfigMap {
+			// Ours, and somebody has filled it: it is made anew with nothing but our key.
+			if err := p.remove(ctx, t, *have); err != nil {
+				return err
+			}
+			have = nil
+			continue
+		}
 		if !apierrors.IsConflict(err) {
 			return err
 		}

@@ -1,0 +1,255 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package signer
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/signer/ca"
+	"countersign.dev/countersign/signer/trust"
+)
+
+// life is a Signer whose source, clock and API server a test changes.
+type life struct {
+	*signerReconciler
+	server client.Client
+	source loaded
+	at     time.Time
+	fault  error // of writing the status
+	prunes bool  // the API server has an old CRD
+}
+
+func (l *life) keep([]v1alpha1.Signer) {}
+
+func (l *life) load(ctx context.Context, s *v1alpha1.Signer, at time.Time, fits func(*ca.CA) error) (offer, error) {
+	return l.source.load(ctx, s, at, fits)
+}
+
+// Update writes a status, as client.SubResourceWriter.
+func (l *life) Update(ctx context.Context, o client.Object, options ...client.SubResourceUpdateOption) error {
+	if l.fault != nil {
+		return l.fault
+	}
+	if s, ok := o.(*v1alpha1.Signer); ok && l.prunes {
+		s.Status.TrustAnchors = nil
+	}
+	return l.SubResourceWriter().Update(ctx, o, options...)
+}
+
+func (l *life) SubResourceWriter() client.SubResourceWriter { return l.server.Status() }
+
+type statusOf struct {
+	client.SubResourceWriter
+	life *life
+}
+
+func (s statusOf) Update(ctx context.Context, o client.Object, options ...client.SubResourceUpdateOption) error {
+	return s.life.Update(ctx, o, options...)
+}
+
+func newLife(t *testing.T) *life {
+	t.Helper()
+	server, _ := newAPIServer(t, &v1alpha1.Signer{
+		ObjectMeta: metav1.ObjectMeta{Name: "serving", UID: "uid", CreationTimestamp: metav1.NewTime(now)},
+		Spec: v1alpha1.SignerSpec{
+			SignerName: signerName, CA: v1alpha1.SignerCA{SecretRef: &v1alpha1.LocalObjectReference{Name: "serving-ca"}},
+			Trust: v1alpha1.Trust{ConfigMap: &v1alpha1.TrustConfigMap{Name: "example-ca"}},
+		},
+	})
+	metrics, err := newMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &life{server: server, at: now}
+	l.signerReconciler = &signerReconciler{
+		cached: server, live: server, status: statusOf{server.Status(), l}, signers: newRegistry(), sources: l, trust: published{},
+		pending: func(context.Context, string) {}, events: events.NewFakeRecorder(100), metrics: metrics, now: func() time.Time { return l.at },
+	}
+	return l
+}
+
+// change edits the Signer, and has it reconciled.
+func (l *life) change(t *testing.T, edit func(*v1alpha1.Signer)) (time.Duration, error) {
+	t.Helper()
+	s := l.signer(t)
+	if edit != nil {
+		edit(s)
+		if err := l.server.Update(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	result, err := l.Reconcile(t.Context(), requestFor("serving"))
+	return result.RequeueAfter, err
+}
+
+func (l *life) signer(t *testing.T) *v1alpha1.Signer {
+	t.Helper()
+	s := &v1alpha1.Signer{}
+	if err := l.server.Get(t.Context(), client.ObjectKey{Name: "serving"}, s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// signs is the common name of the CA that signs, or "nobody".
+func (l *life) signs() string {
+	if ready := l.signers.get(signerName); ready != nil {
+		return ready.ca.Certificate().Subject.CommonName
+	}
+	return "nobody"
+}
+
+func twoCAs(t *testing.T) (one, two *ca.CA) {
+	t.Helper()
+	named := func(name string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.Subject.CommonName = name }
+	}
+	return newCA(t, testKeys().rsa, named("One")), newCA(t, testKeys().ec, named("Two"))
+}
+
+// TestSignerReconciler_memory: the CA that signed goes on until the next one is known to clients, whatever happened between
+// the two. Only who takes its Secret away ends it.
+func TestSignerReconciler_memory(t *testing.T) {
+	one, two := twoCAs(t)
+	tests := map[string]struct {
+		between func(*life)
+		signs   string
+	}{
+		"nothing": {func(*life) {}, "One"},
+		"certificate and key were written one after the other": {func(l *life) {
+			l.source = loaded{err: &ca.Fault{Reason: v1alpha1.ReasonCAKeyMismatch, Message: "not yet"}}
+		}, "One"},
+		"another Secret is named, and not read yet": {func(l *life) { l.source = loaded{err: ca.ErrPending} }, "One"},
+		"the status was changed meanwhile": {func(l *life) {
+			l.source, l.fault = loaded{ca: two}, apierrors.NewConflict(corev1.Resource("signers"), "serving", errors.New("changed"))
+		}, "One"},
+		"the API server is away": {func(l *life) { l.source, l.fault = loaded{ca: two}, apierrors.NewInternalError(errors.New("away")) }, "One"},
+		"the Secret was deleted": {func(l *life) {
+			l.source = loaded{err: &ca.Fault{Reason: v1alpha1.ReasonSecretNotFound, Message: "gone"}}
+		}, "nobody"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			l := newLife(t)
+			l.source = loaded{ca: one}
+			if _, err := l.change(t, nil); err != nil || l.signs() != "One" {
+				t.Fatalf("%s signs; %v", l.signs(), err)
+			}
+			test.between(l)
+			_, _ = l.change(t, nil) // an error is retried
+			l.source, l.fault = loaded{ca: two}, nil
+			if _, err := l.change(t, nil); err != nil || l.signs() != test.signs {
+				t.Errorf("%s signs, want %s; %v", l.signs(), test.signs, err)
+			}
+			l.at = now.Add(defaultPropagation + time.Second)
+			if _, err := l.change(t, nil); err != nil || l.signs() != "Two" {
+				t.Errorf("after propagation %s signs; %v", l.signs(), err)
+			}
+		})
+	}
+}
+
+// withdrawing records what is asked to be published.
+type withdrawing struct {
+	published
+	last *string
+}
+
+func (w withdrawing) Publish(ctx context.Context, s *v1alpha1.Signer, bundle []byte) trust.Result {
+	if s.Spec.Trust.ConfigMap == nil && !s.Spec.Trust.ClusterTrustBundle {
+		*w.last = "nothing"
+		return trust.Result{Complete: true}
+	}
+	*w.last = "a bundle"
+	return w.published.Publish(ctx, s, bundle)
+}
+
+// TestSignerReconciler_withdrawn: a CA that is distrusted is taken away from clients although none takes its place.
+func TestSignerReconciler_withdrawn(t *testing.T) {
+	one, two := twoCAs(t)
+	l := newLife(t)
+	last := ""
+	l.trust = withdrawing{last: &last}
+	l.source = loaded{ca: one}
+	if _, err := l.change(t, nil); err != nil || last != "a bundle" {
+		t.Fatalf("published %s; %v", last, err)
+	}
+	if _, err := l.change(t, func(s *v1alpha1.Signer) { s.Spec.Trust.Distrusted = []string{one.Fingerprint()} }); err != nil {
+		t.Fatal(err)
+	}
+	s := l.signer(t)
+	got := map[string]string{}
+	for _, c := range s.Status.Conditions {
+		got[c.Type] = string(c.Status) + " " + c.Reason + ": " + c.Message
+	}
+	want := map[string]string{
+		"Ready":          `False CADistrusted: "CN=One", or an issuer of it, is listed in spec.trust.distrusted: use another CA`,
+		"Rotating":       "False Settled: no CA is trusted yet",
+		"TrustPublished": "False Withdrawn: nothing is published, since no CA is left that is not listed in spec.trust.distrusted",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("conditions (-want +got):\n%s", diff)
+	}
+	if last != "nothing" || s.Status.Published != nil || s.Status.BundleSHA256 != "" || l.signs() != "nobody" {
+		t.Errorf("published %s, %+v %s; %s signs", last, s.Status.Published, s.Status.BundleSHA256, l.signs())
+	}
+	l.source = loaded{ca: two}
+	if _, err := l.change(t, nil); err != nil || last != "a bundle" || l.signs() != "Two" {
+		t.Errorf("published %s, %s signs; %v", last, l.signs(), err)
+	}
+}
+
+// TestSignerReconciler_oldCRD: nothing is signed that is not on record, and it is not tried as fast as can be.
+func TestSignerReconciler_oldCRD(t *testing.T) {
+	one, _ := twoCAs(t)
+	l := newLife(t)
+	l.source, l.prunes = loaded{ca: one}, true
+	_, err := l.change(t, nil)
+	const want = "the API server does not keep status.trustAnchors: apply the custom resource definitions of this version, deploy/base/crds"
+	if err == nil || err.Error() != want || l.signs() != "nobody" {
+		t.Errorf("%s signs; %v", l.signs(), err)
+	}
+}
+
+// TestSignerReconciler_targets: a next CA that was published elsewhere is not known to clients of the new place.
+func TestSignerReconciler_targets(t *testing.T) {
+	one, two := twoCAs(t)
+	l := newLife(t)
+	l.source = loaded{ca: one}
+	change := func(edit func(*v1alpha1.Signer)) {
+		t.Helper()
+		if _, err := l.change(t, edit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(nil)
+	l.source, l.trust = loaded{ca: two}, published{err: errors.New("away")}
+	change(nil)
+	l.trust = published{}
+	change(func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil })
+	l.trust = published{err: errors.New("away")}
+	change(func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = &v1alpha1.TrustConfigMap{Name: "example-ca"} })
+	l.at = now.Add(defaultPropagation + time.Second)
+	change(nil)
+	if l.signs() != "One" {
+		t.Errorf("%s signs, and is published nowhere", l.signs())
+	}
+	if rotating := meta.FindStatusCondition(l.signer(t).Status.Conditions, v1alpha1.ConditionRotating); rotating.Reason != v1alpha1.ReasonPublishing {
+		t.Errorf("Rotating: %+v", rotating)
+	}
+}
