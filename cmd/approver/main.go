@@ -28,10 +28,8 @@ live Pods and Services. Decisions are recorded on standard output, one line of J
 			"countersign-approver",
 			"countersign-approver --kubeconfig=$HOME/.kube/config --leader-elect=false --log-level=debug",
 		},
-		AddFlags: func(fs *flag.FlagSet) {
-			fs.StringVar(&domain, "cluster-domain", "cluster.local", "DNS `domain` of the cluster.")
-		},
-		Run: func(ctx context.Context, cfg process.Config) error { return run(ctx, cfg, domain) },
+		AddFlags: func(fs *flag.FlagSet) { process.AddClusterDomain(fs, &domain) },
+		Run:      func(ctx context.Context, cfg process.Config) error { return run(ctx, cfg, domain) },
 	}
 	os.Exit(command.Main(ctrl.SetupSignalHandler(), os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -38,7 +38,7 @@ replica serves.`,
 }
 
 func addFlags(fs *flag.FlagSet, o *webhook.Options) {
-	fs.StringVar(&o.ClusterDomain, "cluster-domain", "cluster.local", "DNS `domain` of the cluster.")
+	process.AddClusterDomain(fs, &o.ClusterDomain)
 	fs.StringVar(&o.BindAddress, "webhook-bind-address", ":9443", "`address` to answer on, over TLS.")
 	fs.StringVar(&o.ApproverUsername, "approver-username", "",
 		"`user` that approves by the policies. Left out: the ServiceAccount countersign-approver of the namespace.")

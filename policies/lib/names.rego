@@ -180,7 +180,8 @@ violations contains {"requirement": 2, "id": "ip-address-unknown", "message": ms
 	msg := sprintf("nothing has address %s yet: Pod %s has no address so far", [ip, subject.name])
 }
 
-# Most names are asked for as they are.
+# Most names are asked for as they are. No text outside of ASCII gets by without fold: dns_names has
+# names of objects, which the API server keeps to ASCII, and the domain, which --cluster-domain does.
 is_owned_dns_name(name) if name in dns_names
 
 is_owned_dns_name(name) if fold(name) in dns_names
