@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -29,10 +28,6 @@ const defaultHoldFor = 30 * time.Second
 // timedOutDelay is how soon tests are run again that did not end in time, for which a busy machine
 // may be to blame.
 const timedOutDelay = time.Minute
-
-// tryGCPercent is GOGC while a source is tried. Its tests leave some hundred megabytes behind, of
-// which little is in use at any time: without it, they and not requests set the peak of the process.
-const tryGCPercent = 30
 
 // policyLoader loads all ApprovalPolicies at once into a PolicySet, whichever of them, or
 // of the ConfigMaps they name, has changed. It runs in every replica, so that a standby has
@@ -155,9 +150,7 @@ func (l *policyLoader) loadOne(ctx context.Context, policy *v1alpha1.ApprovalPol
 			attempt, ok = l.attempts[key]
 		}
 		if !ok || attempt.tests.TimedOut {
-			before := debug.SetGCPercent(tryGCPercent)
 			attempt, err = l.load.Try(ctx, source, policy.Spec.MinCoverage)
-			debug.SetGCPercent(before)
 		}
 		if err == nil && source.Missing == "" {
 			attempts[key] = attempt
