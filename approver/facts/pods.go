@@ -5,7 +5,6 @@ package facts
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -96,18 +95,13 @@ func (p *Pods) WaitForSync(ctx context.Context) error {
 
 // Exist says whether there is a Pod of some name, once all Pods are known.
 func (p *Pods) Exist(ctx context.Context, key types.NamespacedName) (bool, error) {
-	if err := p.WaitForSync(ctx); err != nil {
-		return false, err
-	}
-	found, err := p.named(key)
+	found, err := p.named(ctx, key)
 	return len(found) > 0, err
 }
 
-var errNotSynced = errors.New("not all Pods are known yet")
-
 // named finds a Pod by its name.
-func (p *Pods) named(key types.NamespacedName) ([]*knownPod, error) {
-	return p.find(func() []*knownPod {
+func (p *Pods) named(ctx context.Context, key types.NamespacedName) ([]*knownPod, error) {
+	return p.find(ctx, func() []*knownPod {
 		if pod := p.byName[key]; pod != nil {
 			return []*knownPod{pod}
 		}
@@ -116,18 +110,19 @@ func (p *Pods) named(key types.NamespacedName) ([]*knownPod, error) {
 }
 
 // withIP finds the Pods that have an address; in one namespace, if that is not empty.
-func (p *Pods) withIP(ip, namespace string) ([]*knownPod, error) {
-	return p.find(func() []*knownPod { return within(namespace, p.byIP[ip]) })
+func (p *Pods) withIP(ctx context.Context, ip, namespace string) ([]*knownPod, error) {
+	return p.find(ctx, func() []*knownPod { return within(namespace, p.byIP[ip]) })
 }
 
 // withHostname finds the Pods of a namespace that have "<hostname>.<subdomain>".
-func (p *Pods) withHostname(hostname, namespace string) ([]*knownPod, error) {
-	return p.find(func() []*knownPod { return within(namespace, p.byHostname[hostname]) })
+func (p *Pods) withHostname(ctx context.Context, hostname, namespace string) ([]*knownPod, error) {
+	return p.find(ctx, func() []*knownPod { return within(namespace, p.byHostname[hostname]) })
 }
 
-func (p *Pods) find(look func() []*knownPod) ([]*knownPod, error) {
-	if !p.Synced() {
-		return nil, errNotSynced
+// find looks for Pods once all are known, as a cache does that is read before it is filled.
+func (p *Pods) find(ctx context.Context, look func() []*knownPod) ([]*knownPod, error) {
+	if err := p.WaitForSync(ctx); err != nil {
+		return nil, err
 	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()

@@ -4,12 +4,15 @@
 package facts
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -46,8 +49,8 @@ func TestPodsAreFollowed(t *testing.T) {
 	all := podSource{cachetesting.NewFakeControllerSource()}
 	told := make(chan []Awaited, 100)
 	pods := NewPods(all, func(changed []Awaited) { told <- changed })
-	if _, err := pods.withIP("10.0.34.2", ""); !errors.Is(err, errNotSynced) || pods.Synced() {
-		t.Fatalf("before it is started: %v", err)
+	if pods.Synced() {
+		t.Fatal("all Pods are known before it is started")
 	}
 	all.Add(podObject("a", nil))
 	all.Add(podObject("b", func(pod *corev1.Pod) {
@@ -74,11 +77,11 @@ func TestPodsAreFollowed(t *testing.T) {
 			what, want string
 			find       func() ([]*knownPod, error)
 		}{
-			{"with the address", wantIP, func() ([]*knownPod, error) { return pods.withIP("10.0.34.2", "") }},
-			{"with the address, in ns", wantIPHere, func() ([]*knownPod, error) { return pods.withIP("10.0.34.2", "ns") }},
-			{"with the hostname", wantHostname, func() ([]*knownPod, error) { return pods.withHostname("host.sub", "other") }},
-			{"with the hostname, in ns", "", func() ([]*knownPod, error) { return pods.withHostname("host.sub", "ns") }},
-			{"called a", wantA, func() ([]*knownPod, error) { return pods.named(a) }},
+			{"with the address", wantIP, func() ([]*knownPod, error) { return pods.withIP(t.Context(), "10.0.34.2", "") }},
+			{"with the address, in ns", wantIPHere, func() ([]*knownPod, error) { return pods.withIP(t.Context(), "10.0.34.2", "ns") }},
+			{"with the hostname", wantHostname, func() ([]*knownPod, error) { return pods.withHostname(t.Context(), "host.sub", "other") }},
+			{"with the hostname, in ns", "", func() ([]*knownPod, error) { return pods.withHostname(t.Context(), "host.sub", "ns") }},
+			{"called a", wantA, func() ([]*knownPod, error) { return pods.named(t.Context(), a) }},
 		} {
 			found, err := tc.find()
 			if got := names(t, found, err); got != tc.want {
@@ -96,7 +99,7 @@ func TestPodsAreFollowed(t *testing.T) {
 		t.Errorf("of a change, what was and what is (-want +got):\n%s", diff)
 	}
 	see("after a change of address", "other/b=b-uid", "", "other/b=b-uid", "ns/a=a-uid")
-	found, err := pods.withIP("10.0.34.9", "")
+	found, err := pods.withIP(t.Context(), "10.0.34.9", "")
 	if got := names(t, found, err); got != "ns/a=a-uid" {
 		t.Errorf("by the new address: %q", got)
 	}
@@ -115,11 +118,42 @@ func TestPodsAreFollowed(t *testing.T) {
 	next()
 	next()
 	see("when the other is gone", "", "", "", "ns/a=again")
-	if found, err := pods.named(b); len(found) != 0 || err != nil {
+	if found, err := pods.named(t.Context(), b); len(found) != 0 || err != nil {
 		t.Errorf("one that is gone: %v, %v", found, err)
 	}
 	if len(pods.byIP) != 0 || len(pods.byHostname) != 0 {
 		t.Errorf("left behind: %v, %v", pods.byIP, pods.byHostname)
+	}
+}
+
+// Requests may come before all Pods are known, and are judged then, not failed.
+func TestWhoFindsPodsWaitsForThem(t *testing.T) {
+	for what, find := range map[string]func(context.Context, *Pods) ([]*knownPod, error){
+		"by address":  func(ctx context.Context, p *Pods) ([]*knownPod, error) { return p.withIP(ctx, "10.0.34.2", "") },
+		"by hostname": func(ctx context.Context, p *Pods) ([]*knownPod, error) { return p.withHostname(ctx, "h.s", "ns") },
+		"by name": func(ctx context.Context, p *Pods) ([]*knownPod, error) {
+			return p.named(ctx, types.NamespacedName{Namespace: "ns", Name: "a"})
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := podStore{NewPods(nil, func([]Awaited) {})}
+				ctx, cancel := context.WithTimeout(t.Context(), Timeout)
+				defer cancel()
+				start := time.Now()
+				if _, err := find(ctx, store.Pods); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != Timeout {
+					t.Errorf("not known in time: %v, after %s", err, time.Since(start))
+				}
+				go func() {
+					time.Sleep(time.Second)
+					_ = store.Replace([]any{podObject("a", func(pod *corev1.Pod) { pod.Spec.Hostname, pod.Spec.Subdomain = "h", "s" })}, "")
+				}()
+				found, err := find(t.Context(), store.Pods)
+				if got := names(t, found, err); got != "ns/a=a-uid" {
+					t.Errorf("known after a second: %q", got)
+				}
+			})
+		})
 	}
 }
 
@@ -171,7 +205,7 @@ func TestAllPodsAreReplaced(t *testing.T) {
 	told = nil
 	replace(podObject("b", withIP("10.0.34.3")), podObject("c", withIP("10.0.34.3")))
 	for ip, want := range map[string]string{"10.0.34.2": "", "10.0.34.3": "ns/b=b-uid ns/c=c-uid"} {
-		found, err := store.withIP(ip, "")
+		found, err := store.withIP(t.Context(), ip, "")
 		if got := names(t, found, err); got != want {
 			t.Errorf("%s: got %q, want %q", ip, got, want)
 		}
@@ -184,7 +218,7 @@ func TestAllPodsAreReplaced(t *testing.T) {
 	if err := store.Replace([]any{podObject("x", nil), "y"}, ""); err == nil || err.Error() != "a string is no Pod" {
 		t.Errorf("got %v", err)
 	}
-	if found, err := store.withIP("10.0.34.3", ""); len(found) != 2 || err != nil {
+	if found, err := store.withIP(t.Context(), "10.0.34.3", ""); len(found) != 2 || err != nil {
 		t.Errorf("a list that cannot be taken changes nothing: %v, %v", found, err)
 	}
 }

@@ -138,7 +138,7 @@ func (r resolver) podsOf(ctx context.Context, name string) ([]*knownPod, error) 
 	}
 	if parts, ok := r.cut(name, "svc"); ok && len(parts) == 3 {
 		hostname := parts[0] + "." + parts[1]
-		pods, err := r.pods.withHostname(hostname, parts[2])
+		pods, err := r.pods.withHostname(ctx, hostname, parts[2])
 		return r.podsAgain(ctx, pods, err, func(pod *knownPod) bool { return pod.hostname == hostname })
 	}
 	parts, ok := r.cut(name, "pod")
@@ -152,11 +152,11 @@ func (r resolver) podsOf(ctx context.Context, name string) ([]*knownPod, error) 
 	if r.fresh == Live {
 		return r.podsAgain(ctx, []*knownPod{{key: key}}, nil, func(*knownPod) bool { return true })
 	}
-	return r.pods.named(key)
+	return r.pods.named(ctx, key)
 }
 
 func (r resolver) podsWithIP(ctx context.Context, ip, namespace string) ([]*knownPod, error) {
-	pods, err := r.pods.withIP(ip, namespace)
+	pods, err := r.pods.withIP(ctx, ip, namespace)
 	return r.podsAgain(ctx, pods, err, func(pod *knownPod) bool { return slices.Contains(pod.ips, ip) })
 }
 
