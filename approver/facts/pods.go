@@ -39,6 +39,8 @@ type Pods struct {
 type knownPod struct {
 	key types.NamespacedName
 	uid types.UID
+	// namespace has the Pods of a namespace share its name in key, for as long as one of them is known.
+	namespace unique.Handle[string]
 	// ips are those it answers to: a finished Pod's address is free, a host network Pod's is its Node's.
 	ips      []string
 	hostname string // "<hostname>.<subdomain>", or empty
@@ -142,9 +144,11 @@ func within(namespace string, pods []*knownPod) []*knownPod {
 
 // knownOf keeps of a Pod what finds it.
 func knownOf(pod *corev1.Pod) *knownPod {
+	namespace := unique.Make(pod.Namespace)
 	known := &knownPod{
-		key: types.NamespacedName{Namespace: unique.Make(pod.Namespace).Value(), Name: pod.Name},
-		uid: pod.UID,
+		key:       types.NamespacedName{Namespace: namespace.Value(), Name: pod.Name},
+		uid:       pod.UID,
+		namespace: namespace,
 	}
 	if !finished(pod) && !pod.Spec.HostNetwork {
 		known.ips = podIPs(pod)

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unique"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -173,6 +175,7 @@ func TestWhatAPodAnswersTo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.want.key, tc.want.uid = types.NamespacedName{Namespace: "ns", Name: "my-pod"}, "my-pod-uid"
+			tc.want.namespace = unique.Make("ns")
 			got := knownOf(podObject("my-pod", tc.change))
 			if diff := cmp.Diff(fmt.Sprintf("%+v", tc.want), fmt.Sprintf("%+v", *got)); diff != "" {
 				t.Error(diff)
@@ -221,6 +224,21 @@ func TestAllPodsAreReplaced(t *testing.T) {
 	if found, err := store.withIP(t.Context(), "10.0.34.3", ""); len(found) != 2 || err != nil {
 		t.Errorf("a list that cannot be taken changes nothing: %v, %v", found, err)
 	}
+}
+
+func TestPodsOfANamespaceShareItsName(t *testing.T) {
+	named := func(name string) *knownPod {
+		return knownOf(podObject(name, func(pod *corev1.Pod) { pod.Namespace = strings.Clone("my-namespace") }))
+	}
+	first := named("a")
+	for range 3 { // what nobody holds is dropped
+		runtime.GC()
+	}
+	second := named("b")
+	if unsafe.StringData(first.key.Namespace) != unsafe.StringData(second.key.Namespace) {
+		t.Error("each has one of its own")
+	}
+	runtime.KeepAlive(first)
 }
 
 func TestAPodNeedsLittle(t *testing.T) {
