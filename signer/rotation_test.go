@@ -84,7 +84,7 @@ func newLife(t *testing.T) *life {
 }
 
 // change edits the Signer, and has it reconciled.
-func (l *life) change(t *testing.T, edit func(*v1alpha1.Signer)) (time.Duration, error) {
+func (l *life) change(t *testing.T, edit func(*v1alpha1.Signer)) error {
 	t.Helper()
 	s := l.signer(t)
 	if edit != nil {
@@ -93,8 +93,8 @@ func (l *life) change(t *testing.T, edit func(*v1alpha1.Signer)) (time.Duration,
 			t.Fatal(err)
 		}
 	}
-	result, err := l.Reconcile(t.Context(), requestFor("serving"))
-	return result.RequeueAfter, err
+	_, err := l.Reconcile(t.Context(), requestFor("serving"))
+	return err
 }
 
 func (l *life) signer(t *testing.T) *v1alpha1.Signer {
@@ -147,17 +147,17 @@ func TestSignerReconciler_memory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLife(t)
 			l.source = loaded{ca: one}
-			if _, err := l.change(t, nil); err != nil || l.signs() != "One" {
+			if err := l.change(t, nil); err != nil || l.signs() != "One" {
 				t.Fatalf("%s signs; %v", l.signs(), err)
 			}
 			test.between(l)
-			_, _ = l.change(t, nil) // an error is retried
+			_ = l.change(t, nil) // an error is retried
 			l.source, l.fault = loaded{ca: two}, nil
-			if _, err := l.change(t, nil); err != nil || l.signs() != test.signs {
+			if err := l.change(t, nil); err != nil || l.signs() != test.signs {
 				t.Errorf("%s signs, want %s; %v", l.signs(), test.signs, err)
 			}
 			l.at = now.Add(defaultPropagation + time.Second)
-			if _, err := l.change(t, nil); err != nil || l.signs() != "Two" {
+			if err := l.change(t, nil); err != nil || l.signs() != "Two" {
 				t.Errorf("after propagation %s signs; %v", l.signs(), err)
 			}
 		})
@@ -186,10 +186,10 @@ func TestSignerReconciler_withdrawn(t *testing.T) {
 	last := ""
 	l.trust = withdrawing{last: &last}
 	l.source = loaded{ca: one}
-	if _, err := l.change(t, nil); err != nil || last != "a bundle" {
+	if err := l.change(t, nil); err != nil || last != "a bundle" {
 		t.Fatalf("published %s; %v", last, err)
 	}
-	if _, err := l.change(t, func(s *v1alpha1.Signer) { s.Spec.Trust.Distrusted = []string{one.Fingerprint()} }); err != nil {
+	if err := l.change(t, func(s *v1alpha1.Signer) { s.Spec.Trust.Distrusted = []string{one.Fingerprint()} }); err != nil {
 		t.Fatal(err)
 	}
 	s := l.signer(t)
@@ -209,7 +209,7 @@ func TestSignerReconciler_withdrawn(t *testing.T) {
 		t.Errorf("published %s, %+v %s; %s signs", last, s.Status.Published, s.Status.BundleSHA256, l.signs())
 	}
 	l.source = loaded{ca: two}
-	if _, err := l.change(t, nil); err != nil || last != "a bundle" || l.signs() != "Two" {
+	if err := l.change(t, nil); err != nil || last != "a bundle" || l.signs() != "Two" {
 		t.Errorf("published %s, %s signs; %v", last, l.signs(), err)
 	}
 }
@@ -219,7 +219,7 @@ func TestSignerReconciler_oldCRD(t *testing.T) {
 	one, _ := twoCAs(t)
 	l := newLife(t)
 	l.source, l.prunes = loaded{ca: one}, true
-	_, err := l.change(t, nil)
+	err := l.change(t, nil)
 	const want = "the API server does not keep status.trustAnchors: apply the custom resource definitions of this version, deploy/base/crds"
 	if err == nil || err.Error() != want || l.signs() != "nobody" {
 		t.Errorf("%s signs; %v", l.signs(), err)
@@ -233,7 +233,7 @@ func TestSignerReconciler_targets(t *testing.T) {
 	l.source = loaded{ca: one}
 	change := func(edit func(*v1alpha1.Signer)) {
 		t.Helper()
-		if _, err := l.change(t, edit); err != nil {
+		if err := l.change(t, edit); err != nil {
 			t.Fatal(err)
 		}
 	}

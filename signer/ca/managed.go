@@ -143,7 +143,7 @@ func (m Managed) Next(now time.Time, in Situation) (Step, string, error) {
 func (m Managed) waiting(now time.Time, in Situation) (Step, string, error) {
 	c := m.Newest
 	switch {
-	case c.ValidAt(now, 0) != nil:
+	case !now.Before(c.NotAfter()):
 		return Make, fmt.Sprintf("%q has expired before it signed", c.certificate.Subject), nil
 	case in.Root != nil && !slices.ContainsFunc(c.issuers, in.Root.certificate.Equal):
 		return Make, fmt.Sprintf("the root is another one now, %q", in.Root.certificate.Subject), nil
@@ -322,8 +322,10 @@ func checkDomains(limits *v1alpha1.NameConstraints) error {
 		field   string
 		domains []string
 	}{
-		{"permittedDNSDomains", limits.PermittedDNSDomains}, {"excludedDNSDomains", limits.ExcludedDNSDomains},
-		{"permittedURIDomains", limits.PermittedURIDomains}, {"excludedURIDomains", limits.ExcludedURIDomains},
+		{"permittedDNSDomains", limits.PermittedDNSDomains},
+		{"excludedDNSDomains", limits.ExcludedDNSDomains},
+		{"permittedURIDomains", limits.PermittedURIDomains},
+		{"excludedURIDomains", limits.ExcludedURIDomains},
 	} {
 		for _, domain := range list.domains {
 			name := domain

@@ -136,6 +136,13 @@ func TestTrust(t *testing.T) {
 	// Other tests have replaced the CA: those before it would be published too.
 	if retiring := strings.Fields(kubectl(t, "get", "signer", "serving", "-o", `jsonpath={.status.trustAnchors[?(@.phase=="Retiring")].fingerprint}`)); len(retiring) > 0 {
 		patchSigner(t, fmt.Sprintf(`{"spec": {"trust": {"distrusted": ["%s"]}}}`, strings.Join(retiring, `", "`)))
+		soonThat(t, func() error {
+			if phases := kubectl(t, "get", "signer", "serving", "-o", "jsonpath={.status.trustAnchors[*].phase}"); phases != "Current" {
+				return errors.New(phases)
+			}
+			return nil
+		})
+		patchSigner(t, `{"spec": {"trust": {"distrusted": null}}}`)
 	}
 	for name, team := range map[string]string{"trust-a": "trust", "trust-b": "other"} {
 		must(t, world.CreateNamespace(ctx, name, map[string]string{"team": team}))

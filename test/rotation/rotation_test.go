@@ -40,7 +40,7 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 func run(m *testing.M) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
-	c, err := cluster.Start(ctx, cluster.Options{Progress: os.Stderr})
+	c, err := cluster.Start(ctx, cluster.Options{Progress: os.Stderr, ControllerManager: true}) // it has the garbage collector
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "starting the control plane:", err)
 		return 1
@@ -81,15 +81,9 @@ func prepare(ctx context.Context) error {
 // which one knows the ClusterTrustBundle and the other the ConfigMap, shake hands with both. At
 // each step the signer is killed.
 func TestRotation(t *testing.T) {
-	ctx := t.Context()
 	c := newClient(t)
-	// A standby would take over within 15 s; here each killed one is followed by another at once.
 	must(t, installation.Signer.Stop())
-	restart := func() {
-		_, err := installation.Start(ctx, "signer", "--leader-elect=false")
-		must(t, err)
-	}
-	restart()
+	startSigner(t)
 	first := await(t, c, "the first CA", func(s *v1alpha1.Signer, _ *corev1.Secret) bool {
 		return phasesOf(s) == "Current" && s.Status.TrustAnchors[0].PublishedAt != nil
 	}).Status.TrustAnchors[0].Fingerprint
@@ -120,7 +114,7 @@ func TestRotation(t *testing.T) {
 			s := await(t, c, step.name, step.reached)
 			t.Logf("round %d: %s: %s", round+1, step.name, phasesOf(s))
 			must(t, installation.Signer.Kill())
-			restart()
+			startSigner(t)
 		}
 		s := await(t, c, "one CA", func(s *v1alpha1.Signer, _ *corev1.Secret) bool { return phasesOf(s) == "Current" })
 		if seen = append(seen, s.Status.TrustAnchors[0].Fingerprint); seen[round+1] == current {
