@@ -345,18 +345,22 @@ func join(name, what string, failures []failure) error {
 		return nil
 	}
 	var causes []string // in the order of the first namespace of each
-	in := map[string][]string{}
+	in, whole := map[string][]string{}, map[string]string{}
 	for _, f := range failures {
 		// The API server names the namespace, which would make each cause another.
 		cause := strings.ReplaceAll(f.err.Error(), fmt.Sprintf(" in the namespace %q", f.namespace), "")
 		if in[cause] == nil {
 			causes = append(causes, cause)
+			whole[cause] = f.err.Error()
 		}
 		in[cause] = append(in[cause], f.namespace+"/"+name)
 	}
 	parts := make([]string, 0, len(causes))
 	for _, cause := range causes {
 		where := in[cause]
+		if len(where) == 1 {
+			cause = whole[cause]
+		}
 		if len(where) > maxListed {
 			where = append(where[:maxListed:maxListed], fmt.Sprintf("and %d more", len(where)-maxListed))
 		}
