@@ -15,7 +15,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
 )
@@ -117,7 +120,14 @@ func (p *Publisher) publishBundle(ctx context.Context, signer *v1alpha1.Signer, 
 	}
 	t := target{kind: kindBundle, name: name, signer: signer, content: bundle}
 	if !wanted {
-		if have != nil {
+		if have == nil { // the watch may not have seen it yet
+			var err error
+			if have, err = p.live(ctx, t); err != nil {
+				out.errs = append(out.errs, fmt.Errorf("%s %s is not wanted any more, and cannot be read: %w", kindBundle, name, explain(err, t)))
+				return out
+			}
+		}
+		if have != nil && have.ownedBy(signer) {
 			if err := p.remove(ctx, t, *have); err != nil {
 				out.errs = append(out.errs, fmt.Errorf("%s %s is not wanted any more, and cannot be removed: %w", kindBundle, name, explain(err, t)))
 				return out
@@ -281,14 +291,25 @@ func (p *Publisher) removeConfigMaps(ctx context.Context, signer *v1alpha1.Signe
 	if err := unread(kindConfigMap, name, state.Read, state.Err); err != nil {
 		return fmt.Errorf("%w; it is not wanted any more, and not removed", err)
 	}
-	ours := slices.DeleteFunc(slices.Sorted(maps.Keys(state.Objects)), func(namespace string) bool {
-		return !state.Objects[namespace].ownedBy(signer)
-	})
+	// Live: the watch may not have seen yet what was written a moment ago, and nobody would come back to it.
+	var list corev1.ConfigMapList
+	if err := p.client.List(ctx, &list, client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector(metav1.ObjectNameField, name)}); err != nil {
+		return fmt.Errorf("%s %s is not wanted any more, and cannot be listed: %w", kindConfigMap, name, explain(err, target{kind: kindConfigMap, name: name}))
+	}
+	there := map[string]seen{}
+	var ours []string
+	for i := range list.Items {
+		if found := look(&list.Items[i]); found.ownedBy(signer) {
+			there[list.Items[i].Namespace] = found
+			ours = append(ours, list.Items[i].Namespace)
+		}
+	}
+	slices.Sort(ours)
 	t := target{kind: kindConfigMap, name: name, signer: signer}
 	failures := each(ours, func(namespace string) error {
-		there := t
-		there.namespace = namespace
-		return p.remove(ctx, there, state.Objects[namespace])
+		here := t
+		here.namespace = namespace
+		return p.remove(ctx, here, there[namespace])
 	})
 	for i := range failures {
 		failures[i].err = explain(failures[i].err, t)
