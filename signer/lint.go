@@ -127,7 +127,7 @@ func (e *expectation) check(c *x509.Certificate) error {
 	require(bytes.Equal(c.AuthorityKeyId, e.issuer.SubjectKeyId), "authority key identifier is not that of the CA")
 	require(len(c.SubjectKeyId) > 0, "subject key identifier is missing")
 	require(!c.IsCA && c.BasicConstraintsValid, "basic constraints do not say that this is no CA")
-	require(c.SerialNumber.Cmp(e.serial) == 0 && c.SerialNumber.Sign() > 0 && c.SerialNumber.BitLen() <= 8*serialBytes, "serial number is not the one drawn")
+	require(c.SerialNumber.Cmp(e.serial) == 0 && c.SerialNumber.Sign() > 0 && c.SerialNumber.BitLen() <= 8*ca.SerialBytes, "serial number is not the one drawn")
 
 	// A second of slack below: X.509 has whole seconds.
 	require(!c.NotBefore.Before(e.earliest.Add(-time.Second)), "notBefore %v is before %v", c.NotBefore, e.earliest)

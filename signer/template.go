@@ -4,13 +4,7 @@
 package signer
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
-	"fmt"
-	"math/big"
 	"net"
 	"net/url"
 	"slices"
@@ -20,11 +14,8 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/pkcs10"
+	"countersign.dev/countersign/signer/ca"
 )
-
-// serialBytes: RFC 5280 (section 4.1.2.2) allows 20 octets, and the Baseline Requirements ask for 64
-// random bits at least.
-const serialBytes = 16
 
 // checkKey refuses a key of a kind that the Signer does not issue for.
 func checkKey(request *pkcs10.Request, profile *Profile) error {
@@ -64,12 +55,12 @@ func lifetimeOf(expirationSeconds *int32, profile *Profile) (time.Duration, erro
 
 // newTemplate builds a certificate from verified fields.
 func newTemplate(request *pkcs10.Request, usages []certificatesv1.KeyUsage, profile *Profile, notBefore, notAfter time.Time) (*x509.Certificate, error) {
-	keyID, err := subjectKeyID(request.RawSubjectPublicKeyInfo)
+	keyID, err := ca.SubjectKeyID(request.RawSubjectPublicKeyInfo)
 	if err != nil {
 		return nil, err
 	}
 	t := &x509.Certificate{
-		SerialNumber:          newSerial(),
+		SerialNumber:          ca.NewSerial(),
 		NotBefore:             notBefore.UTC().Truncate(time.Second),
 		NotAfter:              notAfter.UTC().Truncate(time.Second),
 		DNSNames:              request.DNSNames,
@@ -102,28 +93,4 @@ func newTemplate(request *pkcs10.Request, usages []certificatesv1.KeyUsage, prof
 		t.URIs = append(t.URIs, uri)
 	}
 	return t, nil
-}
-
-// newSerial returns 128 random bits, never zero.
-func newSerial() *big.Int {
-	for {
-		var b [serialBytes]byte
-		rand.Read(b[:]) // never fails: see crypto/rand
-		if serial := new(big.Int).SetBytes(b[:]); serial.Sign() > 0 {
-			return serial
-		}
-	}
-}
-
-// subjectKeyID is the first 160 bits of the SHA-256 of the public key (RFC 7093, section 2, method 1).
-func subjectKeyID(publicKeyInfo []byte) ([]byte, error) {
-	var info struct {
-		Algorithm pkix.AlgorithmIdentifier
-		PublicKey asn1.BitString
-	}
-	if _, err := asn1.Unmarshal(publicKeyInfo, &info); err != nil {
-		return nil, fmt.Errorf("reading public key: %w", err)
-	}
-	digest := sha256.Sum256(info.PublicKey.Bytes)
-	return digest[:20], nil
 }

@@ -10,14 +10,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"slices"
 	"strings"
@@ -126,7 +123,7 @@ func (m Managed) Next(now time.Time, in Situation) (Step, string, error) {
 		return Settle, "", nil
 	case in.Asked:
 		return Make, "it was asked for with the annotation " + v1alpha1.RotateAnnotation, nil
-	case in.Root != nil && !slices.ContainsFunc(c.issuers, in.Root.certificate.Equal):
+	case in.anotherRoot(c):
 		return Make, fmt.Sprintf("the root is another one now, %q", in.Root.certificate.Subject), nil
 	case now.Before(m.RenewAt(in.Spec)):
 		return Keep, "", nil
@@ -139,13 +136,18 @@ func (m Managed) Next(now time.Time, in Situation) (Step, string, error) {
 	return Make, fmt.Sprintf("%q expires at %s", c.certificate.Subject, stamp(c.NotAfter())), nil
 }
 
+// anotherRoot reports whether a CA is below another root than the one that it should be below now.
+func (in Situation) anotherRoot(c *CA) bool {
+	return in.Root != nil && !slices.ContainsFunc(c.issuers, in.Root.certificate.Equal)
+}
+
 // waiting is Next while the newest CA has its time yet to come.
 func (m Managed) waiting(now time.Time, in Situation) (Step, string, error) {
 	c := m.Newest
 	switch {
 	case !now.Before(c.NotAfter()):
 		return Make, fmt.Sprintf("%q has expired before it signed", c.certificate.Subject), nil
-	case in.Root != nil && !slices.ContainsFunc(c.issuers, in.Root.certificate.Equal):
+	case in.anotherRoot(c):
 		return Make, fmt.Sprintf("the root is another one now, %q", in.Root.certificate.Subject), nil
 	case in.Asked && in.Unfit:
 		return Make, "it was asked for, and the newest cannot issue", nil
@@ -183,7 +185,7 @@ func (m Managed) Replace(now time.Time, in Situation) (map[string][]byte, error)
 		return nil, err
 	}
 	keep := func(c *CA) bool { return c != nil && !c.Distrusted(in.Distrusted) && c.ValidAt(now, 0) == nil }
-	data := map[string][]byte{previousCert: nil, previousKey: nil}
+	data := Settled()
 	previous := m.Newest
 	if !keep(previous) || m.Previous != nil { // which signs until now
 		previous = m.Previous
@@ -278,16 +280,12 @@ func template(now time.Time, spec *v1alpha1.ManagedCA, public crypto.PublicKey) 
 	if err != nil {
 		return nil, fmt.Errorf("encoding the public key of a CA: %w", err)
 	}
-	var key struct {
-		Algorithm pkix.AlgorithmIdentifier
-		PublicKey asn1.BitString
+	id, err := SubjectKeyID(info)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := asn1.Unmarshal(info, &key); err != nil {
-		return nil, fmt.Errorf("reading the public key of a CA: %w", err)
-	}
-	id := sha256.Sum256(key.PublicKey.Bytes) // RFC 7093, section 2, method 1
 	t := &x509.Certificate{
-		SerialNumber:          serial(),
+		SerialNumber:          NewSerial(),
 		Subject:               pkix.Name{CommonName: spec.CommonName},
 		NotBefore:             now.Add(-caBackdate).UTC().Truncate(time.Second),
 		NotAfter:              now.Add(durationOf(spec)).UTC().Truncate(time.Second),
@@ -295,7 +293,7 @@ func template(now time.Time, spec *v1alpha1.ManagedCA, public crypto.PublicKey) 
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 		MaxPathLenZero:        true,
-		SubjectKeyId:          id[:20],
+		SubjectKeyId:          id,
 	}
 	limits := spec.NameConstraints
 	if limits == nil {
@@ -384,17 +382,6 @@ func ranges(field string, texts []string) ([]*net.IPNet, error) {
 		parsed = append(parsed, network)
 	}
 	return parsed, nil
-}
-
-// serial returns 128 random bits, never zero.
-func serial() *big.Int {
-	for {
-		var b [16]byte
-		rand.Read(b[:]) // never fails: see crypto/rand
-		if n := new(big.Int).SetBytes(b[:]); n.Sign() > 0 {
-			return n
-		}
-	}
 }
 
 func durationOf(spec *v1alpha1.ManagedCA) time.Duration {
