@@ -162,10 +162,10 @@ func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time
 	}
 	made, err := s.step(ctx, signer, now, secret, kept, situation, rootFault)
 	switch {
-	case apierrors.IsConflict(err):
-		log.FromContext(ctx).V(1).Info("the Secret of the CA has changed meanwhile", "secret", spec.SecretName)
-		return notStepped(now, kept, err)
 	case err != nil:
+		if apierrors.IsConflict(err) {
+			log.FromContext(ctx).V(1).Info("the Secret of the CA has changed meanwhile", "secret", spec.SecretName)
+		}
 		return notStepped(now, kept, err)
 	case made && (unfit != nil || kept.Newest == nil || kept.Newest.Distrusted(signer.Spec.Trust.Distrusted)):
 		return offer{}, ca.ErrPending // the one that was made takes its place in a moment
@@ -173,8 +173,6 @@ func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time
 	o := offer{newest: kept.Newest, previous: kept.Previous}
 	fault, _ := errors.AsType[*ca.Fault](unfit)
 	switch {
-	case kept.Newest == nil:
-		return offer{}, ca.ErrPending
 	case unfit != nil && fault != nil && kept.Previous != nil && kept.Previous.AnchoredBy(situation.Current) && fits(kept.Previous) == nil:
 		return offer{newest: kept.Previous, stuck: fault}, nil // which signs until the next one can
 	case unfit != nil:
