@@ -40,26 +40,20 @@ func (l *life) load(ctx context.Context, s *v1alpha1.Signer, at time.Time, fits 
 	return l.source.load(ctx, s, at, fits)
 }
 
-// Update writes a status, as client.SubResourceWriter.
-func (l *life) Update(ctx context.Context, o client.Object, options ...client.SubResourceUpdateOption) error {
-	if l.fault != nil {
-		return l.fault
-	}
-	if s, ok := o.(*v1alpha1.Signer); ok && l.prunes {
-		s.Status.TrustAnchors = nil
-	}
-	return l.SubResourceWriter().Update(ctx, o, options...)
-}
-
-func (l *life) SubResourceWriter() client.SubResourceWriter { return l.server.Status() }
-
+// statusOf writes statuses as the API server of a life does.
 type statusOf struct {
 	client.SubResourceWriter
 	life *life
 }
 
 func (s statusOf) Update(ctx context.Context, o client.Object, options ...client.SubResourceUpdateOption) error {
-	return s.life.Update(ctx, o, options...)
+	if s.life.fault != nil {
+		return s.life.fault
+	}
+	if signer, ok := o.(*v1alpha1.Signer); ok && s.life.prunes {
+		signer.Status.TrustAnchors = nil
+	}
+	return s.SubResourceWriter.Update(ctx, o, options...)
 }
 
 func newLife(t *testing.T) *life {
