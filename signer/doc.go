@@ -10,7 +10,7 @@
 //
 // [Prepare] and [Issuance.Issue] are the core, and pure but for random numbers: a template is
 // made and linted, by what was asked and by RFC 5280, and only an Issuance, which nothing else can
-// make, reaches the key of the CA. Lint signs with a key that nothing trusts.
+// make, reaches the key of the CA. What is linted is, byte for byte, what that key then signs.
 // Around them are two reconcilers. One keeps the Signers: their CA, what their status says, and
 // the ConfigMaps their CA is published in. The other issues.
 //

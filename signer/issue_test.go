@@ -382,7 +382,7 @@ func TestIssue_alteredAfterLint(t *testing.T) {
 	}
 	issuance.template.DNSNames = []string{"admin.example"}
 	chain, certificate, err := issuance.Issue()
-	want := "verifying what was issued: DNS names differ from those of the request"
+	want := "verifying what was issued: it is not what was linted"
 	if err == nil || err.Error() != want || chain != nil || certificate != nil {
 		t.Errorf("got %q, %v, %v, want error %q", chain, certificate, err, want)
 	}
@@ -604,6 +604,8 @@ func TestPrepare_caFaults(t *testing.T) {
 		"expired since":          {func(c *x509.Certificate) { c.NotAfter = now.Add(time.Hour) }, now.Add(2 * time.Hour), v1alpha1.ReasonCAExpired},
 		"expires in 9 minutes":   {func(c *x509.Certificate) { c.NotAfter = now.Add(time.Hour) }, now.Add(51 * time.Minute), v1alpha1.ReasonCAExpired},
 		"clock was set back":     {nil, now.AddDate(-2, 0, 0), v1alpha1.ReasonCANotYetValid},
+		"names not permitted":    {func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"other"} }, now, ReasonNameNotPermitted},
+		"names excluded":         {func(c *x509.Certificate) { c.ExcludedDNSDomains = []string{"example"} }, now, ReasonNameNotPermitted},
 		"extended usages differ": {func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, now, v1alpha1.ReasonInvalidCA},
 	}
 	for name, test := range tests {

@@ -9,6 +9,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"math/big"
@@ -32,43 +33,51 @@ type expectation struct {
 	usages           []certificatesv1.KeyUsage // spec.usages
 	profile          *Profile
 	issuer           *x509.Certificate
-	above            []*x509.Certificate // the issuer's own issuers, as far as they are known
 	serial           *big.Int
 	earliest, latest time.Time // bounds of notBefore and notAfter
 }
 
-// throwawayKey signs certificates to be linted. Nothing trusts it.
-var throwawayKey = sync.OnceValues(func() (*ecdsa.PrivateKey, error) {
-	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-})
-
-// lint signs the template with a throwaway key in the name of the CA, and checks the result as a
-// relying party would read it. So the CA's key never signs anything that has not passed.
-// The error is a [*Refusal], or a [*ca.Fault] if the CA's own extensions stand in the way.
-func lint(now time.Time, template *x509.Certificate, expected expectation) error {
-	key, err := throwawayKey()
+// lint checks what the CA's key would sign as a relying party would read it, and returns it: the DER of
+// a TBSCertificate. The key is not used, so it never signs anything that has not passed.
+// The error is a [*Refusal].
+func lint(d draft) ([]byte, error) {
+	tbs, err := d.ca.ToBeSigned(d.template, d.expected.request.PublicKey)
 	if err != nil {
-		return fmt.Errorf("generating the throwaway key: %w", err)
+		return nil, refusef(ReasonLintFailed, "a certificate cannot be made of the request: %v", err)
 	}
-	// The CA with another key: name, constraints and identifiers are its own.
-	stand := *expected.issuer
-	stand.PublicKey, stand.PublicKeyAlgorithm = key.Public(), x509.ECDSA
-
-	der, err := x509.CreateCertificate(rand.Reader, template, &stand, expected.request.PublicKey, key)
+	der, err := unsigned(tbs)
 	if err != nil {
-		return refusef(ReasonLintFailed, "a certificate cannot be made of the request: %v", err)
+		return nil, refusef(ReasonLintFailed, "the certificate could not be read: %v", err)
 	}
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
-		return refusef(ReasonLintFailed, "the certificate could not be read: %v", err)
+		return nil, refusef(ReasonLintFailed, "the certificate could not be read: %v", err)
 	}
-	if err := expected.check(certificate); err != nil {
-		return refusef(ReasonLintFailed, "%v", err)
+	if err := d.expected.check(certificate); err != nil {
+		return nil, refusef(ReasonLintFailed, "%v", err)
 	}
 	if err := lintRFC(der); err != nil {
-		return refusef(ReasonLintFailed, "%v", err)
+		return nil, refusef(ReasonLintFailed, "%v", err)
 	}
-	return verify(now, certificate, &stand, expected.above)
+	return tbs, nil
+}
+
+// unsigned makes of a TBSCertificate a Certificate (RFC 5280, section 4.1) for readers that do not verify
+// its signature, which is none.
+func unsigned(tbs []byte) ([]byte, error) {
+	var begin struct { // of the TBSCertificate; what follows is ignored
+		Version      int `asn1:"explicit,tag:0"`
+		SerialNumber *big.Int
+		Signature    asn1.RawValue
+	}
+	if _, err := asn1.Unmarshal(tbs, &begin); err != nil {
+		return nil, err
+	}
+	return asn1.Marshal(struct {
+		TBSCertificate     asn1.RawValue
+		SignatureAlgorithm asn1.RawValue
+		SignatureValue     asn1.BitString
+	}{asn1.RawValue{FullBytes: tbs}, begin.Signature, asn1.BitString{Bytes: make([]byte, 64), BitLength: 512}})
 }
 
 // permits is a fault if the chain limits extended key usages to others than some.
@@ -82,18 +91,40 @@ func permits(authority *ca.CA, usages []certificatesv1.KeyUsage) *ca.Fault {
 	return nil
 }
 
-// verify checks the certificate against what the CA, and each issuer above it, lets be issued.
+// throwawayKey signs certificates to be verified. Nothing trusts it.
+var throwawayKey = sync.OnceValues(func() (*ecdsa.PrivateKey, error) {
+	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+})
+
+// verify checks the certificate against what the CA, and each issuer above it, lets be issued. It is
+// signed with a throwaway key in the name of the CA.
 // What the request asks for is judged before: all that can fail here is the CA's, which may be
-// replaced by one that fits, so the error is always a [*ca.Fault].
-func verify(now time.Time, certificate, issuer *x509.Certificate, above []*x509.Certificate) error {
-	chain := append([]*x509.Certificate{issuer}, above...)
+// replaced by one that fits, so the error is a [*ca.Fault]. Of one request and the next only name
+// constraints can differ: whoever has seen that others pass need not ask where there are none.
+func verify(now time.Time, d draft) error {
+	key, err := throwawayKey()
+	if err != nil {
+		return fmt.Errorf("generating the throwaway key: %w", err)
+	}
+	// The CA with another key: name, constraints and identifiers are its own.
+	issuer := *d.expected.issuer
+	issuer.PublicKey, issuer.PublicKeyAlgorithm = key.Public(), x509.ECDSA
+	der, err := x509.CreateCertificate(rand.Reader, d.template, &issuer, d.expected.request.PublicKey, key)
+	if err != nil {
+		return fmt.Errorf("making a certificate to verify: %w", err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return fmt.Errorf("reading a certificate to verify: %w", err)
+	}
+	chain := append([]*x509.Certificate{&issuer}, d.ca.Issuers()...)
 	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
 	roots.AddCert(chain[len(chain)-1])
 	for _, c := range chain[:len(chain)-1] {
 		intermediates.AddCert(c)
 	}
 	// Whether the chain permits the extended key usages was seen before: see permits.
-	_, err := certificate.Verify(x509.VerifyOptions{
+	_, err = certificate.Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	if err == nil {

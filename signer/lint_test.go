@@ -95,7 +95,7 @@ func TestLint(t *testing.T) {
 				t.Fatal(err)
 			}
 			test.slip(issuance.template)
-			err = lint(now, issuance.template, issuance.expected)
+			_, err = lint(issuance.draft)
 			var refusal *Refusal
 			if !errors.As(err, &refusal) {
 				t.Fatalf("got %v, want a *Refusal", err)
@@ -149,7 +149,7 @@ func TestLint_profile(t *testing.T) {
 				t.Fatal(err)
 			}
 			test.slip(issuance.template)
-			err = lint(now, issuance.template, issuance.expected)
+			_, err = lint(issuance.draft)
 			if diff := cmp.Diff(error(&Refusal{ReasonLintFailed, test.want}), err); diff != "" {
 				t.Errorf("error (-want +got):\n%s", diff)
 			}

@@ -67,7 +67,10 @@ func (p Profile) probe(now time.Time, authority *ca.CA) error {
 		if err != nil {
 			return err
 		}
-		if err := lint(now, d.template, d.expected); err != nil {
+		if _, err := lint(d); err != nil {
+			return err
+		}
+		if err := verify(now, d); err != nil {
 			return err
 		}
 	}

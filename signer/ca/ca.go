@@ -8,8 +8,11 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -155,6 +158,46 @@ func (c *CA) Sign(template *x509.Certificate, public crypto.PublicKey) ([]byte, 
 	}
 	return der, nil
 }
+
+// ToBeSigned returns what Sign would sign of a template: the DER of a TBSCertificate (RFC 5280,
+// section 4.1.2). The key of the CA is not used.
+func (c *CA) ToBeSigned(template *x509.Certificate, public crypto.PublicKey) ([]byte, error) {
+	r := &recorder{public: c.key.Public()}
+	if _, err := x509.CreateCertificate(rand.Reader, template, c.certificate, public, r); !errors.Is(err, errRecorded) {
+		return nil, err // never nil: a recorder signs nothing
+	}
+	return r.message, nil
+}
+
+// recorder stands in for a key: it keeps what it is to sign, and does not sign.
+type recorder struct {
+	public  crypto.PublicKey
+	message []byte
+}
+
+var errRecorded = errors.New("recorded, not signed")
+
+func (r *recorder) Public() crypto.PublicKey { return r.public }
+
+// Sign is there for crypto.Signer. Package x509 calls SignMessage where there is one.
+func (r *recorder) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("a recorder wants the message, not its digest")
+}
+
+func (r *recorder) SignMessage(_ io.Reader, message []byte, _ crypto.SignerOpts) ([]byte, error) {
+	r.message = bytes.Clone(message)
+	return nil, errRecorded
+}
+
+// ConstrainsNames reports whether a certificate of the CA has name constraints (RFC 5280, section
+// 4.2.1.10), so that it depends on a certificate's names whether relying parties accept it.
+func (c *CA) ConstrainsNames() bool {
+	return slices.ContainsFunc(c.all(), func(certificate *x509.Certificate) bool {
+		return slices.ContainsFunc(certificate.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidNameConstraints) })
+	})
+}
+
+var oidNameConstraints = asn1.ObjectIdentifier{2, 5, 29, 30}
 
 // all returns a new slice of every certificate, the CA's own first.
 func (c *CA) all() []*x509.Certificate {

@@ -383,3 +383,65 @@ func TestCA_permits(t *testing.T) {
 		})
 	}
 }
+
+func TestCA_ToBeSigned(t *testing.T) {
+	subject := ecKey(t, elliptic.P256())
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "web"}, DNSNames: []string{"web.example"}, NotBefore: now, NotAfter: now.AddDate(0, 0, 1),
+	}
+	for name, key := range map[string]crypto.Signer{
+		"P-256": ecKey(t, elliptic.P256()), "P-384": ecKey(t, elliptic.P384()), "RSA": rsaKey(t, 2048), "Ed25519": edKey(t),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := Load(certPEM(issue(t, "Root", key, nil, nil)), keyPEM(t, key), now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tbs, err := c.ToBeSigned(template, subject.Public())
+			if err != nil {
+				t.Fatal(err)
+			}
+			der, err := c.Sign(template, subject.Public())
+			if err != nil {
+				t.Fatal(err)
+			}
+			certificate, err := x509.ParseCertificate(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(tbs, certificate.RawTBSCertificate) {
+				t.Errorf("to be signed: %x, signed: %x", tbs, certificate.RawTBSCertificate)
+			}
+			bad := *template
+			bad.DNSNames = []string{"wéb"}
+			if tbs, err := c.ToBeSigned(&bad, subject.Public()); tbs != nil || err == nil || err.Error() != `x509: "wéb" cannot be encoded as an IA5String` {
+				t.Errorf("a name that cannot be encoded: got %x, %v", tbs, err)
+			}
+		})
+	}
+}
+
+func TestCA_ConstrainsNames(t *testing.T) {
+	key := ecKey(t, elliptic.P256())
+	limit := func(c *x509.Certificate) { c.ExcludedDNSDomains = []string{"example.com"} }
+	tests := map[string]struct {
+		root, lower func(*x509.Certificate)
+		want        bool
+	}{
+		"nobody":     {nil, nil, false},
+		"the CA":     {nil, limit, true},
+		"its issuer": {limit, nil, true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			root := issue(t, "Root", key, nil, test.root)
+			c, err := Load(certPEM(issue(t, "Lower", key, root, test.lower), root), keyPEM(t, key), now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.ConstrainsNames(); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
