@@ -24,7 +24,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
-	"countersign.dev/countersign/test/cluster"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -33,38 +32,12 @@ var (
 	world        *tutorial.World
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
-	defer cancel()
-	c, err := cluster.Start(ctx, cluster.Options{Progress: os.Stderr, ControllerManager: true})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "starting the control plane:", err)
-		return 1
-	}
-	code := 1
-	if installation, err = tutorial.Install(ctx, c, os.Stderr); err == nil {
-		if world, err = tutorial.NewWorld(ctx, c, os.Stderr); err == nil {
-			err = errors.Join(installation.Approver.Ready(ctx), installation.Signer.Ready(ctx))
-		}
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "installing:", err)
-	} else {
-		code = m.Run()
-	}
-	if code != 0 && installation != nil {
-		fmt.Fprintf(os.Stderr, "approver:\n%s\nsigner:\n%s\n", installation.Approver.Tail(), installation.Signer.Tail())
-	}
-	if installation != nil {
-		err = errors.Join(err, installation.Stop())
-	}
-	if err = errors.Join(err, c.Stop()); err != nil {
-		fmt.Fprintln(os.Stderr, "stopping:", err)
-		return 1
-	}
-	return code
+func TestMain(m *testing.M) {
+	os.Exit(tutorial.Run(30*time.Minute, func(ctx context.Context, i *tutorial.Installation) (err error) {
+		installation = i
+		world, err = tutorial.NewWorld(ctx, i.Cluster, os.Stderr)
+		return err
+	}, m.Run))
 }
 
 // TestTutorial makes every request of the walk and asserts the one outcome that is right.

@@ -7,7 +7,6 @@ package rotation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -19,7 +18,6 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/signer"
-	"countersign.dev/countersign/test/cluster"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -35,45 +33,16 @@ const (
 
 var installation *tutorial.Installation
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
-	defer cancel()
-	c, err := cluster.Start(ctx, cluster.Options{Progress: os.Stderr, ControllerManager: true}) // it has the garbage collector
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "starting the control plane:", err)
-		return 1
-	}
-	code := 1
-	if installation, err = tutorial.Install(ctx, c, os.Stderr); err == nil {
-		if err = prepare(ctx); err == nil {
-			code = m.Run()
+// The tests share the Signers of rotated.yaml.
+func TestMain(m *testing.M) {
+	os.Exit(tutorial.Run(20*time.Minute, func(ctx context.Context, i *tutorial.Installation) error {
+		installation = i
+		if err := i.Cluster.CreateNamespace(ctx, namespace, nil); err != nil {
+			return err
 		}
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "installing:", err)
-	}
-	if code != 0 && installation != nil {
-		fmt.Fprintf(os.Stderr, "approver:\n%s\nsigner:\n%s\n", installation.Approver.Tail(), installation.Signer.Tail())
-	}
-	if installation != nil {
-		err = errors.Join(err, installation.Stop())
-	}
-	if err = errors.Join(err, c.Stop()); err != nil {
-		fmt.Fprintln(os.Stderr, "stopping:", err)
-		return 1
-	}
-	return code
-}
-
-// prepare makes the Signers, which the tests share.
-func prepare(ctx context.Context) error {
-	err := errors.Join(installation.Approver.Ready(ctx), installation.Signer.Ready(ctx), installation.Cluster.CreateNamespace(ctx, namespace, nil))
-	if err == nil {
-		_, err = installation.Cluster.Kubectl(ctx, nil, "apply", "--server-side", "-f", "rotated.yaml")
-	}
-	return err
+		_, err := i.Cluster.Kubectl(ctx, nil, "apply", "--server-side", "-f", "rotated.yaml")
+		return err
+	}, m.Run))
 }
 
 // TestRotation rotates a managed CA twice, from the annotation until the old CA is trusted by nobody. All the
