@@ -93,7 +93,9 @@ func (t *tally) compare(ctx context.Context, request string, judgement Judgement
 				active = e
 			}
 		}
-		result, err := p.candidate.Evaluate(ctx, judgement.input)
+		var result evaluator.Result
+		var err error
+		evaluating.do(func() { result, err = p.candidate.Evaluate(ctx, judgement.input) })
 		if ctx.Err() != nil {
 			return compared
 		}
