@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"runtime"
 	"runtime/debug"
 	"strings"
 
@@ -78,6 +79,9 @@ func (c Command) Main(ctx context.Context, args []string, stdout, stderr io.Writ
 		return exitUsage
 	}
 
+	if cfg.PprofBindAddress == "0" {
+		runtime.MemProfileRate = 0 // of what nobody can ask for no samples are kept: their stacks take megabytes
+	}
 	log := NewLogger(stderr, cfg.LogLevel)
 	ctrl.SetLogger(log)
 	klog.SetLogger(log.WithName("client-go"))

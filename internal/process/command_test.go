@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -118,6 +119,19 @@ func TestMain_help(t *testing.T) {
 			if !strings.Contains(stdout.String(), want) {
 				t.Errorf("%s: help lacks %q:\n%s", arg, want, stdout.String())
 			}
+		}
+	}
+}
+
+func TestMain_keepsNoMemoryProfileThatNobodyCanAskFor(t *testing.T) {
+	before := runtime.MemProfileRate
+	t.Cleanup(func() { runtime.MemProfileRate = before })
+	for address, want := range map[string]int{"0": 0, "127.0.0.1:0": 4096} {
+		runtime.MemProfileRate = 4096
+		got := -1
+		c := Command{Name: "countersign-test", Run: func(context.Context, Config) error { got = runtime.MemProfileRate; return nil }}
+		if exit := c.Main(t.Context(), []string{"--pprof-bind-address=" + address}, new(bytes.Buffer), new(bytes.Buffer)); exit != 0 || got != want {
+			t.Errorf("--pprof-bind-address=%s: exit status %d, rate %d, want %d", address, exit, got, want)
 		}
 	}
 }
