@@ -96,6 +96,9 @@ func (w *world) countersignSystem(installation *tutorial.Installation, profiling
 			took[o.name] = o.took
 			err = errors.Join(err, o.err)
 		}
+		if err == nil && w.policies > 1 { // or the first load would share the API server with the writing of their statuses
+			_, err = w.Kubectl(ctx, nil, "wait", "--for=condition=Ready", "approvalpolicies.countersign.dev", "--all", "--timeout="+readyWithin.String())
+		}
 		if err == nil && webhook {
 			err = installation.StartWebhook(ctx)
 		}
