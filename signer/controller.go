@@ -44,7 +44,7 @@ const (
 
 // requestReconciler issues what is approved.
 type requestReconciler struct {
-	cached  client.Reader
+	due     func(name string) *certificatesv1.CertificateSigningRequest // nil if it is not
 	live    client.Reader
 	status  client.SubResourceWriter
 	signers *registry
@@ -59,9 +59,9 @@ type requestReconciler struct {
 // ApprovalTooOld, or nothing.
 func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) (reconcile.Result, error) {
 	started := time.Now()
-	csr, err := r.read(ctx, item.Name)
-	if err != nil || csr == nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
+	csr := r.due(item.Name)
+	if csr == nil {
+		return reconcile.Result{}, nil
 	}
 	signer := r.signers.get(csr.Spec.SignerName)
 	if signer == nil {
@@ -108,24 +108,6 @@ func (r *requestReconciler) isStale(ctx context.Context, loaded *readySigner) (b
 		return true, client.IgnoreNotFound(err)
 	}
 	return now.UID != loaded.signer.UID || now.Generation != loaded.signer.Generation, nil
-}
-
-// read returns the request, whole, or nil if it is known not to be due.
-func (r *requestReconciler) read(ctx context.Context, name string) (*certificatesv1.CertificateSigningRequest, error) {
-	var csr certificatesv1.CertificateSigningRequest
-	if err := r.cached.Get(ctx, client.ObjectKey{Name: name}, &csr); err != nil {
-		return nil, fmt.Errorf("reading the request from the cache: %w", err)
-	}
-	switch { // see registry.strip
-	case csr.Spec.SignerName == "" || r.signers.get(csr.Spec.SignerName) == nil:
-		return nil, nil
-	case len(csr.Spec.Request) > 0:
-		return &csr, nil
-	}
-	if err := r.live.Get(ctx, client.ObjectKey{Name: name}, &csr); err != nil {
-		return nil, fmt.Errorf("reading the request: %w", err)
-	}
-	return &csr, nil
 }
 
 // issue records, signs and writes.

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -169,7 +170,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 				at = test.at
 			}
 			r := &requestReconciler{
-				cached: c, live: c, status: c.Status(), signers: signers, events: recorder, metrics: metrics, log: audit.NewLog(disk),
+				due: dueIn(t, c), live: c, status: c.Status(), signers: signers, events: recorder, metrics: metrics, log: audit.NewLog(disk),
 				recheck: func(_ context.Context, name string) { rechecked = name == "serving" },
 				now:     func() time.Time { return at },
 			}
@@ -238,7 +239,7 @@ func TestRequestReconciler_approvalAge(t *testing.T) {
 	authority := newCA(t, testKeys().ec, nil)
 	recorder := events.NewFakeRecorder(8)
 	r := &requestReconciler{
-		cached: c, live: c, status: c.Status(), signers: signers, events: recorder, metrics: metrics, log: audit.NewLog(&disk{}),
+		due: dueIn(t, c), live: c, status: c.Status(), signers: signers, events: recorder, metrics: metrics, log: audit.NewLog(&disk{}),
 		now: func() time.Time { return now },
 	}
 	var after certificatesv1.CertificateSigningRequest
@@ -282,6 +283,109 @@ func TestRequestReconciler_approvalAge(t *testing.T) {
 	reconcileBy(4 * time.Hour)
 	if len(after.Status.Certificate) == 0 || len(after.Status.Conditions) != 1 {
 		t.Errorf("not issued when the limit was raised: %+v", after.Status)
+	}
+}
+
+// TestRequestReconciler_due: what is issued is what is kept of the request, written as it was read.
+func TestRequestReconciler_due(t *testing.T) {
+	keys := testKeys()
+	changed := func(c *certificatesv1.CertificateSigningRequest) {
+		c.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{conditionOf(certificatesv1.CertificateDenied)}
+	}
+	tests := map[string]struct {
+		kept   bool
+		ready  bool                                            // the Signer
+		since  func(*certificatesv1.CertificateSigningRequest) // how it changed, unseen
+		gone   bool
+		want   reconcile.Result
+		issued bool
+	}{
+		"due":                     {kept: true, ready: true, issued: true},
+		"due, and denied since":   {kept: true, ready: true, since: changed, want: reconcile.Result{RequeueAfter: conflictRetry}},
+		"due, and deleted since":  {kept: true, ready: true, gone: true},
+		"not due":                 {ready: true},
+		"not due, and not issued": {},
+		"no Signer issues":        {kept: true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			csr := newCSR(t, keys.ec, nil, func(c *certificatesv1.CertificateSigningRequest) {
+				c.Labels, c.Annotations = map[string]string{"l": "v"}, map[string]string{"a": "v"}
+				c.Finalizers = []string{"example.com/keep"}
+				c.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: "node-1", UID: "node"}}
+			})
+			server, writes := newAPIServer(t, csr)
+			due := dueIn(t, server)("web")
+			if test.since != nil {
+				now := due.DeepCopy()
+				test.since(now)
+				if err := server.Status().Update(t.Context(), now); err != nil {
+					t.Fatal(err)
+				}
+				*writes = 0
+			}
+			if test.gone {
+				now := due.DeepCopy()
+				now.Finalizers = nil
+				if err := server.Update(t.Context(), now); err != nil {
+					t.Fatal(err)
+				}
+				if err := server.Delete(t.Context(), now); err != nil {
+					t.Fatal(err)
+				}
+			}
+			signers := newRegistry()
+			if test.ready {
+				signers.set("serving", signerName, &readySigner{signer: &v1alpha1.Signer{}, profile: newProfile(t, nil), ca: newCA(t, keys.ec, nil)})
+			}
+			metrics, err := newMetrics(prometheus.NewRegistry())
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := due.DeepCopy()
+			r := &requestReconciler{
+				due: func(name string) *certificatesv1.CertificateSigningRequest {
+					if name == due.Name && test.kept {
+						return due
+					}
+					return nil
+				},
+				live: server, status: server.Status(), signers: signers, metrics: metrics, now: func() time.Time { return now },
+				log: audit.NewLog(io.Discard),
+			}
+			if result, err := r.Reconcile(t.Context(), fairqueue.Item{Name: "web"}); err != nil || result != test.want {
+				t.Errorf("got %+v, %v, want %+v", result, err, test.want)
+			}
+			if diff := cmp.Diff(before, due); diff != "" {
+				t.Errorf("changed what is kept (-before +after):\n%s", diff)
+			}
+			if test.gone {
+				return
+			}
+			var after certificatesv1.CertificateSigningRequest
+			if err := server.Get(t.Context(), client.ObjectKey{Name: "web"}, &after); err != nil {
+				t.Fatal(err)
+			}
+			if issued := len(after.Status.Certificate) > 0; issued != test.issued {
+				t.Errorf("issued: %v, want %v", issued, test.issued)
+			}
+			after.ResourceVersion = before.ResourceVersion
+			if diff := cmp.Diff(before.ObjectMeta, after.ObjectMeta); diff != "" {
+				t.Errorf("the metadata have changed (-before +after):\n%s", diff)
+			}
+		})
+	}
+}
+
+// dueIn reads a request from a client as the reconciler does from what is watched.
+func dueIn(t *testing.T, c client.Client) func(string) *certificatesv1.CertificateSigningRequest {
+	return func(name string) *certificatesv1.CertificateSigningRequest {
+		csr := &certificatesv1.CertificateSigningRequest{}
+		if err := c.Get(t.Context(), client.ObjectKey{Name: name}, csr); err != nil {
+			t.Error(err)
+			return nil
+		}
+		return kept(csr)
 	}
 }
 

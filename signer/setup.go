@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -43,9 +45,6 @@ import (
 const (
 	// eventSource is the reportingController of Events.
 	eventSource = "countersign-signer"
-
-	// dueIndex indexes cached requests that are to be signed by their signerName.
-	dueIndex = "due.signerName"
 
 	// A fault of the API server is retried soon, and for ever, at a pace that does not add to it.
 	minRetry = 50 * time.Millisecond
@@ -96,20 +95,19 @@ func New(o Options) *Signer {
 	return &Signer{options: o, signers: newRegistry()}
 }
 
-// ConfigureManager sets what the manager's cache keeps.
+// ConfigureManager sets what the manager's cache keeps. Requests are none of it: see [requests].
 func (s *Signer) ConfigureManager(o *manager.Options) {
 	o.Cache.DefaultTransform = cache.TransformStripManagedFields()
 	o.Cache.ByObject = map[client.Object]cache.ByObject{
-		&certificatesv1.CertificateSigningRequest{}: {Transform: s.signers.strip},
-		&corev1.Namespace{}:                         {Transform: stripMetadata},
+		&corev1.Namespace{}: {Transform: stripMetadata},
 	}
 	// A read of anything else from the cache is a slip, which would make it list and watch all of a
-	// kind; Secrets, for one.
+	// kind; Secrets, for one, or certificate requests.
 	o.Cache.ReaderFailOnMissingInformer = true
 }
 
 // Setup adds the controllers and the readyz check to the manager. All work is done by the leader; a
-// standby keeps its cache warm, and loads CAs when it takes over. Ready means that the
+// standby keeps its caches warm, and loads CAs when it takes over. Ready means that the
 // caches are synced: a CA that is broken shows in the status of its Signer, not here.
 func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 	metrics, err := newMetrics(s.options.Registerer)
@@ -119,7 +117,15 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 	if err := s.options.Registerer.Register(s.options.Audit.Metrics()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
-	if err := s.setupCache(ctx, mgr); err != nil {
+	all, err := allRequests(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return err
+	}
+	requests := newRequests(all)
+	if err := mgr.Add(requests); err != nil {
+		return fmt.Errorf("adding the watcher of certificate requests: %w", err)
+	}
+	if err := s.setupCache(ctx, mgr, requests); err != nil {
 		return err
 	}
 	// Watches Secrets and what is published, name by name, with a client of its own: the manager's cache would watch all of a kind.
@@ -166,7 +172,7 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 		return fmt.Errorf("setting up the controller of Signers: %w", err)
 	}
 	if err := s.setupRequests(mgr, &requestReconciler{
-		cached:  mgr.GetClient(),
+		due:     requests.get,
 		live:    mgr.GetAPIReader(),
 		status:  mgr.GetClient().Status(),
 		signers: s.signers,
@@ -175,41 +181,59 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 		events:  recorder,
 		metrics: metrics,
 		now:     s.options.Now,
-	}, signerReady); err != nil {
+	}, requests, signerReady); err != nil {
 		return fmt.Errorf("setting up the controller of certificate requests: %w", err)
 	}
 	return nil
 }
 
-// setupCache starts the informers with the manager, not with the leader, and ties readyz to them.
-func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager) error {
-	err := mgr.GetFieldIndexer().IndexField(ctx, &certificatesv1.CertificateSigningRequest{}, dueIndex, func(o client.Object) []string {
-		csr, ok := o.(*certificatesv1.CertificateSigningRequest)
-		if !ok || csr.Spec.SignerName == "" { // see registry.strip
-			return nil
-		}
-		return []string{csr.Spec.SignerName}
-	})
-	if err != nil {
-		return fmt.Errorf("indexing certificate requests: %w", err)
-	}
-	namespaces := &metav1.PartialObjectMetadata{}
-	namespaces.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	var informers []cache.Informer
-	for _, kind := range []client.Object{&certificatesv1.CertificateSigningRequest{}, &v1alpha1.Signer{}, namespaces} {
+// setupCache starts to watch with the manager, not with the leader, and ties readyz to it. Once all has been
+// synced it is ready for good: what a Signer made later lacks must not take the others' place to work from them.
+func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager, requests *requests) error {
+	informerOf := func(kind client.Object) (cache.Informer, error) {
 		informer, err := mgr.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false))
 		if err != nil {
-			return fmt.Errorf("watching %T (is its custom resource definition installed?): %w", kind, err)
+			return nil, fmt.Errorf("watching %T (is its custom resource definition installed?): %w", kind, err)
 		}
-		informers = append(informers, informer)
+		return informer, nil
 	}
-	err = mgr.AddReadyzCheck("caches", func(*http.Request) error {
-		for _, informer := range informers {
-			if !informer.HasSynced() {
-				return errors.New("caches are not synced")
-			}
+	meta := &metav1.PartialObjectMetadata{}
+	meta.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	namespaces, err := informerOf(meta)
+	if err != nil {
+		return err
+	}
+	signers, err := informerOf(&v1alpha1.Signer{})
+	if err != nil {
+		return err
+	}
+	follow := func() {
+		var list v1alpha1.SignerList
+		if err := mgr.GetCache().List(ctx, &list); err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "listing Signers") // from a cache that has one to tell of
+			return
 		}
-		return nil
+		signerNames := map[string]bool{}
+		for i := range list.Items {
+			signerNames[list.Items[i].Spec.SignerName] = true
+		}
+		requests.keep(signerNames)
+	}
+	followed, err := signers.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { follow() },
+		UpdateFunc: func(any, any) { follow() }, // one may be made in the place of another
+		DeleteFunc: func(any) { follow() },
+	})
+	if err != nil {
+		return fmt.Errorf("following the Signers: %w", err)
+	}
+	var ready atomic.Bool
+	err = mgr.AddReadyzCheck("caches", func(*http.Request) error {
+		if ready.Load() || namespaces.HasSynced() && followed.HasSynced() && requests.synced() {
+			ready.Store(true)
+			return nil
+		}
+		return errors.New("caches are not synced")
 	})
 	if err != nil {
 		return fmt.Errorf("adding the readyz check: %w", err)
@@ -270,24 +294,22 @@ func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretCh
 
 // setupRequests has a request reconciled when it changes and is due by a Signer that is ready, and
 // when the Signer of a request that is due becomes ready.
-func (s *Signer) setupRequests(mgr manager.Manager, r *requestReconciler, signerReady signal) error {
-	itself := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []fairqueue.Item {
-		if csr, ok := o.(*certificatesv1.CertificateSigningRequest); ok && csr.Spec.SignerName != "" && s.signers.get(csr.Spec.SignerName) != nil {
-			return []fairqueue.Item{fairqueue.ItemOf(csr)}
-		}
-		return nil
-	})
+func (s *Signer) setupRequests(mgr manager.Manager, r *requestReconciler, requests *requests, signerReady signal) error {
+	type workQueue = workqueue.TypedRateLimitingInterface[fairqueue.Item]
 	return builder.TypedControllerManagedBy[fairqueue.Item](mgr).
 		Named("certificatesigningrequest").
-		Watches(&certificatesv1.CertificateSigningRequest{}, itself).
-		WatchesRawSource(source.TypedChannel(signerReady, handler.TypedFuncs[string, fairqueue.Item]{
-			GenericFunc: func(ctx context.Context, e event.TypedGenericEvent[string], queue workqueue.TypedRateLimitingInterface[fairqueue.Item]) {
-				var list certificatesv1.CertificateSigningRequestList
-				if err := mgr.GetClient().List(ctx, &list, client.MatchingFields{dueIndex: e.Object}); err != nil {
-					ctrl.LoggerFrom(ctx).Error(err, "listing certificate requests") // from a cache that is synced
+		WatchesRawSource(source.TypedFunc[fairqueue.Item](func(_ context.Context, queue workQueue) error {
+			requests.tell(func(csr *certificatesv1.CertificateSigningRequest) {
+				if s.signers.get(csr.Spec.SignerName) != nil {
+					queue.Add(fairqueue.ItemOf(csr))
 				}
-				for i := range list.Items {
-					queue.Add(fairqueue.ItemOf(&list.Items[i]))
+			})
+			return nil
+		})).
+		WatchesRawSource(source.TypedChannel(signerReady, handler.TypedFuncs[string, fairqueue.Item]{
+			GenericFunc: func(_ context.Context, e event.TypedGenericEvent[string], queue workQueue) {
+				for _, csr := range requests.of(e.Object) {
+					queue.Add(fairqueue.ItemOf(csr))
 				}
 			},
 		})).

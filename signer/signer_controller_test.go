@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"io"
 	"slices"
 	"testing"
 	"time"
@@ -24,8 +23,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"countersign.dev/countersign/api/v1alpha1"
-	"countersign.dev/countersign/audit"
-	"countersign.dev/countersign/internal/fairqueue"
 	"countersign.dev/countersign/signer/ca"
 	"countersign.dev/countersign/signer/trust"
 )
@@ -310,71 +307,5 @@ func TestSignerReconciler_deleted(t *testing.T) {
 	}
 	if r.signers.get(signerName) != nil {
 		t.Error("issues for a Signer that was deleted")
-	}
-}
-
-// TestRequestReconciler_read: what the cache did not keep is read live, and judged as it is then.
-func TestRequestReconciler_read(t *testing.T) {
-	keys := testKeys()
-	denied := func(c *certificatesv1.CertificateSigningRequest) {
-		c.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{conditionOf(certificatesv1.CertificateDenied)}
-	}
-	tests := map[string]struct {
-		cached bool // whole
-		ready  bool // the Signer
-		live   func(*certificatesv1.CertificateSigningRequest)
-		gone   bool
-		reads  int
-		issued bool
-	}{
-		"kept whole":                   {cached: true, ready: true, issued: true},
-		"stripped":                     {ready: true, reads: 1, issued: true},
-		"stripped, and denied since":   {ready: true, live: denied, reads: 1},
-		"stripped, and deleted since":  {ready: true, gone: true, reads: 1},
-		"no Signer issues: not read":   {},
-		"no Signer issues: not issued": {cached: true},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			csr := newCSR(t, keys.ec, nil, test.live)
-			var objects []client.Object
-			if !test.gone {
-				objects = append(objects, csr)
-			}
-			server, writes := newAPIServer(t, objects...)
-			cached := server
-			if !test.cached {
-				stub, err := newRegistry().strip(newCSR(t, keys.ec, nil, nil))
-				if err != nil {
-					t.Fatal(err)
-				}
-				cached, _ = newAPIServer(t, stub.(client.Object))
-			}
-			reads := 0
-			signers := newRegistry()
-			if test.ready {
-				signers.set("serving", signerName, &readySigner{signer: &v1alpha1.Signer{}, profile: newProfile(t, nil), ca: newCA(t, keys.ec, nil)})
-			}
-			metrics, err := newMetrics(prometheus.NewRegistry())
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := &requestReconciler{
-				cached: cached, status: server.Status(), signers: signers, metrics: metrics, now: func() time.Time { return now },
-				log: audit.NewLog(io.Discard),
-				live: interceptor.NewClient(server, interceptor.Funcs{
-					Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
-						reads++
-						return c.Get(ctx, key, o, options...)
-					},
-				}),
-			}
-			if result, err := r.Reconcile(t.Context(), fairqueue.Item{Name: "web"}); err != nil || result != (reconcile.Result{}) {
-				t.Errorf("got %+v, %v", result, err)
-			}
-			if reads != test.reads || (*writes > 0) != test.issued {
-				t.Errorf("%d live reads, %d writes; want %d, issued %v", reads, *writes, test.reads, test.issued)
-			}
-		})
 	}
 }
