@@ -32,13 +32,16 @@ const ServiceCIDR = "192.0.2.0/24"
 // controllers that kube-controller-manager runs. It signs for the signers of kubernetes.io, and approves nothing.
 const controllers = "serviceaccount-controller,namespace-controller,garbage-collector-controller,root-ca-certificate-publisher-controller,certificatesigningrequest-signing-controller"
 
-// auditPolicy has the API server log who approves certificate requests, and nothing else.
+// auditPolicy has the API server log who approves certificate requests, who lists and watches which, and nothing else.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
   - level: Metadata
     resources: [{group: certificates.k8s.io, resources: [certificatesigningrequests/approval]}]
+  - level: Metadata
+    verbs: [list, watch]
+    resources: [{group: certificates.k8s.io, resources: [certificatesigningrequests]}]
   - level: None
 `
 
@@ -257,7 +260,8 @@ func (c *Cluster) BinDir() string { return c.bin }
 // Config is that of a cluster admin, without limits on the client's side.
 func (c *Cluster) Config() *rest.Config { return rest.CopyConfig(c.admin) }
 
-// AuditLog is the file of the API server's own audit log: approvals of certificate requests, an event a line.
+// AuditLog is the file of the API server's own audit log, an event a line: approvals of certificate requests, and
+// what is listed and watched of them.
 func (c *Cluster) AuditLog() string { return filepath.Join(c.dir, "audit.log") }
 
 // Clientset is a cluster admin's.
