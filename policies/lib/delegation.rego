@@ -36,6 +36,7 @@ violations contains {"requirement": 1, "id": "not-delegated", "message": msg, "v
 # title: subject-not-found
 # description: The names of a delegate's request resolve to no Pod.
 violations contains {"requirement": 2, "id": "subject-not-found", "message": msg, "value": "", "retryable": true} if {
+	is_null(input.requester.pod)
 	pod_is_sought
 	input.cluster.subject.candidates < 2
 	msg := sprintf("no Pod has any of the names asked for, and requester %s is not bound to one: ask for the address of the Pod or for <pod>.<namespace>.pod.%s", [input.requester.username, input.cluster.domain])
@@ -45,6 +46,7 @@ violations contains {"requirement": 2, "id": "subject-not-found", "message": msg
 # title: subject-ambiguous
 # description: The names of a delegate's request resolve to several Pods.
 violations contains {"requirement": 2, "id": "subject-ambiguous", "message": msg, "value": "", "retryable": false} if {
+	is_null(input.requester.pod)
 	pod_is_sought
 	input.cluster.subject.candidates >= 2
 	msg := sprintf("the names asked for belong to %d Pods, and requester %s is not bound to one: make a request for each Pod", [input.cluster.subject.candidates, input.requester.username])
@@ -52,7 +54,6 @@ violations contains {"requirement": 2, "id": "subject-ambiguous", "message": msg
 
 # A delegate names its Pod by the names asked for. A request without any is for the policy to refuse.
 pod_is_sought if {
-	is_null(input.requester.pod)
 	is_null(input.cluster.subject.pod)
 	count(input.pkcs10.dnsNames) + count(input.pkcs10.ipAddresses) > 0
 }

@@ -16,6 +16,8 @@ import rego.v2
 
 # METADATA
 # title: No other requester showed this key before, or in the same second
+is_first_shown if input.cluster.sameKey == []
+
 is_first_shown if {
 	every other in input.cluster.sameKey {
 		is_later(other.createdAt)

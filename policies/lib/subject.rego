@@ -19,8 +19,9 @@ import data.countersign.lib.delegation
 # METADATA
 # title: The requester is the Pod, in the same life and with the same ServiceAccount
 requester_is_pod if {
-	has_uid_of_requester
-	service_account_is_requesters
+	input.cluster.subject.pod.uid == input.requester.pod.uid
+	input.cluster.subject.pod.serviceAccountName == input.requester.serviceAccount.name
+	input.cluster.subject.pod.namespace == input.requester.serviceAccount.namespace
 }
 
 # METADATA
@@ -32,7 +33,7 @@ requester_speaks_for_pod if delegation.is_granted
 # METADATA
 # title: The Pod may run, and neither it nor its namespace is being deleted
 pod_is_alive if {
-	input.cluster.subject.pod.phase in live_phases
+	input.cluster.subject.pod.phase in {"Pending", "Running", "Unknown"}
 	input.cluster.subject.pod.deleting == false
 	input.cluster.subject.namespace.deleting == false
 }
@@ -40,15 +41,6 @@ pod_is_alive if {
 # METADATA
 # title: The Pod as messages call it, <namespace>/<name>
 name := sprintf("%s/%s", [input.cluster.subject.pod.namespace, input.cluster.subject.pod.name])
-
-has_uid_of_requester if input.cluster.subject.pod.uid == input.requester.pod.uid
-
-service_account_is_requesters if {
-	input.cluster.subject.pod.serviceAccountName == input.requester.serviceAccount.name
-	input.cluster.subject.pod.namespace == input.requester.serviceAccount.namespace
-}
-
-live_phases := {"Pending", "Running", "Unknown"}
 
 # METADATA
 # title: pod-gone
@@ -63,7 +55,7 @@ violations contains {"requirement": 1, "id": "pod-gone", "message": msg, "value"
 # title: pod-replaced
 # description: A Pod of that name exists, but it is not the one that the token is bound to.
 violations contains {"requirement": 1, "id": "pod-replaced", "message": msg, "value": input.requester.pod.name, "retryable": false} if {
-	not has_uid_of_requester
+	not input.cluster.subject.pod.uid == input.requester.pod.uid
 	is_object(input.requester.pod)
 	is_object(input.cluster.subject.pod)
 	msg := sprintf("Pod %s was replaced since it made the request (its UID was %s and is %s now): make a new request from the Pod that runs now", [name, input.requester.pod.uid, input.cluster.subject.pod.uid])
@@ -73,8 +65,8 @@ violations contains {"requirement": 1, "id": "pod-replaced", "message": msg, "va
 # title: service-account-mismatch
 # description: The Pod does not run as the ServiceAccount that the requester has.
 violations contains {"requirement": 1, "id": "service-account-mismatch", "message": msg, "value": input.requester.username, "retryable": false} if {
-	not service_account_is_requesters
-	has_uid_of_requester
+	input.cluster.subject.pod.uid == input.requester.pod.uid
+	not input.requester.serviceAccount == {"namespace": input.cluster.subject.pod.namespace, "name": input.cluster.subject.pod.serviceAccountName}
 	msg := sprintf("Pod %s runs as ServiceAccount %s, but the requester is %s: use the token of the Pod's own ServiceAccount", [name, input.cluster.subject.pod.serviceAccountName, input.requester.username])
 }
 
@@ -82,7 +74,7 @@ violations contains {"requirement": 1, "id": "service-account-mismatch", "messag
 # title: pod-finished
 # description: The Pod has run to its end, and its addresses may be those of others.
 violations contains {"requirement": 2, "id": "pod-finished", "message": msg, "value": name, "retryable": false} if {
-	not input.cluster.subject.pod.phase in live_phases
+	not input.cluster.subject.pod.phase in {"Pending", "Running", "Unknown"}
 	requester_speaks_for_pod
 	msg := sprintf("Pod %s is finished (phase %s): make the request from a running Pod", [name, input.cluster.subject.pod.phase])
 }
@@ -91,7 +83,7 @@ violations contains {"requirement": 2, "id": "pod-finished", "message": msg, "va
 # title: pod-deleting
 # description: The Pod is being deleted.
 violations contains {"requirement": 2, "id": "pod-deleting", "message": msg, "value": name, "retryable": false} if {
-	not input.cluster.subject.pod.deleting == false
+	input.cluster.subject.pod.deleting == true
 	requester_speaks_for_pod
 	msg := sprintf("Pod %s is being deleted: make the request from the Pod that takes its place", [name])
 }
