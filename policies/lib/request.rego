@@ -19,19 +19,20 @@ import data.countersign.lib.names
 
 # METADATA
 # title: The lifetime asked for, or given without asking, is within the parameter maxExpirationSeconds
-lifetime_is_allowed if is_null(max_expiration_seconds)
+lifetime_is_allowed if {
+	is_number(input.request.expirationSeconds)
+	is_number(max_expiration_seconds)
+	input.request.expirationSeconds <= max_expiration_seconds
+}
 
 lifetime_is_allowed if {
-	is_number(max_expiration_seconds)
-	lifetime <= max_expiration_seconds
-}
-
-lifetime := input.request.expirationSeconds if is_number(input.request.expirationSeconds)
-
-lifetime := default_expiration_seconds if {
 	is_null(input.request.expirationSeconds)
 	is_number(default_expiration_seconds)
+	is_number(max_expiration_seconds)
+	default_expiration_seconds <= max_expiration_seconds
 }
+
+lifetime_is_allowed if is_null(max_expiration_seconds)
 
 # By object.get, since a policy whose parameters have a schema need not have these.
 max_expiration_seconds := object.get(input.parameters, "maxExpirationSeconds", null)
@@ -55,12 +56,9 @@ common_name_is_among_names if {
 # METADATA
 # title: Every usage asked for is one of a set
 usages_are_within(allowed) if {
-	every usage in input.request.usages {
-		usage in allowed
-	}
-	every usage in input.pkcs10.usages {
-		usage in allowed
-	}
+	# Made outside of the set, which would be empty, and so within any, if one of them were missing.
+	asked := array.concat(input.request.usages, input.pkcs10.usages)
+	{usage | some usage in asked} - allowed == set()
 }
 
 # METADATA
