@@ -34,32 +34,39 @@ services contains service if {
 
 # METADATA
 # title: DNS names of the Pod, in lower case and without a trailing dot
-dns_names contains lower(sprintf("%s.%s.svc.%s", [service.name, service.namespace, input.cluster.domain])) if {
+# description: >-
+#   In lower case as they come: the API server takes no other names of Pods and Services,
+#   and --cluster-domain no other domain.
+dns_names contains sprintf("%s.%s.svc", [service.name, service.namespace]) if {
 	some service in services
 }
 
-dns_names contains lower(sprintf("%s.%s.svc", [service.name, service.namespace])) if {
+dns_names contains sprintf("%s.%s.svc.%s", [service.name, service.namespace, input.cluster.domain]) if {
 	some service in services
 }
 
-dns_names contains lower(sprintf("%s.%s.pod.%s", [pod.name, pod.namespace, input.cluster.domain])) if {
+dns_names contains sprintf("%s.%s.pod.%s", [pod.name, pod.namespace, input.cluster.domain]) if {
 	pod := input.cluster.subject.pod
-	not looks_like_address(lower(pod.name))
+	not looks_like_address(pod.name)
 }
 
-dns_names contains lower(sprintf("%s.%s.pod.%s", [dashed(ip), pod.namespace, input.cluster.domain])) if {
+dns_names contains sprintf("%s.%s.pod.%s", [dashed, pod.namespace, input.cluster.domain]) if {
 	pod := input.cluster.subject.pod
-	some ip in pod_ips
+
+	# A Pod in the host network has the addresses of its Node, which are not its own.
+	pod.hostNetwork == false
+	some ip in pod.podIPs
+	dashed := strings.replace_n({".": "-", ":": "-"}, ip)
 }
 
-dns_names contains lower(sprintf("%s.%s.%s.svc.%s", [pod.hostname, service.name, pod.namespace, input.cluster.domain])) if {
+dns_names contains sprintf("%s.%s.%s.svc.%s", [pod.hostname, pod.subdomain, pod.namespace, input.cluster.domain]) if {
 	pod := input.cluster.subject.pod
-	count(pod.hostname) > 0
+	not pod.hostname == ""
 	some service in services
 	service.name == pod.subdomain
 
 	# A headless Service answers such a name with the Pod that has this address.
-	not looks_like_address(lower(pod.hostname))
+	not looks_like_address(pod.hostname)
 }
 
 # METADATA
@@ -67,27 +74,23 @@ dns_names contains lower(sprintf("%s.%s.%s.svc.%s", [pod.hostname, service.name,
 # description: >-
 #   Kept apart from the others, because a namespace may be called like a domain of the
 #   world outside: a policy must want them.
-short_dns_names contains lower(sprintf("%s.%s", [service.name, service.namespace])) if {
+short_dns_names contains sprintf("%s.%s", [service.name, service.namespace]) if {
 	some service in services
 }
 
 # METADATA
 # title: Addresses of the Pod
 # description: Its own and the cluster IPs of its Services. Never externalIPs, which their editor makes up.
-ip_addresses contains ip if some ip in pod_ips
+ip_addresses contains ip if {
+	# A Pod in the host network has the addresses of its Node, which are not its own.
+	input.cluster.subject.pod.hostNetwork == false
+	some ip in input.cluster.subject.pod.podIPs
+}
 
 ip_addresses contains ip if {
 	some service in services
 	some ip in service.clusterIPs
 	not ip == "None"
-}
-
-# METADATA
-# title: The Pod's own addresses
-# description: A Pod in the host network has those of its Node, which are not its own.
-pod_ips contains ip if {
-	input.cluster.subject.pod.hostNetwork == false
-	some ip in input.cluster.subject.pod.podIPs
 }
 
 # METADATA
@@ -104,10 +107,6 @@ fold(name) := lower(name) if regex.match(`^[A-Za-z0-9.:-]+$`, name)
 #   might be read as an IPv6 address counts as one.
 looks_like_address(label) if regex.match(`^([0-9]+(-[0-9]+){3}|[0-9a-f-]*--[0-9a-f-]*|[0-9a-f]*(-[0-9a-f]*){7,})$`, label)
 
-# METADATA
-# title: An address as it is written in DNS names, 10-0-34-2 for 10.0.34.2
-dashed(ip) := replace(replace(ip, ".", "-"), ":", "-")
-
 is_api_server(service) if {
 	service.namespace == "default"
 	service.name == "kubernetes"
@@ -116,11 +115,10 @@ is_api_server(service) if {
 # METADATA
 # title: Every DNS name and address asked for is the Pod's
 are_owned if {
-	every name in input.pkcs10.dnsNames {
-		is_owned_dns_name(name)
-	}
+	dns_names_are_owned
+	own := ip_addresses
 	every ip in input.pkcs10.ipAddresses {
-		ip in ip_addresses
+		ip in own
 	}
 }
 
@@ -156,8 +154,8 @@ violations contains {"requirement": 2, "id": "dns-name-unknown", "message": msg,
 # title: host-network-address
 # description: A Pod in the host network has no address of its own.
 violations contains {"requirement": 2, "id": "host-network-address", "message": msg, "value": ip, "retryable": false} if {
+	input.cluster.subject.pod.hostNetwork == true
 	some ip in foreign_addresses
-	not input.cluster.subject.pod.hostNetwork == false
 	msg := sprintf("address %s does not belong to Pod %s, which is in the host network and has the addresses of its Node: ask for DNS names, or for cluster IPs of Services that select it", [ip, subject.name])
 }
 
@@ -180,10 +178,23 @@ violations contains {"requirement": 2, "id": "ip-address-unknown", "message": ms
 	msg := sprintf("nothing has address %s yet: Pod %s has no address so far", [ip, subject.name])
 }
 
-# Most names are asked for as they are. No text outside of ASCII gets by without fold: dns_names has
-# names of objects, which the API server keeps to ASCII, and the domain, which --cluster-domain does.
-is_owned_dns_name(name) if name in dns_names
+# Most names are asked for as they are: each is looked at in lower case only if one of them is not. No
+# text outside of ASCII gets by without fold: dns_names has names of objects, which the API server
+# keeps to ASCII, and the domain, which --cluster-domain does.
+dns_names_are_owned if {
+	own := dns_names
+	every name in input.pkcs10.dnsNames {
+		name in own
+	}
+}
 
+dns_names_are_owned if {
+	every name in input.pkcs10.dnsNames {
+		is_owned_dns_name(name)
+	}
+}
+
+# What is not the Pod's as it is written may be so in lower case, or as a short name.
 is_owned_dns_name(name) if fold(name) in dns_names
 
 is_owned_dns_name(name) if {
@@ -197,7 +208,7 @@ short_names_are_allowed if object.get(input.parameters, "allowShortNames", false
 # Names are judged only for who speaks for the Pod: no one else is told what has them.
 foreign_dns_names contains name if {
 	subject.requester_speaks_for_pod
-	some name in input.pkcs10.dnsNames
+	some name in ({name | some name in input.pkcs10.dnsNames} - dns_names)
 	not is_owned_dns_name(name)
 }
 
@@ -260,5 +271,5 @@ address_may_come(ip) if {
 
 has_no_address_yet if {
 	input.cluster.subject.pod.hostNetwork == false
-	count(input.cluster.subject.pod.podIPs) == 0
+	input.cluster.subject.pod.podIPs == []
 }
