@@ -37,23 +37,24 @@ subject_controls_key if {
 # title: Requirement 2, the subject is authorized to act in the requested context
 subject_is_authorized if {
 	subject.pod_is_alive
-	names_are_owned
-	subject_attributes_are_allowed
-	usages_are_allowed
-	request.lifetime_is_allowed
-}
 
-names_are_owned if {
+	# There are names, and all of them are the Pod's.
 	count(input.pkcs10.dnsNames) + count(input.pkcs10.ipAddresses) > 0
 	names.are_owned
 	input.pkcs10.uris == []
 	input.pkcs10.emailAddresses == []
-}
 
-subject_attributes_are_allowed if {
+	# The subject is empty, or is one of these names.
 	common_name_is_requested
-	organization.is_absent
-	request.other_attributes_are_absent
+	input.pkcs10.subject.organizations == []
+	input.pkcs10.subject.organizationalUnits == []
+	input.pkcs10.subject.other == []
+
+	# The certificate is good for serving, for nothing else, and for no longer than it may be.
+	request.usages_are_within(allowed_usages)
+	"server auth" in input.request.usages
+	has_key_usage
+	request.lifetime_is_allowed
 }
 
 common_name_is_requested if input.pkcs10.subject.commonName == ""
@@ -63,12 +64,6 @@ common_name_is_requested if request.common_name_is_among_names
 allowed_usages contains usage if some usage in ["digital signature", "key encipherment", "server auth"]
 
 allowed_usages contains "client auth" if input.parameters.allowClientAuth == true
-
-usages_are_allowed if {
-	request.usages_are_within(allowed_usages)
-	"server auth" in input.request.usages
-	has_key_usage
-}
 
 # A certificate without a key usage would be good for every one, so the signer issues none.
 has_key_usage if "digital signature" in input.request.usages

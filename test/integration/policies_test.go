@@ -167,7 +167,7 @@ func TestBrokenRevisions(t *testing.T) {
 	}{
 		"a syntax error": {
 			file, "subject_is_authorized if {", "subject_is_authorized if {{", v1alpha1.ConditionCompiled, v1alpha1.ReasonInvalidRego,
-			[]string{"pod_serving.rego:40:2: rego_parse_error:"},
+			[]string{"pod_serving.rego:42:2: rego_parse_error:"},
 			"",
 		},
 		"a field that is misspelt": {

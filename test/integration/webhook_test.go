@@ -71,7 +71,7 @@ func TestWebhookRefusesPolicies(t *testing.T) {
 		file, old, replacement string
 		want                   []string
 	}{
-		"a syntax error": {file, "subject_is_authorized if {", "subject_is_authorized if {{", []string{"pod_serving.rego:40:2: rego_parse_error:"}},
+		"a syntax error": {file, "subject_is_authorized if {", "subject_is_authorized if {{", []string{"pod_serving.rego:42:2: rego_parse_error:"}},
 		"a field that is misspelt": {
 			file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.usrname\n",
 			[]string{"pod_serving.rego:32:2: rego_type_error: undefined ref: input.requester.usrname; there are: credentialID, groups, node, pod, serviceAccount, uid, username"},
