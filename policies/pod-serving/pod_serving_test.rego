@@ -49,6 +49,7 @@ test_allowed[note] if {
 			"my-pod.my-namespace.pod.cluster.local",
 		]),
 		"upper case": dns("My-SVC.my-namespace.svc.Cluster.Local"),
+		"one of two in upper case": set_to("/pkcs10/dnsNames", ["my-svc.my-namespace.svc", "MY-POD.my-namespace.pod.cluster.local"]),
 		"only an address": ip("10.0.34.2"),
 		"short name by parameter": joined([dns("my-svc.my-namespace"), example.parameter("allowShortNames", true)]),
 		"hostname and subdomain": joined([
@@ -163,6 +164,10 @@ cases := {
 	"Service of other Pods": {
 		"patch": joined([dns("web.my-namespace.svc"), has("web.my-namespace.svc", {})]),
 		"want": {[2, "dns-name-not-owned", "web.my-namespace.svc", false, "DNS name \"web.my-namespace.svc\" does not belong to Pod my-namespace/my-pod (Service my-namespace/web selects app=web; Pod my-pod has app=api): ask for names of the Pod, or of Services that select it"]},
+	},
+	"one of three, beside others as they are and in upper case": {
+		"patch": set_to("/pkcs10/dnsNames", ["my-svc.my-namespace.svc", "MY-SVC.my-namespace.svc", "example.com"]),
+		"want": {[2, "dns-name-not-owned", "example.com", false, "DNS name \"example.com\" does not belong to Pod my-namespace/my-pod: ask for names of the Pod, or of Services that select it"]},
 	},
 	"Service to come": {
 		"patch": dns("web.my-namespace.svc.cluster.local"),
