@@ -10,33 +10,58 @@ import (
 )
 
 // evaluating gives every evaluation in this process its turn.
-var evaluating = make(turns, runtime.GOMAXPROCS(0))
+var evaluating = newTurns(runtime.GOMAXPROCS(0))
 
-// turns has no more work done at a time than there is room for, and on a stack that ends with it.
+// turns has no more work done at a time than there are of them, each on a goroutine that stays.
 //
-// Rego needs deep stacks, which grow while it is evaluated and stay so for long after. Those of 32
-// workers were a sixth of what a burst had in use, and the collector lets the heap grow with stacks
-// as with what is live. An evaluation only computes, so that more of them than there are processors
-// would not end any sooner.
-type turns chan struct{}
+// Rego needs deep stacks, which grow while it is evaluated, for a tenth of what the evaluation costs. 32
+// workers that each had theirs were a sixth of what a burst had in use, and the collector lets the heap
+// grow with stacks as with what is live. An evaluation only computes, so that more of them than there
+// are processors would not end any sooner.
+type turns chan *turn
+
+// turn is a goroutine that works; nil until it is wanted for the first time.
+type turn struct {
+	work chan func()
+	done chan any // why the work panicked, or nil
+}
+
+func newTurns(n int) turns {
+	t := make(turns, n)
+	for range n {
+		t <- nil
+	}
+	return t
+}
 
 // do does work once it is its turn, and returns when it is done. If work panics so does do, with
 // the text and the stack of that panic: whoever calls it recovers as if it had done the work itself.
 func (t turns) do(work func()) {
-	t <- struct{}{}
-	done := make(chan any)
-	go func() {
-		defer func() {
-			var failed any
-			if r := recover(); r != nil {
-				failed = fmt.Sprintf("%v\n\n%s", r, debug.Stack())
-			}
-			<-t
-			done <- failed
-		}()
-		work()
-	}()
-	if failed := <-done; failed != nil {
+	mine := <-t
+	if mine == nil {
+		mine = &turn{work: make(chan func()), done: make(chan any)}
+		go mine.run()
+	}
+	mine.work <- work
+	failed := <-mine.done
+	t <- mine
+	if failed != nil {
 		panic(failed)
 	}
+}
+
+func (t *turn) run() {
+	for work := range t.work {
+		t.done <- panicOf(work)
+	}
+}
+
+func panicOf(work func()) (failed any) {
+	defer func() {
+		if r := recover(); r != nil {
+			failed = fmt.Sprintf("%v\n\n%s", r, debug.Stack())
+		}
+	}()
+	work()
+	return nil
 }

@@ -12,7 +12,7 @@ import (
 
 func TestTurns(t *testing.T) {
 	const room = 2
-	turns := make(turns, room)
+	turns := newTurns(room)
 	var working, most atomic.Int32
 	var all sync.WaitGroup
 	done := make([]bool, 100)
@@ -37,7 +37,7 @@ func TestTurns(t *testing.T) {
 }
 
 func TestTurnsPassOnAPanic(t *testing.T) {
-	turns := make(turns, 1)
+	turns := newTurns(1)
 	for range 2 { // the turn is given back
 		func() {
 			defer func() {
