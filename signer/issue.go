@@ -130,7 +130,7 @@ func (i *Issuance) Issue() ([]byte, *x509.Certificate, error) {
 	if i.used.Swap(true) {
 		return nil, nil, errors.New("issuing: used before")
 	}
-	der, err := i.ca.Sign(i.template, i.expected.request.PublicKey)
+	der, err := i.ca.Sign(i.template, i.expected.request.PublicKey, i.tbs)
 	if err != nil {
 		return nil, nil, fmt.Errorf("issuing: %w", err)
 	}
@@ -138,12 +138,8 @@ func (i *Issuance) Issue() ([]byte, *x509.Certificate, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading back what was issued: %w", err)
 	}
-	// Nothing leaves that is not what was linted: a fault in memory shows here. That it is signed
-	// with the key of the CA, x509.CreateCertificate has verified, and ca.Load that the key is the CA's.
-	if !bytes.Equal(certificate.RawTBSCertificate, i.tbs) {
-		return nil, nil, errors.New("verifying what was issued: it is not what was linted")
-	}
-
+	// That it is signed with the key of the CA, x509.CreateCertificate has verified, and ca.Load that the
+	// key is the CA's.
 	var chain bytes.Buffer
 	for _, c := range append([]*x509.Certificate{certificate}, i.ca.Chain()...) {
 		if err := pem.Encode(&chain, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}); err != nil {

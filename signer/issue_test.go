@@ -382,7 +382,7 @@ func TestIssue_alteredAfterLint(t *testing.T) {
 	}
 	issuance.template.DNSNames = []string{"admin.example"}
 	chain, certificate, err := issuance.Issue()
-	want := "verifying what was issued: it is not what was linted"
+	want := `issuing: signing with CA "CN=Test CA": what is to be signed is not what was linted`
 	if err == nil || err.Error() != want || chain != nil || certificate != nil {
 		t.Errorf("got %q, %v, %v, want error %q", chain, certificate, err, want)
 	}
@@ -646,7 +646,11 @@ func TestIssue_chain(t *testing.T) {
 		NotBefore: now.AddDate(0, 0, -1), NotAfter: now.AddDate(1, 0, 0),
 		BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	der, err := root.Sign(template, keys.ec.Public())
+	tbs, err := root.ToBeSigned(template, keys.ec.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := root.Sign(template, keys.ec.Public(), tbs)
 	if err != nil {
 		t.Fatal(err)
 	}

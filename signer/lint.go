@@ -99,7 +99,7 @@ var throwawayKey = sync.OnceValues(func() (*ecdsa.PrivateKey, error) {
 // verify checks the certificate against what the CA, and each issuer above it, lets be issued. It is
 // signed with a throwaway key in the name of the CA.
 // What the request asks for is judged before: all that can fail here is the CA's, which may be
-// replaced by one that fits, so the error is a [*ca.Fault]. Of one request and the next only name
+// replaced by one that fits, so the error is a [*ca.Fault], but for slips of our own. Of one request and the next only name
 // constraints can differ: whoever has seen that others pass need not ask where there are none.
 func verify(now time.Time, d draft) error {
 	key, err := throwawayKey()

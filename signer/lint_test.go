@@ -171,7 +171,11 @@ func TestCheck_keyAndIssuer(t *testing.T) {
 	}
 	ours, theirs := prepare("Ours"), prepare("Theirs")
 	sign := func(i *Issuance, public any) *x509.Certificate {
-		der, err := i.ca.Sign(ours.template, public)
+		tbs, err := i.ca.ToBeSigned(ours.template, public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := i.ca.Sign(ours.template, public, tbs)
 		if err != nil {
 			t.Fatal(err)
 		}

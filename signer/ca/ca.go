@@ -149,14 +149,33 @@ func (c *CA) Status() v1alpha1.CAStatus {
 	}
 }
 
-// Sign issues a certificate for a public key and returns its DER. It checks nothing of the
-// template: see the package's rule on who may call it.
-func (c *CA) Sign(template *x509.Certificate, public crypto.PublicKey) ([]byte, error) {
-	der, err := x509.CreateCertificate(rand.Reader, template, c.certificate, public, c.key)
+// Sign issues a certificate for a public key and returns its DER. tbs is what is to be signed, as
+// [CA.ToBeSigned] returned it for the same template: the key signs nothing else. Sign checks
+// nothing of the template: see the package's rule on who may call it.
+func (c *CA) Sign(template *x509.Certificate, public crypto.PublicKey, tbs []byte) ([]byte, error) {
+	der, err := x509.CreateCertificate(rand.Reader, template, c.certificate, public, onlyFor{c.key, tbs})
 	if err != nil {
 		return nil, fmt.Errorf("signing with CA %s: %w", describe(c.certificate), err)
 	}
 	return der, nil
+}
+
+// onlyFor is a key for one message.
+type onlyFor struct {
+	key     crypto.Signer
+	message []byte
+}
+
+func (k onlyFor) Public() crypto.PublicKey { return k.key.Public() }
+
+// Sign is there for crypto.Signer. Package x509 calls SignMessage where there is one.
+func (onlyFor) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return nil, errNoMessage }
+
+func (k onlyFor) SignMessage(random io.Reader, message []byte, options crypto.SignerOpts) ([]byte, error) {
+	if !bytes.Equal(message, k.message) {
+		return nil, errors.New("what is to be signed is not what was linted")
+	}
+	return crypto.SignMessage(k.key, random, message, options)
 }
 
 // ToBeSigned returns what Sign would sign of a template: the DER of a TBSCertificate (RFC 5280,
@@ -175,14 +194,15 @@ type recorder struct {
 	message []byte
 }
 
-var errRecorded = errors.New("recorded, not signed")
+var (
+	errRecorded  = errors.New("recorded, not signed")
+	errNoMessage = errors.New("a digest was to be signed, and not the message")
+)
 
 func (r *recorder) Public() crypto.PublicKey { return r.public }
 
 // Sign is there for crypto.Signer. Package x509 calls SignMessage where there is one.
-func (r *recorder) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
-	return nil, errors.New("a recorder wants the message, not its digest")
-}
+func (*recorder) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return nil, errNoMessage }
 
 func (r *recorder) SignMessage(_ io.Reader, message []byte, _ crypto.SignerOpts) ([]byte, error) {
 	r.message = bytes.Clone(message)

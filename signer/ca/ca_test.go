@@ -384,7 +384,7 @@ func TestCA_permits(t *testing.T) {
 	}
 }
 
-func TestCA_ToBeSigned(t *testing.T) {
+func TestCA_Sign(t *testing.T) {
 	subject := ecKey(t, elliptic.P256())
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "web"}, DNSNames: []string{"web.example"}, NotBefore: now, NotAfter: now.AddDate(0, 0, 1),
@@ -401,7 +401,7 @@ func TestCA_ToBeSigned(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			der, err := c.Sign(template, subject.Public())
+			der, err := c.Sign(template, subject.Public(), tbs)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -411,6 +411,12 @@ func TestCA_ToBeSigned(t *testing.T) {
 			}
 			if !bytes.Equal(tbs, certificate.RawTBSCertificate) {
 				t.Errorf("to be signed: %x, signed: %x", tbs, certificate.RawTBSCertificate)
+			}
+			other := *template
+			other.DNSNames = []string{"admin.example"}
+			der, err = c.Sign(&other, subject.Public(), tbs)
+			if want := `signing with CA "CN=Root": what is to be signed is not what was linted`; der != nil || err == nil || err.Error() != want {
+				t.Errorf("another template: got %x, %v, want %q", der, err, want)
 			}
 			bad := *template
 			bad.DNSNames = []string{"wéb"}
