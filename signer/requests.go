@@ -35,7 +35,7 @@ type requests struct {
 
 // watchedRequests are those of one signerName. A reflector fills it.
 type watchedRequests struct {
-	*requests
+	of         *requests
 	signerName string
 	stop       context.CancelFunc // nil before Start
 	read       bool
@@ -93,7 +93,7 @@ func (r *requests) keep(signerNames map[string]bool) {
 		if r.watched[signerName] != nil {
 			continue
 		}
-		w := &watchedRequests{requests: r, signerName: signerName, due: map[string]*certificatesv1.CertificateSigningRequest{}}
+		w := &watchedRequests{of: r, signerName: signerName, due: map[string]*certificatesv1.CertificateSigningRequest{}}
 		r.watched[signerName] = w
 		if r.ctx != nil {
 			w.run(r.ctx)
@@ -113,11 +113,18 @@ func (r *requests) synced() bool {
 	return true
 }
 
-// tell has changed called from now on with every request that is due, after each change of it. It must not block.
+// tell has changed called with every request that is due, now and after each change of it. It must not block.
 func (r *requests) tell(changed func(*certificatesv1.CertificateSigningRequest)) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.changed = changed
+	var due []*certificatesv1.CertificateSigningRequest
+	for _, w := range r.watched {
+		due = slices.AppendSeq(due, maps.Values(w.due))
+	}
+	r.mu.Unlock()
+	for _, csr := range due {
+		changed(csr)
+	}
 }
 
 // get returns the request of a name if it is due, or else nil.
@@ -152,7 +159,7 @@ func (r *requests) of(signerName string) []*certificatesv1.CertificateSigningReq
 // run starts to watch until stop is called, or ctx of Start ends. mu is held.
 func (w *watchedRequests) run(ctx context.Context) {
 	ctx, w.stop = context.WithCancel(ctx)
-	reflector := cache.NewReflectorWithOptions(w.all(w.signerName), &certificatesv1.CertificateSigningRequest{}, w,
+	reflector := cache.NewReflectorWithOptions(w.of.all(w.signerName), &certificatesv1.CertificateSigningRequest{}, w,
 		cache.ReflectorOptions{Name: "requests for " + w.signerName})
 	go reflector.RunWithContext(ctx)
 }
@@ -188,14 +195,14 @@ func (w *watchedRequests) Add(object any) error {
 		return err
 	}
 	now := kept(csr)
-	w.mu.Lock()
+	w.of.mu.Lock()
 	if now != nil {
 		w.due[now.Name] = now
 	} else {
 		delete(w.due, csr.Name)
 	}
-	changed := w.changed
-	w.mu.Unlock()
+	changed := w.of.changed
+	w.of.mu.Unlock()
 	if now != nil {
 		changed(now)
 	}
@@ -211,9 +218,9 @@ func (w *watchedRequests) Delete(object any) error {
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
+	w.of.mu.Lock()
 	delete(w.due, csr.Name)
-	w.mu.Unlock()
+	w.of.mu.Unlock()
 	return nil
 }
 
@@ -229,10 +236,10 @@ func (w *watchedRequests) Replace(objects []any, _ string) error {
 			all[now.Name] = now
 		}
 	}
-	w.mu.Lock()
+	w.of.mu.Lock()
 	w.due, w.read = all, true
-	changed, due := w.changed, slices.Collect(maps.Values(all))
-	w.mu.Unlock()
+	changed, due := w.of.changed, slices.Collect(maps.Values(all))
+	w.of.mu.Unlock()
 	for _, csr := range due {
 		changed(csr)
 	}

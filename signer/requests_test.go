@@ -103,6 +103,11 @@ func TestWatchedRequests(t *testing.T) {
 		{"what went away unseen", func() error {
 			return errors.Join(w.Add(requestIn("e", "Approved")), w.Add(requestIn("f", "Approved")), w.Replace([]any{requestIn("f", "Approved"), requestIn("g", "Approved")}, "2"))
 		}, []string{"f", "g"}, []string{"e", "f", "f", "g"}, ""},
+		{"someone else is told", func() error {
+			r.tell(func(csr *certificatesv1.CertificateSigningRequest) { told = append(told, csr.Name) })
+			slices.Sort(told)
+			return nil
+		}, []string{"f", "g"}, []string{"f", "g"}, ""},
 		{"something else", func() error { return w.Add(stranger) }, []string{"f", "g"}, nil, "a *v1.PartialObjectMetadata is no certificate request"},
 		{"something else deleted", func() error { return w.Delete(stranger) }, []string{"f", "g"}, nil, "a *v1.PartialObjectMetadata is no certificate request"},
 		{"something else among them", replace(requestIn("h", "Approved"), stranger), []string{"f", "g"}, nil, "a *v1.PartialObjectMetadata is no certificate request"},

@@ -121,11 +121,11 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 	if err != nil {
 		return err
 	}
-	requests := newRequests(all)
-	if err := mgr.Add(requests); err != nil {
+	watched := newRequests(all)
+	if err := mgr.Add(watched); err != nil {
 		return fmt.Errorf("adding the watcher of certificate requests: %w", err)
 	}
-	if err := s.setupCache(ctx, mgr, requests); err != nil {
+	if err := s.setupCache(ctx, mgr, watched); err != nil {
 		return err
 	}
 	// Watches Secrets and what is published, name by name, with a client of its own: the manager's cache would watch all of a kind.
@@ -172,7 +172,7 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 		return fmt.Errorf("setting up the controller of Signers: %w", err)
 	}
 	if err := s.setupRequests(mgr, &requestReconciler{
-		due:     requests.get,
+		due:     watched.get,
 		live:    mgr.GetAPIReader(),
 		status:  mgr.GetClient().Status(),
 		signers: s.signers,
@@ -181,7 +181,7 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 		events:  recorder,
 		metrics: metrics,
 		now:     s.options.Now,
-	}, requests, signerReady); err != nil {
+	}, watched, signerReady); err != nil {
 		return fmt.Errorf("setting up the controller of certificate requests: %w", err)
 	}
 	return nil
@@ -189,7 +189,7 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 
 // setupCache starts to watch with the manager, not with the leader, and ties readyz to it. Once all has been
 // synced it is ready for good: what a Signer made later lacks must not take the others' place to work from them.
-func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager, requests *requests) error {
+func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager, watched *requests) error {
 	informerOf := func(kind client.Object) (cache.Informer, error) {
 		informer, err := mgr.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false))
 		if err != nil {
@@ -217,11 +217,15 @@ func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager, requests *
 		for i := range list.Items {
 			signerNames[list.Items[i].Spec.SignerName] = true
 		}
-		requests.keep(signerNames)
+		watched.keep(signerNames)
 	}
 	followed, err := signers.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { follow() },
-		UpdateFunc: func(any, any) { follow() }, // one may be made in the place of another
+		AddFunc: func(any) { follow() },
+		UpdateFunc: func(before, after any) { // of another signerName only if it was deleted and made again
+			if signerNameOf(before) != signerNameOf(after) {
+				follow()
+			}
+		},
 		DeleteFunc: func(any) { follow() },
 	})
 	if err != nil {
@@ -229,7 +233,7 @@ func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager, requests *
 	}
 	var ready atomic.Bool
 	err = mgr.AddReadyzCheck("caches", func(*http.Request) error {
-		if ready.Load() || namespaces.HasSynced() && followed.HasSynced() && requests.synced() {
+		if ready.Load() || namespaces.HasSynced() && followed.HasSynced() && watched.synced() {
 			ready.Store(true)
 			return nil
 		}
@@ -239,6 +243,13 @@ func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager, requests *
 		return fmt.Errorf("adding the readyz check: %w", err)
 	}
 	return nil
+}
+
+func signerNameOf(object any) string {
+	if signer, ok := object.(*v1alpha1.Signer); ok {
+		return signer.Spec.SignerName
+	}
+	return ""
 }
 
 // setupSigners has a Signer reconciled when it, another of its signerName, what its CA is in, a namespace
@@ -294,12 +305,12 @@ func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretCh
 
 // setupRequests has a request reconciled when it changes and is due by a Signer that is ready, and
 // when the Signer of a request that is due becomes ready.
-func (s *Signer) setupRequests(mgr manager.Manager, r *requestReconciler, requests *requests, signerReady signal) error {
+func (s *Signer) setupRequests(mgr manager.Manager, r *requestReconciler, watched *requests, signerReady signal) error {
 	type workQueue = workqueue.TypedRateLimitingInterface[fairqueue.Item]
 	return builder.TypedControllerManagedBy[fairqueue.Item](mgr).
 		Named("certificatesigningrequest").
 		WatchesRawSource(source.TypedFunc[fairqueue.Item](func(_ context.Context, queue workQueue) error {
-			requests.tell(func(csr *certificatesv1.CertificateSigningRequest) {
+			watched.tell(func(csr *certificatesv1.CertificateSigningRequest) {
 				if s.signers.get(csr.Spec.SignerName) != nil {
 					queue.Add(fairqueue.ItemOf(csr))
 				}
@@ -308,7 +319,7 @@ func (s *Signer) setupRequests(mgr manager.Manager, r *requestReconciler, reques
 		})).
 		WatchesRawSource(source.TypedChannel(signerReady, handler.TypedFuncs[string, fairqueue.Item]{
 			GenericFunc: func(_ context.Context, e event.TypedGenericEvent[string], queue workQueue) {
-				for _, csr := range requests.of(e.Object) {
+				for _, csr := range watched.of(e.Object) {
 					queue.Add(fairqueue.ItemOf(csr))
 				}
 			},
