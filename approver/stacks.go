@@ -7,52 +7,67 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"time"
 )
 
-// evaluating gives every evaluation in this process its turn.
-var evaluating = newTurns(runtime.GOMAXPROCS(0))
+// evaluating are what the evaluations in this process are done on.
+var evaluating = newStacks(runtime.GOMAXPROCS(0))
 
-// turns has no more work done at a time than there are of them, each on a goroutine that stays.
+// patience is how long an evaluation waits for a stack. A policy that is evaluated in less than a
+// millisecond never keeps others waiting so long; one that runs into its timeout must not either.
+const patience = 100 * time.Millisecond
+
+// stacks are goroutines that stay, for work that needs a deep stack.
 //
-// Rego needs deep stacks, which grow while it is evaluated, for a tenth of what the evaluation costs. 32
-// workers that each had theirs were a sixth of what a burst had in use, and the collector lets the heap
-// grow with stacks as with what is live. An evaluation only computes, so that more of them than there
-// are processors would not end any sooner.
-type turns chan *turn
+// Rego does, and growing one takes a tenth of what an evaluation costs. 32 workers that each had theirs
+// took a sixth of what a burst had in use, and the collector lets the heap grow with stacks as with
+// what is live. An evaluation only computes: as many at a time as there are processors are enough.
+type stacks chan *stack
 
-// turn is a goroutine that works; nil until it is wanted for the first time.
-type turn struct {
+// stack is a goroutine that works; nil until it is wanted for the first time.
+type stack struct {
 	work chan func()
 	done chan any // why the work panicked, or nil
 }
 
-func newTurns(n int) turns {
-	t := make(turns, n)
+func newStacks(n int) stacks {
+	s := make(stacks, n)
 	for range n {
-		t <- nil
+		s <- nil
 	}
-	return t
+	return s
 }
 
-// do does work once it is its turn, and returns when it is done. If work panics so does do, with
-// the text and the stack of that panic: whoever calls it recovers as if it had done the work itself.
-func (t turns) do(work func()) {
-	mine := <-t
+// do does work on one of the stacks, or on the caller's own if none is free for too long, and returns when it is
+// done. If work panics so does do, with the text and the stack of that panic: whoever calls it
+// recovers as if it had done the work itself.
+func (s stacks) do(work func()) {
+	var mine *stack
+	select {
+	case mine = <-s:
+	default:
+		select {
+		case mine = <-s:
+		case <-time.After(patience):
+			work()
+			return
+		}
+	}
 	if mine == nil {
-		mine = &turn{work: make(chan func()), done: make(chan any)}
+		mine = &stack{work: make(chan func()), done: make(chan any)}
 		go mine.run()
 	}
 	mine.work <- work
 	failed := <-mine.done
-	t <- mine
+	s <- mine
 	if failed != nil {
 		panic(failed)
 	}
 }
 
-func (t *turn) run() {
-	for work := range t.work {
-		t.done <- panicOf(work)
+func (s *stack) run() {
+	for work := range s.work {
+		s.done <- panicOf(work)
 	}
 }
 

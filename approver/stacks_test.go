@@ -4,48 +4,78 @@
 package approver
 
 import (
+	"bytes"
+	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
-func TestTurns(t *testing.T) {
-	const room = 2
-	turns := newTurns(room)
-	var working, most atomic.Int32
-	var all sync.WaitGroup
-	done := make([]bool, 100)
-	for i := range done {
-		all.Go(func() {
-			turns.do(func() {
-				now := working.Add(1)
-				for before := most.Load(); now > before && !most.CompareAndSwap(before, now); before = most.Load() {
-				}
-				done[i] = true
-				working.Add(-1)
-			})
-			if !done[i] {
-				t.Errorf("%d: do returned before the work was done", i)
-			}
-		})
-	}
-	all.Wait()
-	if most.Load() > room {
-		t.Errorf("%d at a time, want at most %d", most.Load(), room)
-	}
+// goroutine is the one that calls it, as runtime.Stack calls it.
+func goroutine() string {
+	text := make([]byte, 64)
+	name, _, _ := bytes.Cut(text[:runtime.Stack(text, false)], []byte(" ["))
+	return string(name)
 }
 
-func TestTurnsPassOnAPanic(t *testing.T) {
-	turns := newTurns(1)
-	for range 2 { // the turn is given back
+func TestStacks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 2
+		s := newStacks(n)
+		defer func() { // the goroutines end with the test
+			for range n {
+				if used := <-s; used != nil {
+					close(used.work)
+				}
+			}
+		}()
+		release, inside := make(chan struct{}), make(chan string, 10)
+		start := func() {
+			go s.do(func() {
+				inside <- goroutine()
+				<-release
+			})
+		}
+		for range n + 1 {
+			start()
+		}
+		synctest.Wait()
+		if len(inside) != n {
+			t.Fatalf("%d work at a time, want %d", len(inside), n)
+		}
+		first := map[string]bool{<-inside: true, <-inside: true}
+
+		release <- struct{}{}
+		if next := <-inside; !first[next] {
+			t.Error("the next works on a goroutine of its own, want one of those before")
+		}
+
+		start()
+		time.Sleep(patience - 1)
+		synctest.Wait()
+		if len(inside) != 0 {
+			t.Error("one more works before it has waited long")
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if len(inside) != 1 || first[<-inside] {
+			t.Error("one that has waited long is not working on a goroutine of its own")
+		}
+		close(release)
+	})
+}
+
+func TestStacks_panic(t *testing.T) {
+	s := newStacks(1)
+	for range 2 { // the stack is given back
 		func() {
 			defer func() {
-				if text, _ := recover().(string); !strings.HasPrefix(text, "a fault\n") || !strings.Contains(text, "turns_test.go") {
+				if text, _ := recover().(string); !strings.HasPrefix(text, "a fault\n") || !strings.Contains(text, "stacks_test.go") {
 					t.Errorf("got %q, want the fault and where it was", text)
 				}
 			}()
-			turns.do(func() { panic("a fault") })
+			s.do(func() { panic("a fault") })
 		}()
 	}
 }
