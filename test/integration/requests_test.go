@@ -32,13 +32,14 @@ func signerReads(t *testing.T) map[string]int {
 	selectors := map[string]int{}
 	for line := range bytes.Lines(raw) {
 		var event struct {
-			Verb, RequestURI string
-			User             struct{ Username string }
+			Verb, RequestURI, Stage string
+			User                    struct{ Username string }
 		}
 		if err := json.Unmarshal(line, &event); err != nil { // the last may be half written
 			continue
 		}
-		if event.User.Username == "system:serviceaccount:countersign-system:countersign-signer" && (event.Verb == "list" || event.Verb == "watch") {
+		begun := event.Verb == "list" || event.Verb == "watch" && event.Stage == "ResponseStarted"
+		if event.User.Username == "system:serviceaccount:countersign-system:countersign-signer" && begun {
 			address, err := url.Parse(event.RequestURI)
 			must(t, err)
 			selectors[address.Query().Get("fieldSelector")]++
