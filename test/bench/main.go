@@ -70,7 +70,7 @@ var (
 	full = settings{
 		Rounds: 3, Burst: 2000, Rate: 50, Steady: 10 * time.Second, DefaultLimits: 60,
 		Pods: []int{1000, 10000, 50000}, Namespaces: 200, Busy: 20, Services: 2000, Unrelated: 10000, Policies: 200,
-		GrowthRounds: 2, GrowthBurst: 1000, Micro: 5,
+		GrowthRounds: 2, GrowthBurst: 1000, Micro: 15,
 	}
 	short = settings{
 		Rounds: 1, Burst: 30, Rate: 50, Steady: 400 * time.Millisecond,

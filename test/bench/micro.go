@@ -49,7 +49,7 @@ func micro(ctx context.Context, folder string, count int, out io.Writer) ([]micr
 	rows, bytes, allocations := map[string]*microRow{}, map[string][]float64{}, map[string][]float64{}
 	var order []string
 	for i := range count {
-		run := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.bench=^Benchmark(Evaluate|Policies)$", "-test.benchmem", "-test.benchtime=1s")
+		run := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.bench=^Benchmark(Evaluate|Policies)$", "-test.benchmem", "-test.benchtime=0.3s")
 		run.Dir = filepath.Join(root, "approver")
 		output, err := run.Output()
 		if err != nil {
