@@ -354,6 +354,17 @@ func TestCA_status(t *testing.T) {
 	}
 }
 
+// loadBelowRoot loads a CA that a root issued; the changes are to the template of each.
+func loadBelowRoot(t *testing.T, key crypto.Signer, root, lower func(*x509.Certificate)) *CA {
+	t.Helper()
+	issuer := issue(t, "Root", key, nil, root)
+	c, err := Load(certPEM(issue(t, "Lower", key, issuer, lower), issuer), keyPEM(t, key), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func TestCA_permits(t *testing.T) {
 	key := ecKey(t, elliptic.P256())
 	limit := func(usages ...x509.ExtKeyUsage) func(*x509.Certificate) {
@@ -372,11 +383,7 @@ func TestCA_permits(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			root := issue(t, "Root", key, nil, test.root)
-			c, err := Load(certPEM(issue(t, "Lower", key, root, test.lower), root), keyPEM(t, key), now)
-			if err != nil {
-				t.Fatal(err)
-			}
+			c := loadBelowRoot(t, key, test.root, test.lower)
 			if got := c.Permits(x509.ExtKeyUsageServerAuth); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
@@ -440,11 +447,7 @@ func TestCA_ConstrainsNames(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			root := issue(t, "Root", key, nil, test.root)
-			c, err := Load(certPEM(issue(t, "Lower", key, root, test.lower), root), keyPEM(t, key), now)
-			if err != nil {
-				t.Fatal(err)
-			}
+			c := loadBelowRoot(t, key, test.root, test.lower)
 			if got := c.ConstrainsNames(); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
