@@ -74,7 +74,7 @@ func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) 
 	var notDue NotDue
 	var tooOld *TooOld
 	var refusal *Refusal
-	var fault *ca.Fault
+	var fault *ca.Problem
 	switch {
 	case errors.As(err, &notDue):
 		return reconcile.Result{}, nil

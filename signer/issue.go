@@ -37,7 +37,7 @@ type draft struct {
 //   - a [NotDue] if the request is not to be signed, which is no fault;
 //   - a [*TooOld] if it was approved too long ago;
 //   - a [*Refusal] if it can never be issued;
-//   - a [*ca.Fault] if the CA, or the profile, cannot issue it now;
+//   - a [*ca.Problem] if the CA, or the profile, cannot issue it now;
 //   - any other error if something went wrong that may pass.
 func Prepare(now time.Time, csr *certificatesv1.CertificateSigningRequest, profile Profile, authority *ca.CA) (*Issuance, error) {
 	if profile.signerName == "" || csr.Spec.SignerName != profile.signerName {

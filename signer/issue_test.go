@@ -612,9 +612,9 @@ func TestPrepare_caFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			authority := newCA(t, keys.ec, test.ca)
 			issuance, err := Prepare(test.at, newCSR(t, keys.ec, nil, approved(test.at)), newProfile(t, nil), authority)
-			var fault *ca.Fault
+			var fault *ca.Problem
 			if !errors.As(err, &fault) || fault.Reason != test.reason || issuance != nil {
-				t.Errorf("got %v, %v, want a *ca.Fault with reason %s", issuance, err, test.reason)
+				t.Errorf("got %v, %v, want a *ca.Problem with reason %s", issuance, err, test.reason)
 			}
 		})
 	}
@@ -622,7 +622,7 @@ func TestPrepare_caFaults(t *testing.T) {
 		authority := newCA(t, keys.ec, func(c *x509.Certificate) { c.NotAfter = now.Truncate(time.Second).Add(time.Hour) })
 		profile := newProfile(t, func(p *v1alpha1.CertificateProfile) { p.MinDuration = &metav1.Duration{Duration: 2 * time.Hour} })
 		_, err := Prepare(now, newCSR(t, keys.ec, nil, nil), profile, authority)
-		want := &ca.Fault{Reason: v1alpha1.ReasonCAExpired, Message: `the certificate "CN=Test CA" expires at 2026-03-01T13:00:00Z, too soon to issue the shortest of certificates (2h0m0s): put a renewed CA in its place`}
+		want := &ca.Problem{Reason: v1alpha1.ReasonCAExpired, Message: `the certificate "CN=Test CA" expires at 2026-03-01T13:00:00Z, too soon to issue the shortest of certificates (2h0m0s): put a renewed CA in its place`}
 		if diff := cmp.Diff(error(want), err); diff != "" {
 			t.Errorf("error (-want +got):\n%s", diff)
 		}

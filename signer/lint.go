@@ -81,10 +81,10 @@ func unsigned(tbs []byte) ([]byte, error) {
 }
 
 // permits is a fault if the chain limits extended key usages to others than some.
-func permits(authority *ca.CA, usages []certificatesv1.KeyUsage) *ca.Fault {
+func permits(authority *ca.CA, usages []certificatesv1.KeyUsage) *ca.Problem {
 	for _, usage := range usages {
 		if id, ok := extKeyUsages[usage]; ok && !authority.Permits(id) {
-			return &ca.Fault{Reason: v1alpha1.ReasonInvalidCA, Message: fmt.Sprintf(
+			return &ca.Problem{Reason: v1alpha1.ReasonInvalidCA, Message: fmt.Sprintf(
 				"the CA certificate, or one of its issuers, limits its extended key usages and leaves out %q: use a CA that has it or has no such limit, or take it out of spec.certificate.usages", usage)}
 		}
 	}
@@ -99,7 +99,7 @@ var throwawayKey = sync.OnceValues(func() (*ecdsa.PrivateKey, error) {
 // verify checks the certificate against what the CA, and each issuer above it, lets be issued. It is
 // signed with a throwaway key in the name of the CA.
 // What the request asks for is judged before: all that can fail here is the CA's, which may be
-// replaced by one that fits, so the error is a [*ca.Fault], but for slips of our own. Of one request and the next only name
+// replaced by one that fits, so the error is a [*ca.Problem], but for slips of our own. Of one request and the next only name
 // constraints can differ: whoever has seen that others pass need not ask where there are none.
 func verify(now time.Time, d draft) error {
 	key, err := throwawayKey()
@@ -131,13 +131,13 @@ func verify(now time.Time, d draft) error {
 		return nil
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.CANotAuthorizedForThisName {
-		return &ca.Fault{
+		return &ca.Problem{
 			Reason: ReasonNameNotPermitted,
 			Message: fmt.Sprintf("the CA %q may not issue for these names: %v; use a CA whose name constraints permit them, or a policy that denies them",
 				issuer.Subject, err),
 		}
 	}
-	return &ca.Fault{
+	return &ca.Problem{
 		Reason:  v1alpha1.ReasonInvalidCA,
 		Message: fmt.Sprintf("nobody would accept a certificate of the CA %q: %v; use a CA that may issue it", issuer.Subject, err),
 	}

@@ -23,7 +23,7 @@ import (
 // probeName is none that a CA has: a certificate with the subject of its CA has no authority key identifier.
 const probeName = "probe by countersign.dev"
 
-// Probe returns a [*ca.Fault] if nothing can be issued by the profile under the CA now, whatever is
+// Probe returns a [*ca.Problem] if nothing can be issued by the profile under the CA now, whatever is
 // asked. For each kind of key it has a certificate made and linted that names nobody real; the key of the CA
 // signs none of them. A request is refused for its own sake only while Probe returns nil.
 func (p Profile) Probe(now time.Time, authority *ca.CA) error {
@@ -37,11 +37,11 @@ func (p Profile) Probe(now time.Time, authority *ca.CA) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*ca.Fault](err); ok {
+	if _, ok := errors.AsType[*ca.Problem](err); ok {
 		return err
 	}
 	// Neither URLs nor usages that NewProfile lets pass fail a lint, so it is the CA's.
-	return &ca.Fault{
+	return &ca.Problem{
 		Reason:  v1alpha1.ReasonInvalidCA,
 		Message: fmt.Sprintf("no certificate of the CA %q passes: %v; use a CA whose own certificate is by RFC 5280, with a subject key identifier", authority.Certificate().Subject, err),
 	}

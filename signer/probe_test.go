@@ -36,8 +36,8 @@ func TestProbe(t *testing.T) {
 	tests := map[string]struct {
 		ca      func(*x509.Certificate)
 		profile func(*v1alpha1.CertificateProfile)
-		at      time.Time // zero: now
-		want    ca.Fault  // without reason: none
+		at      time.Time  // zero: now
+		want    ca.Problem // without reason: none
 	}{
 		"honest":      {},
 		"every usage": {profile: func(p *v1alpha1.CertificateProfile) { p.Usages = allUsages }},
@@ -60,17 +60,17 @@ func TestProbe(t *testing.T) {
 
 		"ends before the shortest does": {
 			ca:   func(c *x509.Certificate) { c.NotAfter = now.Truncate(time.Second).Add(10 * time.Minute) },
-			want: ca.Fault{Reason: v1alpha1.ReasonCAExpired, Message: `the certificate "CN=Test CA" expires at 2026-03-01T12:10:00Z, too soon to issue the shortest of certificates (10m0s): put a renewed CA in its place`},
+			want: ca.Problem{Reason: v1alpha1.ReasonCAExpired, Message: `the certificate "CN=Test CA" expires at 2026-03-01T12:10:00Z, too soon to issue the shortest of certificates (10m0s): put a renewed CA in its place`},
 		},
 		"not valid yet": {
 			at:   now.AddDate(-2, 0, 0),
-			want: ca.Fault{Reason: v1alpha1.ReasonCANotYetValid, Message: `the certificate "CN=Test CA" is not valid before 2025-03-01T12:00:00Z: wait until then, or set the clock right`},
+			want: ca.Problem{Reason: v1alpha1.ReasonCANotYetValid, Message: `the certificate "CN=Test CA" is not valid before 2025-03-01T12:00:00Z: wait until then, or set the clock right`},
 		},
 		"other extended usages": {
 			ca:   func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} },
-			want: ca.Fault{Reason: v1alpha1.ReasonInvalidCA, Message: `the CA certificate, or one of its issuers, limits its extended key usages and leaves out "server auth": use a CA that has it or has no such limit, or take it out of spec.certificate.usages`},
+			want: ca.Problem{Reason: v1alpha1.ReasonInvalidCA, Message: `the CA certificate, or one of its issuers, limits its extended key usages and leaves out "server auth": use a CA that has it or has no such limit, or take it out of spec.certificate.usages`},
 		},
-		"no subject key identifier": {ca: withoutKeyID, want: ca.Fault{
+		"no subject key identifier": {ca: withoutKeyID, want: ca.Problem{
 			Reason: v1alpha1.ReasonInvalidCA,
 			Message: `no certificate of the CA "CN=Test CA" passes: LintFailed: lint e_ext_authority_key_identifier_no_key_identifier: ` +
 				"CAs must include keyIdentifer field of AKI in all non-self-issued certificates (RFC 5280: 4.2.1.1); " +
@@ -78,7 +78,7 @@ func TestProbe(t *testing.T) {
 		}},
 		"a country that is no PrintableString": {
 			ca: func(c *x509.Certificate) { c.Subject.Country = []string{"É"} },
-			want: ca.Fault{
+			want: ca.Problem{
 				Reason: v1alpha1.ReasonInvalidCA,
 				Message: `no certificate of the CA "CN=Test CA,C=É" passes: LintFailed: lint e_issuer_dn_country_not_printable_string: ` +
 					"X520 Distinguished Name Country MUST BE encoded as PrintableString (RFC 5280: Appendix A); " +
@@ -99,9 +99,9 @@ func TestProbe(t *testing.T) {
 				}
 				return
 			}
-			var fault *ca.Fault
+			var fault *ca.Problem
 			if !errors.As(err, &fault) {
-				t.Fatalf("got %v, want a *ca.Fault", err)
+				t.Fatalf("got %v, want a *ca.Problem", err)
 			}
 			if diff := cmp.Diff(test.want, *fault); diff != "" {
 				t.Errorf("fault (-want +got):\n%s", diff)

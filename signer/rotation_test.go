@@ -126,7 +126,7 @@ func TestSignerReconciler_memory(t *testing.T) {
 	}{
 		"nothing": {func(*life) {}, "One"},
 		"certificate and key were written one after the other": {func(l *life) {
-			l.source = loaded{err: &ca.Fault{Reason: v1alpha1.ReasonCAKeyMismatch, Message: "not yet"}}
+			l.source = loaded{err: &ca.Problem{Reason: v1alpha1.ReasonCAKeyMismatch, Message: "not yet"}}
 		}, "One"},
 		"another Secret is named, and not read yet": {func(l *life) { l.source = loaded{err: ca.ErrPending} }, "One"},
 		"the status was changed meanwhile": {func(l *life) {
@@ -134,7 +134,7 @@ func TestSignerReconciler_memory(t *testing.T) {
 		}, "One"},
 		"the API server is away": {func(l *life) { l.source, l.fault = loaded{ca: two}, apierrors.NewInternalError(errors.New("away")) }, "One"},
 		"the Secret was deleted": {func(l *life) {
-			l.source = loaded{err: &ca.Fault{Reason: v1alpha1.ReasonSecretNotFound, Message: "gone"}}
+			l.source = loaded{err: &ca.Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: "gone"}}
 		}, "nobody"},
 	}
 	for name, test := range tests {

@@ -170,7 +170,7 @@ func (n *notReady) Error() string { return n.message }
 
 // isVerdict reports whether an error is a state of the Signer that its status is to tell of.
 func isVerdict(err error) bool {
-	_, fault := errors.AsType[*ca.Fault](err)
+	_, fault := errors.AsType[*ca.Problem](err)
 	_, other := errors.AsType[*notReady](err)
 	return fault || other
 }
@@ -182,7 +182,7 @@ type loadedSigner struct {
 	settings ca.Settings
 }
 
-// load returns what the Signer issues by; where that fails, as much as is known. The error is a [*notReady], a [*ca.Fault], [ca.ErrPending], or that of an
+// load returns what the Signer issues by; where that fails, as much as is known. The error is a [*notReady], a [*ca.Problem], [ca.ErrPending], or that of an
 // API call.
 func (r *signerReconciler) load(ctx context.Context, signer *v1alpha1.Signer, all []v1alpha1.Signer, now time.Time) (loadedSigner, error) {
 	l := loadedSigner{settings: ca.Settings{Propagation: propagation(signer), Distrusted: signer.Spec.Trust.Distrusted}}
@@ -217,7 +217,7 @@ func (r *signerReconciler) load(ctx context.Context, signer *v1alpha1.Signer, al
 	l.settings.MaxDuration = l.profile.maxDuration
 	l.offer, err = r.sources.load(ctx, signer, now, func(c *ca.CA) error { return l.profile.Probe(now, c) })
 	if err != nil {
-		if fault, ok := errors.AsType[*ca.Fault](err); ok && (fault.Reason == v1alpha1.ReasonSecretNotFound || fault.Reason == v1alpha1.ReasonFileNotFound) {
+		if fault, ok := errors.AsType[*ca.Problem](err); ok && (fault.Reason == v1alpha1.ReasonSecretNotFound || fault.Reason == v1alpha1.ReasonFileNotFound) {
 			r.signers.forgetCA(signer.Name) // whoever took it away meant its key
 		}
 		l.newest, l.previous = nil, nil
@@ -235,7 +235,7 @@ func (l *loadedSigner) ready(signer *v1alpha1.Signer, signing *ca.CA, err error,
 	case err != nil:
 		return nil, err
 	case signing == nil: // although there is a newest CA
-		return nil, &ca.Fault{Reason: v1alpha1.ReasonCADistrusted, Message: fmt.Sprintf(
+		return nil, &ca.Problem{Reason: v1alpha1.ReasonCADistrusted, Message: fmt.Sprintf(
 			"%q, or an issuer of it, is listed in spec.trust.distrusted: use another CA", l.newest.Certificate().Subject)}
 	}
 	if err := l.profile.Probe(now, signing); err != nil {
@@ -281,7 +281,7 @@ func (r *signerReconciler) noteReady(signer *v1alpha1.Signer, status *v1alpha1.S
 	}
 	status.CA = nil
 	reason := v1alpha1.ReasonInvalidCA
-	if fault, ok := errors.AsType[*ca.Fault](why); ok {
+	if fault, ok := errors.AsType[*ca.Problem](why); ok {
 		reason = fault.Reason
 	}
 	if other, ok := errors.AsType[*notReady](why); ok {

@@ -142,7 +142,7 @@ func TestSignerReconciler(t *testing.T) {
 			ready: true, result: reconcile.Result{RequeueAfter: publishRetry + 10*time.Millisecond},
 		},
 		"no usable CA": {
-			change: publishes, secret: loaded{err: &ca.Fault{Reason: v1alpha1.ReasonSecretNotFound, Message: "Secret system/serving-ca does not exist"}},
+			change: publishes, secret: loaded{err: &ca.Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: "Secret system/serving-ca does not exist"}},
 			want: conditions{
 				"Ready":          "False SecretNotFound: Secret system/serving-ca does not exist",
 				"TrustPublished": "False PublishFailed: there is nothing to publish until the Signer is Ready; what was published before is left as it is",

@@ -42,9 +42,9 @@ const (
 // offer is what the source of a Signer's CA has.
 type offer struct {
 	newest, previous *ca.CA
-	stuck            *ca.Fault // why no next CA is made although it is time, or cannot sign; newest goes on
-	note             string    // what else there is to know of the CA
-	again            time.Time // when the source is to be asked again; zero if it tells by itself
+	stuck            *ca.Problem // why no next CA is made although it is time, or cannot sign; newest goes on
+	note             string      // what else there is to know of the CA
+	again            time.Time   // when the source is to be asked again; zero if it tells by itself
 }
 
 // sources are where the CAs of Signers come from. Of managed ones they make the next.
@@ -86,8 +86,8 @@ func secretsOf(signer *v1alpha1.Signer) []string {
 	}
 }
 
-// load returns what the source of a Signer has now. fits returns a [*ca.Fault] for a CA that cannot issue what the Signer allows. The
-// error is a [*ca.Fault], [ca.ErrPending], or that of an API call.
+// load returns what the source of a Signer has now. fits returns a [*ca.Problem] for a CA that cannot issue what the Signer allows. The
+// error is a [*ca.Problem], [ca.ErrPending], or that of an API call.
 func (s *sources) load(ctx context.Context, signer *v1alpha1.Signer, now time.Time, fits func(*ca.CA) error) (offer, error) {
 	from := signer.Spec.CA
 	asked := signer.Annotations[v1alpha1.RotateAnnotation] == rotateNow
@@ -108,7 +108,7 @@ func (s *sources) load(ctx context.Context, signer *v1alpha1.Signer, now time.Ti
 	case from.SecretRef != nil:
 		o.newest, err = s.secrets.Load(from.SecretRef.Name, now)
 	default:
-		err = &ca.Fault{Reason: v1alpha1.ReasonInvalidCA, Message: "spec.ca names no source that this version knows: set secretRef, managed or file"}
+		err = &ca.Problem{Reason: v1alpha1.ReasonInvalidCA, Message: "spec.ca names no source that this version knows: set secretRef, managed or file"}
 	}
 	if err == nil {
 		err = fits(o.newest)
@@ -132,17 +132,17 @@ func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time
 		return offer{}, err
 	}
 	if secret.Found && secret.Type != v1alpha1.ManagedCASecretType {
-		return offer{}, &ca.Fault{Reason: v1alpha1.ReasonNotManaged, Message: fmt.Sprintf(
+		return offer{}, &ca.Problem{Reason: v1alpha1.ReasonNotManaged, Message: fmt.Sprintf(
 			"Secret %s is of type %s, not %s: choose another spec.ca.managed.secretName, or use the CA in it with spec.ca.secretRef",
 			spec.SecretName, secret.Type, v1alpha1.ManagedCASecretType)}
 	}
 	if secret.Signer != "" && secret.Signer != signer.Name {
-		return offer{}, &ca.Fault{Reason: v1alpha1.ReasonDuplicateSecret, Message: fmt.Sprintf(
+		return offer{}, &ca.Problem{Reason: v1alpha1.ReasonDuplicateSecret, Message: fmt.Sprintf(
 			"Secret %s has the CA of Signer %s: choose another spec.ca.managed.secretName", spec.SecretName, secret.Signer)}
 	}
 	kept, err := ca.LoadManaged(secret.Data)
-	if fault, ok := errors.AsType[*ca.Fault](err); ok {
-		return offer{}, &ca.Fault{Reason: fault.Reason, Message: fmt.Sprintf("%s; or delete the Secret %s, and Countersign makes a new CA", fault.Message, spec.SecretName)}
+	if problem, ok := errors.AsType[*ca.Problem](err); ok {
+		return offer{}, &ca.Problem{Reason: problem.Reason, Message: fmt.Sprintf("%s; or delete the Secret %s, and Countersign makes a new CA", problem.Message, spec.SecretName)}
 	}
 	if err != nil {
 		return offer{}, err
@@ -153,14 +153,14 @@ func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time
 			return offer{}, err
 		}
 	}
-	rootFault, _ := errors.AsType[*ca.Fault](err)
+	rootProblem, _ := errors.AsType[*ca.Problem](err)
 	situation := ca.Situation{Spec: spec, Root: root, Current: currentAnchor(signer), Distrusted: signer.Spec.Trust.Distrusted, Asked: asked}
 	var unfit error
 	if kept.Newest != nil {
 		unfit = fits(kept.Newest)
 		situation.Unfit = unfit != nil
 	}
-	made, err := s.step(ctx, signer, now, secret, kept, situation, rootFault)
+	made, err := s.step(ctx, signer, now, secret, kept, situation, rootProblem)
 	switch {
 	case err != nil:
 		if apierrors.IsConflict(err) {
@@ -171,10 +171,10 @@ func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time
 		return offer{}, ca.ErrPending // the one that was made takes its place in a moment
 	}
 	o := offer{newest: kept.Newest, previous: kept.Previous}
-	fault, _ := errors.AsType[*ca.Fault](unfit)
+	problem, _ := errors.AsType[*ca.Problem](unfit)
 	switch {
-	case unfit != nil && fault != nil && kept.Previous != nil && kept.Previous.AnchoredBy(situation.Current) && fits(kept.Previous) == nil:
-		return offer{newest: kept.Previous, stuck: fault}, nil // which signs until the next one can
+	case unfit != nil && problem != nil && kept.Previous != nil && kept.Previous.AnchoredBy(situation.Current) && fits(kept.Previous) == nil:
+		return offer{newest: kept.Previous, stuck: problem}, nil // which signs until the next one can
 	case unfit != nil:
 		return offer{}, unfit
 	}
@@ -182,8 +182,8 @@ func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time
 		o.again = at
 	}
 	changed, err := kept.Changed(now, spec)
-	if fault, ok := errors.AsType[*ca.Fault](err); ok {
-		o.stuck = fault
+	if problem, ok := errors.AsType[*ca.Problem](err); ok {
+		o.stuck = problem
 	} else if changed != "" {
 		o.note = fmt.Sprintf("the CA was made before spec.ca.managed was changed (%s): the next one is made by it, at once with 'kubectl annotate signer %s %s=%s'",
 			changed, signer.Name, v1alpha1.RotateAnnotation, rotateNow)
@@ -193,11 +193,11 @@ func (s *sources) managed(ctx context.Context, signer *v1alpha1.Signer, now time
 
 // notStepped is what a managed CA offers if its next step failed: itself, as long as it is valid.
 func notStepped(now time.Time, kept ca.Managed, err error) (offer, error) {
-	fault, known := errors.AsType[*ca.Fault](err)
+	problem, known := errors.AsType[*ca.Problem](err)
 	if !known {
-		fault = &ca.Fault{Reason: v1alpha1.ReasonRotationFailed, Message: err.Error()}
+		problem = &ca.Problem{Reason: v1alpha1.ReasonRotationFailed, Message: err.Error()}
 	}
-	o := offer{newest: kept.Newest, previous: kept.Previous, stuck: fault}
+	o := offer{newest: kept.Newest, previous: kept.Previous, stuck: problem}
 	switch {
 	case apierrors.IsConflict(err):
 		o.stuck, o.again = nil, now.Add(time.Second)
@@ -206,7 +206,7 @@ func notStepped(now time.Time, kept ca.Managed, err error) (offer, error) {
 		}
 	case !known:
 		o.again = now.Add(pendingRetry)
-	case fault.Reason == v1alpha1.ReasonSecretReadOnly:
+	case problem.Reason == v1alpha1.ReasonSecretReadOnly:
 		o.again = now.Add(writeRetry)
 	}
 	if kept.Newest == nil || kept.Newest.ValidAt(now, 0) != nil {
@@ -216,7 +216,7 @@ func notStepped(now time.Time, kept ca.Managed, err error) (offer, error) {
 }
 
 // step takes the next step with the Secret of a managed CA, and reports whether a CA was made.
-func (s *sources) step(ctx context.Context, signer *v1alpha1.Signer, now time.Time, secret ca.Secret, kept ca.Managed, in ca.Situation, rootFault *ca.Fault) (made bool, _ error) {
+func (s *sources) step(ctx context.Context, signer *v1alpha1.Signer, now time.Time, secret ca.Secret, kept ca.Managed, in ca.Situation, rootProblem *ca.Problem) (made bool, _ error) {
 	next, why, err := kept.Next(now, in)
 	if err != nil {
 		return false, err
@@ -227,12 +227,12 @@ func (s *sources) step(ctx context.Context, signer *v1alpha1.Signer, now time.Ti
 			return false, err
 		}
 	case ca.Make:
-		if rootFault != nil {
-			return false, &ca.Fault{Reason: v1alpha1.ReasonRotationFailed, Message: fmt.Sprintf("a next CA is to be made, since %s; of its root: %s", why, rootFault.Message)}
+		if rootProblem != nil {
+			return false, &ca.Problem{Reason: v1alpha1.ReasonRotationFailed, Message: fmt.Sprintf("a next CA is to be made, since %s; of its root: %s", why, rootProblem.Message)}
 		}
 		if in.Asked {
 			if err := s.answered(ctx, signer, client.DryRunAll); err != nil {
-				return false, &ca.Fault{Reason: v1alpha1.ReasonRotationFailed, Message: err.Error() + " (grant the signer patch on signers of countersign.dev)"}
+				return false, &ca.Problem{Reason: v1alpha1.ReasonRotationFailed, Message: err.Error() + " (grant the signer patch on signers of countersign.dev)"}
 			}
 		}
 		if err := s.store.Check(ctx, signer.Name, in.Spec.SecretName, secret); err != nil {

@@ -163,8 +163,8 @@ func TestPrepare_lintOfCA(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Prepare(now, newCSR(t, keys.ec, request, nil), profile, authority)
-			if _, ok := errors.AsType[*ca.Fault](err); !ok {
-				t.Fatalf("got %v, want a *ca.Fault", err)
+			if _, ok := errors.AsType[*ca.Problem](err); !ok {
+				t.Fatalf("got %v, want a *ca.Problem", err)
 			}
 			if diff := cmp.Diff(profile.Probe(now, authority), err); diff != "" {
 				t.Errorf("fault (-probe +got):\n%s", diff)

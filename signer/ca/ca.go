@@ -31,7 +31,7 @@ type CA struct {
 }
 
 // Load reads a CA. certPEM holds its certificate, followed by those that issued it, each
-// issued by the next; keyPEM its private key in PKCS#8, PKCS#1 or SEC 1. The error is a [*Fault].
+// issued by the next; keyPEM its private key in PKCS#8, PKCS#1 or SEC 1. The error is a [*Problem].
 func Load(certPEM, keyPEM []byte, now time.Time) (*CA, error) {
 	c, err := load(certPEM, keyPEM)
 	if err != nil {
@@ -43,23 +43,23 @@ func Load(certPEM, keyPEM []byte, now time.Time) (*CA, error) {
 	return c, nil
 }
 
-// load reads a CA that may be expired. The error is a [*Fault].
+// load reads a CA that may be expired. The error is a [*Problem].
 func load(certPEM, keyPEM []byte) (*CA, error) {
-	certificates, fault := parseCertificates(certPEM)
-	if fault != nil {
-		return nil, fault
+	certificates, problem := parseCertificates(certPEM)
+	if problem != nil {
+		return nil, problem
 	}
 	c := &CA{certificate: certificates[0], issuers: certificates[1:]}
-	if fault := checkCertificates(certificates); fault != nil {
-		return nil, fault
+	if problem := checkCertificates(certificates); problem != nil {
+		return nil, problem
 	}
-	c.key, fault = parseKey(keyPEM)
-	if fault != nil {
-		return nil, fault
+	c.key, problem = parseKey(keyPEM)
+	if problem != nil {
+		return nil, problem
 	}
 	public, ok := c.key.Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !public.Equal(c.certificate.PublicKey) {
-		return nil, faultf(v1alpha1.ReasonCAKeyMismatch,
+		return nil, problemf(v1alpha1.ReasonCAKeyMismatch,
 			"the private key in tls.key is not that of the first certificate in tls.crt, %s: put the pair that belongs together, the CA certificate before its issuers",
 			describe(c.certificate))
 	}
@@ -67,20 +67,20 @@ func load(certPEM, keyPEM []byte) (*CA, error) {
 	return c, nil
 }
 
-// ValidAt returns nil if the CA may sign at now, and is still valid for so long, or else a [*Fault].
+// ValidAt returns nil if the CA may sign at now, and is still valid for so long, or else a [*Problem].
 func (c *CA) ValidAt(now time.Time, remain time.Duration) error {
 	for _, certificate := range c.all() {
 		remaining := certificate.NotAfter.Sub(now)
 		switch {
 		case now.Before(certificate.NotBefore):
-			return faultf(v1alpha1.ReasonCANotYetValid,
+			return problemf(v1alpha1.ReasonCANotYetValid,
 				"the certificate %s is not valid before %s: wait until then, or set the clock right",
 				describe(certificate), stamp(certificate.NotBefore))
 		case remaining < 0:
-			return faultf(v1alpha1.ReasonCAExpired, "the certificate %s expired at %s: put a renewed CA in its place",
+			return problemf(v1alpha1.ReasonCAExpired, "the certificate %s expired at %s: put a renewed CA in its place",
 				describe(certificate), stamp(certificate.NotAfter))
 		case remaining < remain:
-			return faultf(v1alpha1.ReasonCAExpired,
+			return problemf(v1alpha1.ReasonCAExpired,
 				"the certificate %s expires at %s, too soon to issue the shortest of certificates (%v): put a renewed CA in its place",
 				describe(certificate), stamp(certificate.NotAfter), remain)
 		}
@@ -225,7 +225,7 @@ func (c *CA) all() []*x509.Certificate {
 }
 
 // checkCertificates checks what does not depend on the time.
-func checkCertificates(certificates []*x509.Certificate) *Fault {
+func checkCertificates(certificates []*x509.Certificate) *Problem {
 	for i, c := range certificates {
 		switch {
 		case !c.BasicConstraintsValid || !c.IsCA:

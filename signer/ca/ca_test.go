@@ -308,14 +308,14 @@ func TestLoad_faults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, err := Load(test.cert, test.key, now)
 			if c != nil {
-				t.Error("a CA is returned with a fault")
+				t.Error("a CA is returned with a problem")
 			}
-			var fault *Fault
-			if !errors.As(err, &fault) {
-				t.Fatalf("got error %v, want a *Fault", err)
+			var problem *Problem
+			if !errors.As(err, &problem) {
+				t.Fatalf("got error %v, want a *Problem", err)
 			}
-			if diff := cmp.Diff(&Fault{test.reason, test.message}, fault); diff != "" {
-				t.Errorf("fault (-want +got):\n%s", diff)
+			if diff := cmp.Diff(&Problem{test.reason, test.message}, problem); diff != "" {
+				t.Errorf("problem (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -340,8 +340,8 @@ func TestCA_status(t *testing.T) {
 	if status.Subject != "CN=Lower" || !status.NotAfter.Time.Equal(rootEnd) || status.Fingerprint != c.Fingerprint() || len(c.Fingerprint()) != 64 {
 		t.Errorf("status is %+v", status)
 	}
-	var fault *Fault
-	if err := c.ValidAt(rootEnd.Add(time.Second), 0); !errors.As(err, &fault) || fault.Reason != v1alpha1.ReasonCAExpired {
+	var problem *Problem
+	if err := c.ValidAt(rootEnd.Add(time.Second), 0); !errors.As(err, &problem) || problem.Reason != v1alpha1.ReasonCAExpired {
 		t.Errorf("after its end: %v, want reason CAExpired", err)
 	}
 	if err := c.ValidAt(rootEnd.Add(-time.Minute), time.Minute); err != nil {
@@ -349,7 +349,7 @@ func TestCA_status(t *testing.T) {
 	}
 	err = c.ValidAt(rootEnd.Add(-time.Minute+time.Second), time.Minute)
 	want := fmt.Sprintf(`the certificate "CN=Root" expires at %s, too soon to issue the shortest of certificates (1m0s): put a renewed CA in its place`, stamp(rootEnd))
-	if !errors.As(err, &fault) || *fault != (Fault{v1alpha1.ReasonCAExpired, want}) {
+	if !errors.As(err, &problem) || *problem != (Problem{v1alpha1.ReasonCAExpired, want}) {
 		t.Errorf("a second later: %v, want %q", err, want)
 	}
 }

@@ -3,7 +3,7 @@
 
 // Package ca loads, makes and rotates the certificate authorities of Signers.
 //
-// [Load] is pure: it turns the two PEM files of a Secret into a [CA], or says in a [*Fault]
+// [Load] is pure: it turns the two PEM files of a Secret into a [CA], or says in a [*Problem]
 // what is wrong and how to mend it. A [Watcher] keeps the Secrets it is told to, and no other,
 // as they are in the cluster now; [Files] does so for mounted files.
 //

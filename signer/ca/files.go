@@ -86,16 +86,16 @@ func (f *Files) Keep(directories map[string]bool) {
 	}
 }
 
-// Load loads the CA from a folder that is kept. The error is a [*Fault].
+// Load loads the CA from a folder that is kept. The error is a [*Problem].
 func (f *Files) Load(directory string, now time.Time) (*CA, error) {
 	if f.root == "" {
-		return nil, faultf(v1alpha1.ReasonFileNotFound, "the signer reads no files: mount the CA, and name the folder above %s with --ca-dir", directory)
+		return nil, problemf(v1alpha1.ReasonFileNotFound, "the signer reads no files: mount the CA, and name the folder above %s with --ca-dir", directory)
 	}
 	f.mu.Lock()
 	p := f.kept[directory]
 	f.mu.Unlock()
 	if p.err != nil {
-		return nil, faultf(v1alpha1.ReasonFileNotFound, "%v: mount the CA there as %s and %s, readable by the signer",
+		return nil, problemf(v1alpha1.ReasonFileNotFound, "%v: mount the CA there as %s and %s, readable by the signer",
 			p.err, corev1.TLSCertKey, corev1.TLSPrivateKeyKey)
 	}
 	return Load(p.cert, p.key, now)

@@ -50,9 +50,9 @@ type Managed struct {
 }
 
 // LoadManaged reads the Secret of a managed CA. It is the zero Managed if none was made yet. The
-// error is a [*Fault].
+// error is a [*Problem].
 //
-// An expired CA is no fault: a next one can be made.
+// An expired CA is no problem: a next one can be made.
 func LoadManaged(data map[string][]byte) (Managed, error) {
 	var m Managed
 	if len(data[corev1.TLSCertKey]) == 0 && len(data[corev1.TLSPrivateKeyKey]) == 0 {
@@ -68,7 +68,7 @@ func LoadManaged(data map[string][]byte) (Managed, error) {
 	}
 	previous, err := load(data[previousCert], data[previousKey])
 	if err != nil {
-		return Managed{}, faultf(v1alpha1.ReasonInvalidCA, "of %s and %s: %v", previousCert, previousKey, err)
+		return Managed{}, problemf(v1alpha1.ReasonInvalidCA, "of %s and %s: %v", previousCert, previousKey, err)
 	}
 	m.Previous = previous
 	return m, nil
@@ -102,11 +102,11 @@ type Situation struct {
 	Unfit bool
 }
 
-// Next says what is to be done now, and why. The error is a [*Fault]: it is time for a next CA, and yet none would be
+// Next says what is to be done now, and why. The error is a [*Problem]: it is time for a next CA, and yet none would be
 // any better.
 func (m Managed) Next(now time.Time, in Situation) (Step, string, error) {
 	if in.Root != nil && in.Root.Distrusted(in.Distrusted) {
-		return Keep, "", faultf(v1alpha1.ReasonCADistrusted, "the root %q is listed in spec.trust.distrusted: put another root in the Secret %s",
+		return Keep, "", problemf(v1alpha1.ReasonCADistrusted, "the root %q is listed in spec.trust.distrusted: put another root in the Secret %s",
 			in.Root.certificate.Subject, in.Spec.RootRef.Name)
 	}
 	c := m.Newest
@@ -130,7 +130,7 @@ func (m Managed) Next(now time.Time, in Situation) (Step, string, error) {
 	}
 	duration := durationOf(in.Spec)
 	if in.Root != nil && in.Root.NotAfter().Before(c.NotAfter().Add(duration/minGain)) {
-		return Keep, "", faultf(v1alpha1.ReasonRotationFailed, "%q expires at %s, and its root not much later: put a renewed root in the Secret %s",
+		return Keep, "", problemf(v1alpha1.ReasonRotationFailed, "%q expires at %s, and its root not much later: put a renewed root in the Secret %s",
 			c.certificate.Subject, stamp(c.NotAfter()), in.Spec.RootRef.Name)
 	}
 	return Make, fmt.Sprintf("%q expires at %s", c.certificate.Subject, stamp(c.NotAfter())), nil
@@ -217,7 +217,7 @@ func (c *CA) encode() (certPEM, keyPEM []byte, err error) {
 	return certPEM, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// generate makes a CA: a root, or an intermediate of root. The error is a [*Fault] if it is the spec's.
+// generate makes a CA: a root, or an intermediate of root. The error is a [*Problem] if it is the spec's.
 func generate(now time.Time, spec *v1alpha1.ManagedCA, root *CA) (*CA, error) {
 	key, err := generateKey(spec.KeyAlgorithm)
 	if err != nil {
@@ -241,13 +241,13 @@ func generate(now time.Time, spec *v1alpha1.ManagedCA, root *CA) (*CA, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), parentKey)
 	if err != nil {
-		return nil, faultf(v1alpha1.ReasonInvalidCA, "a CA certificate cannot be made by spec.ca.managed: %v", err)
+		return nil, problemf(v1alpha1.ReasonInvalidCA, "a CA certificate cannot be made by spec.ca.managed: %v", err)
 	}
 	if c.certificate, err = x509.ParseCertificate(der); err != nil {
 		return nil, fmt.Errorf("reading back a CA certificate: %w", err)
 	}
-	if fault := checkCertificates(c.all()); fault != nil { // the path length of the root, above all
-		return nil, fault
+	if problem := checkCertificates(c.all()); problem != nil { // the path length of the root, above all
+		return nil, problem
 	}
 	return c, nil
 }
@@ -268,7 +268,7 @@ func generateKey(algorithm v1alpha1.KeyAlgorithm) (crypto.Signer, error) {
 	case v1alpha1.KeyRSA4096:
 		return rsa.GenerateKey(rand.Reader, 4096)
 	default:
-		return nil, faultf(v1alpha1.ReasonInvalidCA, "spec.ca.managed.keyAlgorithm is %q: use one of %v", algorithm, []v1alpha1.KeyAlgorithm{
+		return nil, problemf(v1alpha1.ReasonInvalidCA, "spec.ca.managed.keyAlgorithm is %q: use one of %v", algorithm, []v1alpha1.KeyAlgorithm{
 			v1alpha1.KeyECDSAP256, v1alpha1.KeyECDSAP384, v1alpha1.KeyEd25519, v1alpha1.KeyRSA2048, v1alpha1.KeyRSA3072, v1alpha1.KeyRSA4096,
 		})
 	}
@@ -331,14 +331,14 @@ func checkDomains(limits *v1alpha1.NameConstraints) error {
 				name = strings.TrimPrefix(domain, ".")
 			}
 			if wrong := validation.IsDNS1123Subdomain(name); len(wrong) > 0 || net.ParseIP(name) != nil {
-				return faultf(v1alpha1.ReasonInvalidCA, "spec.ca.managed.nameConstraints.%s has %q: write a lower-case DNS name, such as svc.cluster.local; a DNS name covers all below it, without a wildcard", list.field, domain)
+				return problemf(v1alpha1.ReasonInvalidCA, "spec.ca.managed.nameConstraints.%s has %q: write a lower-case DNS name, such as svc.cluster.local; a DNS name covers all below it, without a wildcard", list.field, domain)
 			}
 		}
 	}
 	return nil
 }
 
-// Changed says which fields of the spec the newest CA is not made by, or "". The error is a [*Fault]: no CA can be made by the spec.
+// Changed says which fields of the spec the newest CA is not made by, or "". The error is a [*Problem]: no CA can be made by the spec.
 func (m Managed) Changed(now time.Time, spec *v1alpha1.ManagedCA) (string, error) {
 	c := m.Newest.certificate
 	want, err := template(now, spec, c.PublicKey)
@@ -377,7 +377,7 @@ func ranges(field string, texts []string) ([]*net.IPNet, error) {
 	for _, text := range texts {
 		_, network, err := net.ParseCIDR(text)
 		if err != nil {
-			return nil, faultf(v1alpha1.ReasonInvalidCA, "spec.ca.managed.nameConstraints.%s has %q: write it as 10.0.0.0/8 or fd00::/8", field, text)
+			return nil, problemf(v1alpha1.ReasonInvalidCA, "spec.ca.managed.nameConstraints.%s has %q: write it as 10.0.0.0/8 or fd00::/8", field, text)
 		}
 		parsed = append(parsed, network)
 	}

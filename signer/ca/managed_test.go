@@ -48,10 +48,10 @@ func changed(data, change map[string][]byte) map[string][]byte {
 func TestManaged_replace(t *testing.T) {
 	root := authority(t, "Root", func(c *x509.Certificate) { c.MaxPathLen = 1; c.NotAfter = now.AddDate(0, 0, 60) })
 	tests := map[string]struct {
-		spec  *v1alpha1.ManagedCA
-		root  *CA
-		check func(*testing.T, *x509.Certificate)
-		fault string
+		spec    *v1alpha1.ManagedCA
+		root    *CA
+		check   func(*testing.T, *x509.Certificate)
+		problem string
 	}{
 		"ECDSA P-256 by default": {spec: managedSpec(nil), check: func(t *testing.T, c *x509.Certificate) {
 			if key, ok := c.PublicKey.(*ecdsa.PublicKey); !ok || key.Curve.Params().BitSize != 256 {
@@ -81,8 +81,8 @@ func TestManaged_replace(t *testing.T) {
 			}
 		}},
 		"another algorithm": {
-			spec:  managedSpec(func(s *v1alpha1.ManagedCA) { s.KeyAlgorithm = "DSA" }),
-			fault: `InvalidCA: spec.ca.managed.keyAlgorithm is "DSA": use one of [ECDSA-P256 ECDSA-P384 Ed25519 RSA-2048 RSA-3072 RSA-4096]`,
+			spec:    managedSpec(func(s *v1alpha1.ManagedCA) { s.KeyAlgorithm = "DSA" }),
+			problem: `InvalidCA: spec.ca.managed.keyAlgorithm is "DSA": use one of [ECDSA-P256 ECDSA-P384 Ed25519 RSA-2048 RSA-3072 RSA-4096]`,
 		},
 		"an intermediate ends with its root": {spec: managedSpec(nil), root: root, check: func(t *testing.T, c *x509.Certificate) {
 			if err := c.CheckSignatureFrom(root.certificate); err != nil || !c.NotAfter.Equal(root.NotAfter()) {
@@ -91,7 +91,7 @@ func TestManaged_replace(t *testing.T) {
 		}},
 		"a root below which no CA may stand": {
 			spec: managedSpec(nil), root: authority(t, "Narrow", func(c *x509.Certificate) { c.MaxPathLenZero = true }),
-			fault: `InvalidCA: the certificate "CN=Narrow" lets at most 0 CAs stand below it, and there are 1: have the lower ones issued by a CA with a longer path length, or sign with a higher one`,
+			problem: `InvalidCA: the certificate "CN=Narrow" lets at most 0 CAs stand below it, and there are 1: have the lower ones issued by a CA with a longer path length, or sign with a higher one`,
 		},
 		"name constraints": {
 			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
@@ -117,28 +117,28 @@ func TestManaged_replace(t *testing.T) {
 			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
 				s.NameConstraints = &v1alpha1.NameConstraints{ExcludedDNSDomains: []string{"*.kube-system.svc"}}
 			}),
-			fault: `InvalidCA: spec.ca.managed.nameConstraints.excludedDNSDomains has "*.kube-system.svc": write a lower-case DNS name, such as svc.cluster.local; a DNS name covers all below it, without a wildcard`,
+			problem: `InvalidCA: spec.ca.managed.nameConstraints.excludedDNSDomains has "*.kube-system.svc": write a lower-case DNS name, such as svc.cluster.local; a DNS name covers all below it, without a wildcard`,
 		},
 		"a URI in place of its host": {
 			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
 				s.NameConstraints = &v1alpha1.NameConstraints{PermittedURIDomains: []string{"spiffe://cluster.local"}}
 			}),
-			fault: `InvalidCA: spec.ca.managed.nameConstraints.permittedURIDomains has "spiffe://cluster.local": write a lower-case DNS name, such as svc.cluster.local; a DNS name covers all below it, without a wildcard`,
+			problem: `InvalidCA: spec.ca.managed.nameConstraints.permittedURIDomains has "spiffe://cluster.local": write a lower-case DNS name, such as svc.cluster.local; a DNS name covers all below it, without a wildcard`,
 		},
 		"an address range that is none": {
 			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
 				s.NameConstraints = &v1alpha1.NameConstraints{ExcludedIPRanges: []string{"10.0.0.1"}}
 			}),
-			fault: `InvalidCA: spec.ca.managed.nameConstraints.excludedIPRanges has "10.0.0.1": write it as 10.0.0.0/8 or fd00::/8`,
+			problem: `InvalidCA: spec.ca.managed.nameConstraints.excludedIPRanges has "10.0.0.1": write it as 10.0.0.0/8 or fd00::/8`,
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			change, err := Managed{}.Replace(now, Situation{Spec: test.spec, Root: test.root})
-			if got := describeFault(err); got != test.fault {
-				t.Fatalf("got %q, want %q", got, test.fault)
+			if got := describeProblem(err); got != test.problem {
+				t.Fatalf("got %q, want %q", got, test.problem)
 			}
-			if test.fault != "" {
+			if test.problem != "" {
 				return
 			}
 			m, err := LoadManaged(changed(nil, change))
@@ -150,9 +150,9 @@ func TestManaged_replace(t *testing.T) {
 	}
 }
 
-func describeFault(err error) string {
-	if fault, ok := errors.AsType[*Fault](err); ok {
-		return fault.Reason + ": " + fault.Message
+func describeProblem(err error) string {
+	if problem, ok := errors.AsType[*Problem](err); ok {
+		return problem.Reason + ": " + problem.Message
 	}
 	if err != nil {
 		return err.Error()
@@ -207,7 +207,7 @@ func TestManaged_next(t *testing.T) {
 				got += ": " + why
 			}
 			if err != nil {
-				got = describeFault(err)
+				got = describeProblem(err)
 			}
 			if got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
@@ -235,8 +235,8 @@ func TestLoadManaged(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			if _, err := LoadManaged(test.data); describeFault(err) != test.want {
-				t.Errorf("got %q, want %q", describeFault(err), test.want)
+			if _, err := LoadManaged(test.data); describeProblem(err) != test.want {
+				t.Errorf("got %q, want %q", describeProblem(err), test.want)
 			}
 		})
 	}

@@ -26,15 +26,15 @@ const (
 	pemCertificate = "CERTIFICATE"
 )
 
-func invalid(format string, args ...any) *Fault {
-	return faultf(v1alpha1.ReasonInvalidCA, format, args...)
+func invalid(format string, args ...any) *Problem {
+	return problemf(v1alpha1.ReasonInvalidCA, format, args...)
 }
 
 // parseCertificates reads one certificate or more.
-func parseCertificates(data []byte) ([]*x509.Certificate, *Fault) {
-	blocks, fault := decode("tls.crt", data)
-	if fault != nil {
-		return nil, fault
+func parseCertificates(data []byte) ([]*x509.Certificate, *Problem) {
+	blocks, problem := decode("tls.crt", data)
+	if problem != nil {
+		return nil, problem
 	}
 	var certificates []*x509.Certificate
 	for _, block := range blocks {
@@ -52,10 +52,10 @@ func parseCertificates(data []byte) ([]*x509.Certificate, *Fault) {
 
 // parseKey reads the one private key. Errors of the parsers are not passed on: some quote
 // what they read.
-func parseKey(data []byte) (crypto.Signer, *Fault) {
-	blocks, fault := decode("tls.key", data)
-	if fault != nil {
-		return nil, fault
+func parseKey(data []byte) (crypto.Signer, *Problem) {
+	blocks, problem := decode("tls.key", data)
+	if problem != nil {
+		return nil, problem
 	}
 	var key any
 	for _, block := range blocks {
@@ -95,13 +95,13 @@ func parseKey(data []byte) (crypto.Signer, *Fault) {
 	return signer, nil
 }
 
-func encrypted() *Fault {
+func encrypted() *Problem {
 	return invalid("the private key in tls.key is encrypted, and there is no one to ask for the passphrase: decrypt it with 'openssl pkey -in <encrypted> -out tls.key'")
 }
 
 // decode reads PEM blocks. Text around them is let pass, as tools put descriptions there, but
 // not a block that encoding/pem would skip because it is damaged.
-func decode(name string, data []byte) ([]*pem.Block, *Fault) {
+func decode(name string, data []byte) ([]*pem.Block, *Problem) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, invalid("%s is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does", name)
 	}

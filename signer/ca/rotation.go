@@ -30,7 +30,7 @@ type Rotation struct {
 	// Signing is the CA that may sign, once Anchors are on record; nil if none may.
 	Signing *CA
 	// Waits is why no CA may sign although there is a newest one; nil otherwise.
-	Waits *Fault
+	Waits *Problem
 	// Rotating, Reason and Message are for the condition Rotating.
 	Rotating        bool
 	Reason, Message string
@@ -85,7 +85,7 @@ type rotation struct {
 }
 
 // choose finds out which CA signs, and changes phases by that.
-func (r *rotation) choose(newest, previous *CA) (*CA, *Fault) {
+func (r *rotation) choose(newest, previous *CA) (*CA, *Problem) {
 	if newest == nil {
 		return nil, nil
 	}
@@ -104,7 +104,7 @@ func (r *rotation) choose(newest, previous *CA) (*CA, *Fault) {
 	}
 	switch {
 	case previous == nil || fingerprint(previous.Anchor()) != r.anchors[current].Fingerprint:
-		return nil, faultf(v1alpha1.ReasonCAPropagating, "the key of %s is gone, and %s must be known to clients before it signs: %s; requests wait. "+
+		return nil, problemf(v1alpha1.ReasonCAPropagating, "the key of %s is gone, and %s must be known to clients before it signs: %s; requests wait. "+
 			"If nothing trusts the former any more, list its fingerprint in spec.trust.distrusted",
 			called(r.anchors[current]), called(r.anchors[offered]), r.signsFrom(r.anchors[offered]))
 	case !r.signs(previous): // and so no certificate of it is valid
@@ -184,7 +184,7 @@ func (r *rotation) current() int {
 var phaseOrder = []v1alpha1.TrustAnchorPhase{v1alpha1.TrustAnchorCurrent, v1alpha1.TrustAnchorNext, v1alpha1.TrustAnchorRetiring}
 
 // result sorts the record and says what is to be told of it.
-func (r *rotation) result(signing *CA, waits *Fault) Rotation {
+func (r *rotation) result(signing *CA, waits *Problem) Rotation {
 	slices.SortStableFunc(r.anchors, func(a, b v1alpha1.TrustAnchor) int {
 		return slices.Index(phaseOrder, a.Phase) - slices.Index(phaseOrder, b.Phase)
 	})

@@ -44,7 +44,7 @@ func (s *Store) Check(ctx context.Context, signer, name string, secret Secret) e
 	return s.patch(ctx, signer, name, secret.ResourceVersion, map[string][]byte{"check": {}}, client.DryRunAll)
 }
 
-// Write changes keys of a Secret; a nil value removes one. The error is a [*Fault] if the cluster
+// Write changes keys of a Secret; a nil value removes one. The error is a [*Problem] if the cluster
 // admin can mend it, and a conflict if the Secret has changed.
 func (s *Store) Write(ctx context.Context, signer, name string, secret Secret, change map[string][]byte) error {
 	version := secret.ResourceVersion
@@ -63,7 +63,7 @@ func (s *Store) create(ctx context.Context, signer, name string) (string, error)
 		WithLabels(map[string]string{"app.kubernetes.io/managed-by": "countersign"}).
 		WithAnnotations(map[string]string{signerAnnotation: signer})
 	if err := s.Client.Apply(ctx, empty, fieldOwner); err != nil {
-		return "", s.fault(name, err)
+		return "", s.problem(name, err)
 	}
 	if len(empty.Data) > 0 {
 		return "", apierrors.NewConflict(corev1.Resource("secrets"), name, errors.New("it is not empty any more"))
@@ -81,18 +81,18 @@ func (s *Store) patch(ctx context.Context, signer, name, version string, change 
 	}
 	object := &corev1.Secret{}
 	object.Namespace, object.Name = s.Namespace, name
-	return s.fault(name, s.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, patch), append(options, fieldOwner)...))
+	return s.problem(name, s.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, patch), append(options, fieldOwner)...))
 }
 
-func (s *Store) fault(name string, err error) error {
+func (s *Store) problem(name string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case apierrors.IsForbidden(err):
-		return faultf(v1alpha1.ReasonSecretReadOnly,
+		return problemf(v1alpha1.ReasonSecretReadOnly,
 			"Secret %s/%s may not be written to: add its name to resourceNames in the signer's Role for secrets, with the verbs create and patch", s.Namespace, name)
 	case apierrors.IsInvalid(err):
-		return faultf(v1alpha1.ReasonSecretReadOnly,
+		return problemf(v1alpha1.ReasonSecretReadOnly,
 			"Secret %s/%s cannot be changed: delete it if it is immutable, and Countersign makes another with a new CA: %v", s.Namespace, name, err)
 	default:
 		return fmt.Errorf("writing Secret %s/%s: %w", s.Namespace, name, err)

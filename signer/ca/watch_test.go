@@ -142,28 +142,28 @@ func TestWatcher_Start(t *testing.T) {
 		what    string
 		do      func()
 		subject string // of the CA
-		fault   *Fault
+		problem *Problem
 	}{
-		{"forbidden", func() {}, "", &Fault{
+		{"forbidden", func() {}, "", &Problem{
 			v1alpha1.ReasonSecretNotFound,
 			"Secret system/serving-ca may not be read: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch",
 		}},
-		{"allowed, but missing", func() { server.set(nil, nil) }, "", &Fault{
+		{"allowed, but missing", func() { server.set(nil, nil) }, "", &Problem{
 			v1alpha1.ReasonSecretNotFound,
 			"Secret system/serving-ca does not exist: make it with 'kubectl create secret tls serving-ca --namespace=system --cert=ca.crt --key=ca.key'",
 		}},
 		{"there", func() { server.set(nil, secret(one, one)) }, "CN=One", nil},
-		{"half replaced", func() { server.set(nil, secret(two, one)) }, "", &Fault{
+		{"half replaced", func() { server.set(nil, secret(two, one)) }, "", &Problem{
 			v1alpha1.ReasonCAKeyMismatch,
 			`the private key in tls.key is not that of the first certificate in tls.crt, "CN=Two": put the pair that belongs together, the CA certificate before its issuers`,
 		}},
 		{"replaced", func() { server.set(nil, secret(two, two)) }, "CN=Two", nil},
-		{"the right is withdrawn", func() { server.set(&forbidden, secret(two, two)) }, "", &Fault{
+		{"the right is withdrawn", func() { server.set(&forbidden, secret(two, two)) }, "", &Problem{
 			v1alpha1.ReasonSecretNotFound,
 			"Secret system/serving-ca may not be read: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch",
 		}},
 		{"and given back", func() { server.set(nil, secret(two, two)) }, "CN=Two", nil},
-		{"deleted", func() { server.set(nil, nil) }, "", &Fault{
+		{"deleted", func() { server.set(nil, nil) }, "", &Problem{
 			v1alpha1.ReasonSecretNotFound,
 			"Secret system/serving-ca does not exist: make it with 'kubectl create secret tls serving-ca --namespace=system --cert=ca.crt --key=ca.key'",
 		}},
@@ -178,13 +178,13 @@ func TestWatcher_Start(t *testing.T) {
 					t.Fatalf("%s: change of %q", step.what, name)
 				}
 				authority, err := w.Load(name, now)
-				var fault *Fault
-				errors.As(err, &fault)
+				var problem *Problem
+				errors.As(err, &problem)
 				subject := ""
 				if authority != nil {
 					subject = authority.Status().Subject
 				}
-				done = subject == step.subject && cmp.Equal(step.fault, fault)
+				done = subject == step.subject && cmp.Equal(step.problem, problem)
 			case <-deadline:
 				_, err := w.Load("serving-ca", now)
 				t.Fatalf("%s: not told in 10 s; last: %v", step.what, err)

@@ -70,7 +70,7 @@ func (w *Watcher) Start(ctx context.Context) error { return w.secrets.Start(ctx)
 // Keep makes names the Secrets that are watched: others are dropped and forgotten.
 func (w *Watcher) Keep(names map[string]bool) { w.secrets.Keep(names) }
 
-// Load loads the CA from a Secret that is kept. The error is [ErrPending] or a [*Fault].
+// Load loads the CA from a Secret that is kept. The error is [ErrPending] or a [*Problem].
 func (w *Watcher) Load(name string, now time.Time) (*CA, error) {
 	return loadFound(w.namespace, name, w.secrets.Get(name), now)
 }
@@ -81,17 +81,17 @@ func loadFound(namespace, name string, state byname.State[Secret], now time.Time
 	case err != nil:
 		return nil, err
 	case !secret.Found:
-		return nil, faultf(v1alpha1.ReasonSecretNotFound,
+		return nil, problemf(v1alpha1.ReasonSecretNotFound,
 			"Secret %s/%s does not exist: make it with 'kubectl create secret tls %s --namespace=%s --cert=ca.crt --key=ca.key'",
 			namespace, name, name, namespace)
 	case secret.Type == v1alpha1.ManagedCASecretType:
-		return nil, faultf(v1alpha1.ReasonNotManaged, "Secret %s/%s has a CA that is managed for a Signer, and is for that one alone: use a Secret of type %s",
+		return nil, problemf(v1alpha1.ReasonNotManaged, "Secret %s/%s has a CA that is managed for a Signer, and is for that one alone: use a Secret of type %s",
 			namespace, name, corev1.SecretTypeTLS)
 	}
 	return Load(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey], now)
 }
 
-// Get returns a Secret that is kept. The error is [ErrPending] or a [*Fault].
+// Get returns a Secret that is kept. The error is [ErrPending] or a [*Problem].
 func (w *Watcher) Get(name string) (Secret, error) {
 	return found(w.namespace, name, w.secrets.Get(name))
 }
@@ -100,11 +100,11 @@ func found(namespace, name string, state byname.State[Secret]) (Secret, error) {
 	switch {
 	case apierrors.IsForbidden(state.Err):
 		// Also if it could be read before: whoever withdrew the right meant the CA's key.
-		return Secret{}, faultf(v1alpha1.ReasonSecretNotFound,
+		return Secret{}, problemf(v1alpha1.ReasonSecretNotFound,
 			"Secret %s/%s may not be read: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch",
 			namespace, name)
 	case !state.Read && state.Err != nil:
-		return Secret{}, faultf(v1alpha1.ReasonSecretNotFound, "Secret %s/%s cannot be read: %v", namespace, name, state.Err)
+		return Secret{}, problemf(v1alpha1.ReasonSecretNotFound, "Secret %s/%s cannot be read: %v", namespace, name, state.Err)
 	case !state.Read:
 		return Secret{}, ErrPending
 	}

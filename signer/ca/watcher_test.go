@@ -45,9 +45,9 @@ func TestLoad_states(t *testing.T) {
 			if got := message(err); got != tc.message {
 				t.Errorf("got %q, want %q", got, tc.message)
 			}
-			var fault *Fault
-			if err != nil && (!errors.As(err, &fault) || fault.Reason != v1alpha1.ReasonSecretNotFound && fault.Reason != v1alpha1.ReasonInvalidCA) {
-				t.Errorf("got %#v, want a *Fault", err)
+			var problem *Problem
+			if err != nil && (!errors.As(err, &problem) || problem.Reason != v1alpha1.ReasonSecretNotFound && problem.Reason != v1alpha1.ReasonInvalidCA) {
+				t.Errorf("got %#v, want a *Problem", err)
 			}
 		})
 	}

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Fault says why a CA cannot sign now. A cluster admin can mend it, so nothing that was
+// Problem says why a CA cannot sign now. A cluster admin can mend it, so nothing that was
 // asked of the CA may be refused for good because of it.
-type Fault struct {
+type Problem struct {
 	// Reason is one of v1alpha1's condition reasons of a Signer.
 	Reason string
 	// Message says what is wrong and what to do. It holds nothing of the private key.
@@ -19,10 +19,10 @@ type Fault struct {
 }
 
 // Error is the message.
-func (f *Fault) Error() string { return f.Message }
+func (p *Problem) Error() string { return p.Message }
 
-func faultf(reason, format string, args ...any) *Fault {
-	return &Fault{Reason: reason, Message: fmt.Sprintf(format, args...)}
+func problemf(reason, format string, args ...any) *Problem {
+	return &Problem{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
 // describe names a certificate in a message.
