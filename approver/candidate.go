@@ -93,9 +93,7 @@ func (t *tally) compare(ctx context.Context, request string, judgement Judgement
 				active = e
 			}
 		}
-		var result evaluator.Result
-		var err error
-		evaluating.do(func() { result, err = p.candidate.Evaluate(ctx, judgement.input) })
+		result, err := p.candidate.Evaluate(ctx, judgement.input)
 		if ctx.Err() != nil {
 			return compared
 		}

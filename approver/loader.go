@@ -104,7 +104,6 @@ func (l Loader) Try(ctx context.Context, source Source, minCoverage int32) (Atte
 	if source.Missing != "" {
 		return Attempt{missing: source.Missing}, nil
 	}
-	defer tryHeap.use()()
 	attempt := Attempt{minCoverage: minCoverage}
 	compiled, err := evaluator.Compile(ctx, source.Source)
 	if faults, ok := errors.AsType[evaluator.Errors](err); ok {
