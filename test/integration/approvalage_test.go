@@ -58,7 +58,7 @@ spec:
 	must(t, err)
 
 	must(t, tutorial.Eventually(ctx, enough, func() error {
-		return contains(kubectl(t, "get", "csr", "late", "-o", "jsonpath={.status}"), `"type":"ApprovalTooOld"`, "raise spec.maxApprovalAge of the Signer")
+		return contains(kubectl(t, "get", "csr", "late", "-o", "jsonpath={.status}"), `"type":"ApprovalTooOld"`, "spec.maxApprovalAge")
 	}))
 	must(t, tutorial.Eventually(ctx, enough, func() error {
 		events, err := world.Events(ctx, "late")

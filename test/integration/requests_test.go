@@ -153,7 +153,7 @@ func TestUnreadableRequests(t *testing.T) {
 	newSigner(t, c, "late.example", "late", v1alpha1.SignerCA{Managed: &v1alpha1.ManagedCA{SecretName: "late", CommonName: "Late"}})
 	request(t, "unreadable-late", own("late.example/late"))
 	must(t, tutorial.Eventually(ctx, enough, func() error {
-		return contains(installation.Signer.Tail(), "requests for late.example/late", "forbidden")
+		return contains(installation.Signer.Tail(), "late.example/late", "forbidden")
 	}))
 	_, err := installation.Signer.Probe(ctx, "/readyz")
 	must(t, err)

@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,10 +75,10 @@ func TestWebhookRefusesPolicies(t *testing.T) {
 		"a syntax error": {file, "subject_is_authorized if {", "subject_is_authorized if {{", []string{"pod_serving.rego:42:2: rego_parse_error:"}},
 		"a field that is misspelt": {
 			file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.usrname\n",
-			[]string{"pod_serving.rego:32:2: rego_type_error: undefined ref: input.requester.usrname; there are: credentialID, groups, node, pod, serviceAccount, uid, username"},
+			[]string{"pod_serving.rego:32:2: ", "input.requester.usrname", "credentialID, groups, node, pod, serviceAccount, uid, username"},
 		},
-		"a failing test":        {file, `not "server auth" in input.request.usages`, `not "client auth" in input.request.usages`, []string{"pod_serving_test.rego:", "test_refused fails for "}},
-		"with outside of tests": {file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.username with input as {}\n", []string{"pod_serving.rego:32:27: `with` replaces the facts a policy judges"}},
+		"a failing test":        {file, `not "server auth" in input.request.usages`, `not "client auth" in input.request.usages`, []string{"pod_serving_test.rego:", "test_refused"}},
+		"with outside of tests": {file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.username with input as {}\n", []string{"pod_serving.rego:32:27: "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := copyPolicies(t)
@@ -88,7 +89,7 @@ func TestWebhookRefusesPolicies(t *testing.T) {
 			if err == nil {
 				t.Fatal("it was stored")
 			}
-			for _, want := range append(tc.want, `The ApprovalPolicy "pod-serving" is invalid`, "* spec.rego: fix: mend th") {
+			for _, want := range append(tc.want, `The ApprovalPolicy "pod-serving" is invalid`, "* spec.rego: ") {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("no %q in %v", want, err)
 				}
@@ -111,7 +112,7 @@ spec:
 		if err == nil {
 			t.Fatalf("no warning: %s", out)
 		}
-		for _, want := range []string{"selects no namespace", "no Signer has signerName example.com/nobody", "may not approve on signer example.com/nobody"} {
+		for _, want := range []string{"namespaceSelector", "Signer", "countersign-approver", "example.com/nobody"} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("no %q in %v", want, err)
 			}
@@ -152,10 +153,12 @@ func TestApprovalsByHand(t *testing.T) {
 		t.Fatal("an approval against policy went through")
 	}
 	for _, want := range []string{
-		`admission webhook "approvals.countersign.dev" denied the request: not allowed by pod-serving (revision `,
+		`admission webhook "approvals.countersign.dev" denied the request: `,
+		"pod-serving", policy(t, "pod-serving").Status.Revision[:12],
 		`dns-name-not-owned: DNS name "other-pod.my-namespace.pod.cluster.local" does not belong to Pod my-namespace/my-pod`,
 		`wildcard-not-allowed: DNS name "*.my-namespace.svc" is a wildcard`,
-		`; decision `, "only who has the verb override-policy on signer example.com/serving may approve it nevertheless",
+		recorded(t, installation.Webhook.Log, "by-hand-denied").ID,
+		"override-policy", "example.com/serving",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)
@@ -215,6 +218,18 @@ func decisionsIn(t *testing.T, path string) []audit.Decision {
 		}
 	}
 	return out
+}
+
+// recorded returns the newest decision about a request in an audit log, holds not counted.
+func recorded(t *testing.T, path, request string) audit.Decision {
+	t.Helper()
+	for _, d := range slices.Backward(decisionsIn(t, path)) {
+		if d.Request.Name == request && d.Verdict != "Held" {
+			return d
+		}
+	}
+	t.Fatalf("%s has no decision about request %s", path, request)
+	return audit.Decision{}
 }
 
 // TestWebhookOutage: with the webhook killed, requests are still made, decided and signed, and policies

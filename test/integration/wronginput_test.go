@@ -21,7 +21,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -49,9 +48,10 @@ type wrongInput struct {
 	// mends is what a cluster admin does about it.
 	mends func(t *testing.T, c client.Client, name string)
 
-	// reason and message, whole, of the condition Ready.
-	reason, message string
-	// rotation says that reason and message are of the condition Rotating instead: the Signer is ready
+	// reason of the condition Ready, and the values that its message names.
+	reason string
+	values []string
+	// rotation says that reason and values are of the condition Rotating instead: the Signer is ready
 	// and goes on, and when it is mended its CA is replaced.
 	rotation bool
 }
@@ -130,8 +130,8 @@ func (w wrongInput) run(t *testing.T, c client.Client, name string) {
 	if condition.Status != metav1.ConditionFalse || meta.IsStatusConditionTrue(s.Status.Conditions, v1alpha1.ConditionReady) != w.rotation {
 		t.Errorf("conditions %+v", s.Status.Conditions)
 	}
-	if diff := cmp.Diff(w.message, condition.Message); diff != "" {
-		t.Errorf("the message of %s (-want +got)\n%s", kind, diff)
+	if err := contains(condition.Message, w.values...); err != nil {
+		t.Errorf("the message of %s: %v", kind, err)
 	}
 
 	request(t, name, own(wrongDomain+"/"+name))
@@ -170,8 +170,8 @@ func (w wrongInput) run(t *testing.T, c client.Client, name string) {
 		return isReady(s)
 	})
 	condition = meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReady)
-	if want := s.Status.CA.Subject + ", until " + s.Status.CA.NotAfter.UTC().Format(time.RFC3339); condition.Reason != v1alpha1.ReasonCALoaded || condition.Message != want {
-		t.Errorf("it is ready, and says %s: %s", condition.Reason, condition.Message)
+	if err := contains(condition.Message, s.Status.CA.Subject, s.Status.CA.NotAfter.UTC().Format(time.RFC3339)); err != nil || condition.Reason != v1alpha1.ReasonCALoaded {
+		t.Errorf("Ready has reason %s: %v", condition.Reason, err)
 	}
 	csr := outcome(t, name, certificatesv1.CertificateApproved)
 	if failed := tutorial.Condition(csr, certificatesv1.CertificateFailed); failed != nil || len(csr.Status.Conditions) != 1 {
@@ -203,7 +203,7 @@ func secretInputs(t *testing.T) map[string]wrongInput {
 			t.Fatalf("openssl %s: %v\n%s", args, err, out)
 		}
 	}
-	const isEncrypted = "the private key in tls.key is encrypted, and there is no one to ask for the passphrase: decrypt it with 'openssl pkey -in <encrypted> -out tls.key'"
+	encryptedKey := []string{"tls.key", "encrypted", "openssl pkey"}
 	store := func(crt, key []byte) func(*testing.T, client.Client, string) {
 		return func(t *testing.T, _ client.Client, name string) {
 			t.Helper()
@@ -214,45 +214,45 @@ func secretInputs(t *testing.T) map[string]wrongInput {
 	return map[string]wrongInput{
 		"key-of-another": {
 			before: store(good.crt, newCA(t, nil).key), mends: mend, reason: v1alpha1.ReasonCAKeyMismatch,
-			message: `the private key in tls.key is not that of the first certificate in tls.crt, "CN=My CA": put the pair that belongs together, the CA certificate before its issuers`,
+			values: []string{"tls.key", "tls.crt", "CN=My CA"},
 		},
 		"expired": {
 			before: store(newCA(t, func(c *x509.Certificate) { c.NotAfter = time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC) }).pair()), mends: mend, reason: v1alpha1.ReasonCAExpired,
-			message: `the certificate "CN=My CA" expired at 2020-01-02T03:04:05Z: put a renewed CA in its place`,
+			values: []string{"CN=My CA", "2020-01-02T03:04:05Z"},
 		},
 		"not-yet-valid": {
 			before: store(newCA(t, func(c *x509.Certificate) { c.NotBefore = time.Date(2090, 1, 2, 3, 4, 5, 0, time.UTC) }).pair()), mends: mend, reason: v1alpha1.ReasonCANotYetValid,
-			message: `the certificate "CN=My CA" is not valid before 2090-01-02T03:04:05Z: wait until then, or set the clock right`,
+			values: []string{"CN=My CA", "2090-01-02T03:04:05Z"},
 		},
 		"leaf": {
 			before: store(newCA(t, func(c *x509.Certificate) { c.IsCA, c.KeyUsage = false, x509.KeyUsageDigitalSignature }).pair()), mends: mend, reason: v1alpha1.ReasonInvalidCA,
-			message: `the certificate "CN=My CA" is not that of a CA: its basic constraints must be CA:TRUE`,
+			values: []string{"CN=My CA", "basic constraints", "CA:TRUE"},
 		},
-		"key-encrypted":        {before: store(good.crt, read(t, encrypted)), mends: mend, reason: v1alpha1.ReasonInvalidCA, message: isEncrypted},
-		"key-encrypted-legacy": {before: store(good.crt, read(t, legacy)), mends: mend, reason: v1alpha1.ReasonInvalidCA, message: isEncrypted},
+		"key-encrypted":        {before: store(good.crt, read(t, encrypted)), mends: mend, reason: v1alpha1.ReasonInvalidCA, values: encryptedKey},
+		"key-encrypted-legacy": {before: store(good.crt, read(t, legacy)), mends: mend, reason: v1alpha1.ReasonInvalidCA, values: encryptedKey},
 		"certificate-garbage": {
 			before: store([]byte("\x30\x82garbage\x00\xff"), good.key), mends: mend, reason: v1alpha1.ReasonInvalidCA,
-			message: "tls.crt holds no PEM block: is it DER, or encoded in base64 twice?",
+			values: []string{"tls.crt", "PEM"},
 		},
 		"certificate-not-one": {
 			before: store([]byte("-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n"), good.key), mends: mend, reason: v1alpha1.ReasonInvalidCA,
-			message: "certificate 1 in tls.crt cannot be read: x509: malformed certificate; have it issued again, or copy it again",
+			values: []string{"certificate 1", "tls.crt", "x509: malformed certificate"},
 		},
 		"certificate-cut-off": {
 			before: store(good.crt[:len(good.crt)/2], good.key), mends: mend, reason: v1alpha1.ReasonInvalidCA,
-			message: "tls.crt holds a damaged PEM block: 1 begin, 0 can be read; copy it again, from its first line to its last",
+			values: []string{"tls.crt", "PEM"},
 		},
 		"key-garbage": {
 			before: store(good.crt, []byte("-----BEGIN PRIVATE KEY-----\nZ2FyYmFnZQ==\n-----END PRIVATE KEY-----\n")), mends: mend, reason: v1alpha1.ReasonInvalidCA,
-			message: "the private key in tls.key cannot be read: it must be RSA, ECDSA or Ed25519 in PKCS#8, PKCS#1 or SEC 1; 'openssl pkey -in tls.key' shows more",
+			values: []string{"tls.key", "RSA, ECDSA or Ed25519", "openssl pkey -in tls.key"},
 		},
 		"a-mebibyte": { // as near as the API server lets a Secret come
 			before: store(tooLarge, good.key), mends: mend, reason: v1alpha1.ReasonInvalidCA,
-			message: fmt.Sprintf("tls.crt has %d bytes: the limit is 65536; keep what belongs to this CA, and nothing else", len(tooLarge)),
+			values: []string{"tls.crt", fmt.Sprint(len(tooLarge)), "65536"},
 		},
 		"no-secret": {
 			mends: mend, reason: v1alpha1.ReasonSecretNotFound,
-			message: "Secret countersign-system/no-secret does not exist: make it with 'kubectl create secret tls no-secret --namespace=countersign-system --cert=ca.crt --key=ca.key'",
+			values: []string{"Secret", "kubectl create secret tls no-secret --namespace=countersign-system --cert=ca.crt --key=ca.key"},
 		},
 		"secret-deleted": {
 			before: mend, mends: mend, reason: v1alpha1.ReasonSecretNotFound,
@@ -260,11 +260,11 @@ func secretInputs(t *testing.T) map[string]wrongInput {
 				t.Helper()
 				must(t, deleteSecret(t.Context(), name))
 			},
-			message: "Secret countersign-system/secret-deleted does not exist: make it with 'kubectl create secret tls secret-deleted --namespace=countersign-system --cert=ca.crt --key=ca.key'",
+			values: []string{"Secret", "kubectl create secret tls secret-deleted --namespace=countersign-system --cert=ca.crt --key=ca.key"},
 		},
 		"broken-while-in-use": {
 			before: mend, breaks: store([]byte("garbage"), []byte("garbage")), mends: mend, reason: v1alpha1.ReasonInvalidCA,
-			message: "tls.crt holds no PEM block: is it DER, or encoded in base64 twice?",
+			values: []string{"tls.crt", "PEM"},
 		},
 		"secret-may-not-be-read": {
 			before: func(t *testing.T, c client.Client, name string) {
@@ -276,8 +276,8 @@ func secretInputs(t *testing.T) map[string]wrongInput {
 				t.Helper()
 				may(t, name, "list", "watch")
 			},
-			reason:  v1alpha1.ReasonSecretNotFound,
-			message: "Secret countersign-system/secret-may-not-be-read may not be read: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch",
+			reason: v1alpha1.ReasonSecretNotFound,
+			values: []string{"secret-may-not-be-read", "resourceNames", "list and watch"},
 		},
 		"immutable": { // and so mended only by another Secret of its name
 			before: func(t *testing.T, _ client.Client, name string) {
@@ -291,8 +291,8 @@ func secretInputs(t *testing.T) map[string]wrongInput {
 				must(t, deleteSecret(t.Context(), name))
 				mend(t, c, name)
 			},
-			reason:  v1alpha1.ReasonInvalidCA,
-			message: "tls.key holds no PEM block: is it DER, or encoded in base64 twice?",
+			reason: v1alpha1.ReasonInvalidCA,
+			values: []string{"tls.key", "PEM"},
 		},
 	}
 }
@@ -327,7 +327,7 @@ func managedInputs(t *testing.T) map[string]wrongInput {
 				t.Helper()
 				patch(t, c, name, func(secret *corev1.Secret) { secret.Data[corev1.TLSCertKey] = []byte("garbage") })
 			},
-			message: "tls.crt holds no PEM block: is it DER, or encoded in base64 twice?; or delete the Secret managed-garbage, and Countersign makes a new CA",
+			values: []string{"tls.crt", "PEM", "managed-garbage"},
 		},
 		"managed-key-of-another": {
 			from: managed, mends: deleted, reason: v1alpha1.ReasonCAKeyMismatch,
@@ -335,7 +335,7 @@ func managedInputs(t *testing.T) map[string]wrongInput {
 				t.Helper()
 				patch(t, c, name, func(secret *corev1.Secret) { secret.Data[corev1.TLSPrivateKeyKey] = newCA(t, nil).key })
 			},
-			message: `the private key in tls.key is not that of the first certificate in tls.crt, "CN=Managed": put the pair that belongs together, the CA certificate before its issuers; or delete the Secret managed-key-of-another, and Countersign makes a new CA`,
+			values: []string{"tls.key", "tls.crt", "CN=Managed", "managed-key-of-another"},
 		},
 		"managed-of-another-type": {
 			from: managed, mends: deleted, reason: v1alpha1.ReasonNotManaged,
@@ -343,7 +343,7 @@ func managedInputs(t *testing.T) map[string]wrongInput {
 				t.Helper()
 				must(t, storeSecret(t.Context(), tlsSecret(name, newCA(t, nil).crt, newCA(t, nil).key)))
 			},
-			message: "Secret managed-of-another-type is of type kubernetes.io/tls, not countersign.dev/managed-ca: choose another spec.ca.managed.secretName, or use the CA in it with spec.ca.secretRef",
+			values: []string{"managed-of-another-type", "kubernetes.io/tls", "countersign.dev/managed-ca", "spec.ca.managed.secretName", "spec.ca.secretRef"},
 		},
 		"managed-may-not-be-written": {
 			from: managed, reason: v1alpha1.ReasonSecretReadOnly,
@@ -355,7 +355,7 @@ func managedInputs(t *testing.T) map[string]wrongInput {
 				t.Helper()
 				may(t, name, "get", "list", "watch", "create", "patch")
 			},
-			message: "Secret countersign-system/managed-may-not-be-written may not be written to: add its name to resourceNames in the signer's Role for secrets, with the verbs create and patch",
+			values: []string{"managed-may-not-be-written", "resourceNames", "create and patch"},
 		},
 		"rotation-may-not-be-written": {
 			from: managed, rotation: true, reason: v1alpha1.ReasonSecretReadOnly,
@@ -368,7 +368,7 @@ func managedInputs(t *testing.T) map[string]wrongInput {
 				t.Helper()
 				may(t, name, "get", "list", "watch", "create", "patch")
 			},
-			message: "Secret countersign-system/rotation-may-not-be-written may not be written to: add its name to resourceNames in the signer's Role for secrets, with the verbs create and patch",
+			values: []string{"rotation-may-not-be-written", "resourceNames", "create and patch"},
 		},
 		"rotation-immutable": {
 			from: managed, rotation: true, mends: deleted, reason: v1alpha1.ReasonSecretReadOnly,
@@ -377,8 +377,7 @@ func managedInputs(t *testing.T) map[string]wrongInput {
 				patch(t, c, name, func(secret *corev1.Secret) { secret.Immutable = new(true) })
 				rotate(t, name)
 			},
-			message: "Secret countersign-system/rotation-immutable cannot be changed: delete it if it is immutable, and Countersign makes another with a new CA: " +
-				`Secret "rotation-immutable" is invalid: data: Forbidden: field is immutable when ` + "`immutable` is set",
+			values: []string{"rotation-immutable", "field is immutable when `immutable` is set"},
 		},
 		"root-expired": {
 			from: rooted, reason: v1alpha1.ReasonRotationFailed,
@@ -392,7 +391,7 @@ func managedInputs(t *testing.T) map[string]wrongInput {
 				root := newCA(t, nil)
 				must(t, storeSecret(t.Context(), tlsSecret(name+"-root", root.crt, root.key)))
 			},
-			message: `a next CA is to be made, since there was none; of its root: the certificate "CN=My CA" expired at 2020-01-02T03:04:05Z: put a renewed CA in its place`,
+			values: []string{"CN=My CA", "2020-01-02T03:04:05Z"},
 		},
 	}
 }
@@ -414,14 +413,13 @@ func fileInputs(t *testing.T, dir string) map[string]wrongInput {
 		}
 	}
 	mend := put(good.crt, good.key)
-	missing := func(name string) string {
-		return fmt.Sprintf("open %s: no such file or directory: mount the CA there as tls.crt and tls.key, readable by the signer",
-			filepath.Join(dir, name, corev1.TLSCertKey))
+	missing := func(name string) []string {
+		return []string{"open " + filepath.Join(dir, name, corev1.TLSCertKey) + ": no such file or directory", "tls.key"}
 	}
 	return map[string]wrongInput{
-		"file-missing": {from: from, mends: mend, reason: v1alpha1.ReasonFileNotFound, message: missing("file-missing")},
+		"file-missing": {from: from, mends: mend, reason: v1alpha1.ReasonFileNotFound, values: missing("file-missing")},
 		"file-removed": {
-			from: from, before: mend, mends: mend, reason: v1alpha1.ReasonFileNotFound, message: missing("file-removed"),
+			from: from, before: mend, mends: mend, reason: v1alpha1.ReasonFileNotFound, values: missing("file-removed"),
 			breaks: func(t *testing.T, _ client.Client, name string) {
 				t.Helper()
 				must(t, os.RemoveAll(filepath.Join(dir, name)))
@@ -429,12 +427,12 @@ func fileInputs(t *testing.T, dir string) map[string]wrongInput {
 		},
 		"file-empty": {
 			from: from, before: put(nil, good.key), mends: mend, reason: v1alpha1.ReasonInvalidCA,
-			message: "tls.crt is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does",
+			values: []string{"tls.crt", "tls.key"},
 		},
 		"file-expired": {
 			from: from, mends: mend, reason: v1alpha1.ReasonCAExpired,
-			before:  put(newCA(t, func(c *x509.Certificate) { c.NotAfter = time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC) }).pair()),
-			message: `the certificate "CN=My CA" expired at 2020-01-02T03:04:05Z: put a renewed CA in its place`,
+			before: put(newCA(t, func(c *x509.Certificate) { c.NotAfter = time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC) }).pair()),
+			values: []string{"CN=My CA", "2020-01-02T03:04:05Z"},
 		},
 	}
 }

@@ -100,9 +100,8 @@ func TestLostKey(t *testing.T) {
 
 	kubectl(t, "patch", "secret", "brought-ca", "-n", tutorial.SystemNamespace, "--type=merge", "-p", `{"data":{"tls.key":"bG9zdA=="}}`)
 	broken := signerWhen(t, c, name, "the fault is told", func(s *v1alpha1.Signer) error { return is(s, v1alpha1.ConditionReady, "InvalidCA") })
-	const want = "tls.key holds no PEM block: is it DER, or encoded in base64 twice?"
-	if got := meta.FindStatusCondition(broken.Status.Conditions, v1alpha1.ConditionReady).Message; got != want {
-		t.Errorf("got %q, want %q", got, want)
+	if got := meta.FindStatusCondition(broken.Status.Conditions, v1alpha1.ConditionReady).Message; !strings.Contains(got, "tls.key") {
+		t.Errorf("the message does not name tls.key: %q", got)
 	}
 	trusts(t, s, bundle)
 
@@ -110,7 +109,7 @@ func TestLostKey(t *testing.T) {
 	must(t, installation.StoreCA(t.Context(), "brought-ca", "Next CA"))
 	startSigner(t)
 	waits := signerWhen(t, c, name, "the next CA waits", func(s *v1alpha1.Signer) error { return is(s, v1alpha1.ConditionReady, "CAPropagating") })
-	if message := meta.FindStatusCondition(waits.Status.Conditions, v1alpha1.ConditionReady).Message; !strings.HasPrefix(message, `the key of "CN=Brought CA" (`) || !strings.Contains(message, ` is gone, and "CN=Next CA" (`) {
+	if message := meta.FindStatusCondition(waits.Status.Conditions, v1alpha1.ConditionReady).Message; !strings.Contains(message, "CN=Brought CA") || !strings.Contains(message, "CN=Next CA") {
 		t.Errorf("the message is %q", message)
 	}
 	trusts(t, s, bundle)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -531,6 +532,9 @@ func (w *World) settle(ctx context.Context, csr *certificatesv1.CertificateSigni
 	return csr, err
 }
 
+// violationID matches the ID of a violation in a message, such as "dns-name-not-owned: ".
+var violationID = regexp.MustCompile(`(?:^|[ ;])([a-z]+(?:-[a-z]+)+): `)
+
 // OutcomeOf reads what became of a request.
 func OutcomeOf(csr *certificatesv1.CertificateSigningRequest) Outcome {
 	out := Outcome{Certificate: len(csr.Status.Certificate) > 0}
@@ -542,10 +546,10 @@ func OutcomeOf(csr *certificatesv1.CertificateSigningRequest) Outcome {
 		return out
 	}
 	out.Condition, out.Reason = verdict.Type, verdict.Reason
-	if _, list, ok := strings.Cut(verdict.Message, "): "); ok && verdict.Type == certificatesv1.CertificateDenied {
-		for violation := range strings.SplitSeq(list, "; ") {
-			if id, _, ok := strings.Cut(violation, ": "); ok && !strings.ContainsAny(id, " /") && !slices.Contains(out.Violations, id) {
-				out.Violations = append(out.Violations, id)
+	if verdict.Type == certificatesv1.CertificateDenied {
+		for _, match := range violationID.FindAllStringSubmatch(verdict.Message, -1) {
+			if !slices.Contains(out.Violations, match[1]) {
+				out.Violations = append(out.Violations, match[1])
 			}
 		}
 	}
