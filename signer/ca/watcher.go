@@ -12,22 +12,23 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
-	"countersign.dev/countersign/internal/byname"
+	"countersign.dev/countersign/internal/watchset"
 )
 
 // ErrPending is returned by [Watcher.Load] until the Secret was asked for a first time.
 var ErrPending = errors.New("the Secret is not read yet")
 
 // Watcher keeps Secrets of one namespace as they are in the cluster, each by a watch of its own (see
-// package byname): RBAC can limit list and watch to their names, and no other Secret is ever asked for.
+// package watchset): RBAC can limit list and watch to their names, and no other Secret is ever asked for.
 //
 // It runs as long as Start does.
 type Watcher struct {
 	namespace string
-	secrets   *byname.Watcher[Secret]
+	secrets   *watchset.Set[*corev1.Secret, Secret]
 }
 
 // Secret is what is kept of one.
@@ -43,14 +44,11 @@ type Secret struct {
 // NewWatcher makes a Watcher for the Secrets of a namespace. After each change of what Load
 // returns for a Secret, but for the passing of time, changed is called with its name.
 func NewWatcher(c client.WithWatch, namespace string, changed func(ctx context.Context, name string)) *Watcher {
-	return &Watcher{namespace: namespace, secrets: byname.New(byname.Kind[Secret]{
-		Client: c, Object: &corev1.Secret{}, List: &corev1.SecretList{}, Namespace: namespace, Changed: changed,
-		Strip: func(o client.Object) Secret {
-			secret, ok := o.(*corev1.Secret)
-			if !ok {
-				return Secret{}
-			}
-			kept := Secret{Found: true, Type: secret.Type, ResourceVersion: secret.ResourceVersion, Signer: secret.Annotations[signerAnnotation], Data: map[string][]byte{}}
+	return &Watcher{namespace: namespace, secrets: watchset.New(watchset.Options[*corev1.Secret, Secret]{
+		Object: &corev1.Secret{}, Source: watchset.ByName(c, &corev1.SecretList{}, namespace), Backoff: watchset.ByNameBackoff(),
+		Changed: func(ctx context.Context, name string, _ []watchset.Change[Secret]) { changed(ctx, name) },
+		Keep: func(secret *corev1.Secret) *Secret {
+			kept := &Secret{Found: true, Type: secret.Type, ResourceVersion: secret.ResourceVersion, Signer: secret.Annotations[signerAnnotation], Data: map[string][]byte{}}
 			for _, key := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey, previousCert, previousKey} {
 				if value, ok := secret.Data[key]; ok {
 					kept.Data[key] = value
@@ -58,7 +56,7 @@ func NewWatcher(c client.WithWatch, namespace string, changed func(ctx context.C
 			}
 			return kept
 		},
-		Same: func(a, b Secret) bool {
+		Same: func(a, b *Secret) bool {
 			return a.Type == b.Type && a.Signer == b.Signer && maps.EqualFunc(a.Data, b.Data, bytes.Equal)
 		},
 	})}
@@ -72,10 +70,10 @@ func (w *Watcher) Keep(names map[string]bool) { w.secrets.Keep(names) }
 
 // Load loads the CA from a Secret that is kept. The error is [ErrPending] or a [*Problem].
 func (w *Watcher) Load(name string, now time.Time) (*CA, error) {
-	return loadFound(w.namespace, name, w.secrets.Get(name), now)
+	return loadFound(w.namespace, name, w.secrets.State(name), now)
 }
 
-func loadFound(namespace, name string, state byname.State[Secret], now time.Time) (*CA, error) {
+func loadFound(namespace, name string, state watchset.State[Secret], now time.Time) (*CA, error) {
 	secret, err := found(namespace, name, state)
 	switch {
 	case err != nil:
@@ -93,20 +91,23 @@ func loadFound(namespace, name string, state byname.State[Secret], now time.Time
 
 // Get returns a Secret that is kept. The error is [ErrPending] or a [*Problem].
 func (w *Watcher) Get(name string) (Secret, error) {
-	return found(w.namespace, name, w.secrets.Get(name))
+	return found(w.namespace, name, w.secrets.State(name))
 }
 
-func found(namespace, name string, state byname.State[Secret]) (Secret, error) {
+func found(namespace, name string, state watchset.State[Secret]) (Secret, error) {
 	switch {
 	case apierrors.IsForbidden(state.Err):
 		// Also if it could be read before: whoever withdrew the right meant the CA's key.
 		return Secret{}, problemf(v1alpha1.ReasonSecretNotFound,
 			"Secret %s/%s may not be read: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch",
 			namespace, name)
-	case !state.Read && state.Err != nil:
+	case !state.Synced && state.Err != nil:
 		return Secret{}, problemf(v1alpha1.ReasonSecretNotFound, "Secret %s/%s cannot be read: %v", namespace, name, state.Err)
-	case !state.Read:
+	case !state.Synced:
 		return Secret{}, ErrPending
 	}
-	return state.Objects[namespace], nil
+	if secret := state.Objects[types.NamespacedName{Namespace: namespace, Name: name}]; secret != nil {
+		return *secret, nil
+	}
+	return Secret{}, nil
 }

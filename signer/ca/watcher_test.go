@@ -10,16 +10,17 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"countersign.dev/countersign/api/v1alpha1"
-	"countersign.dev/countersign/internal/byname"
+	"countersign.dev/countersign/internal/watchset"
 )
 
 // TestLoad_states goes through what can be known of a Secret.
 func TestLoad_states(t *testing.T) {
 	key := ecKey(t, elliptic.P256())
-	secret := func(data map[string][]byte) map[string]Secret {
-		return map[string]Secret{"system": {Found: true, Data: data}}
+	secret := func(data map[string][]byte) map[types.NamespacedName]*Secret {
+		return map[types.NamespacedName]*Secret{{Namespace: "system", Name: "serving-ca"}: {Found: true, Data: data}}
 	}
 	cert := certPEM(issue(t, "Root", key, nil, nil))
 	good := secret(map[string][]byte{"tls.crt": cert, "tls.key": keyPEM(t, key)})
@@ -29,16 +30,16 @@ func TestLoad_states(t *testing.T) {
 	const mayNotBeRead = "Secret system/serving-ca may not be read: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch"
 
 	for name, tc := range map[string]struct {
-		state   byname.State[Secret]
+		state   watchset.State[Secret]
 		message string // "" if it loads
 	}{
-		"refused":                            {byname.State[Secret]{Err: forbidden}, mayNotBeRead},
-		"the API server is away":             {byname.State[Secret]{Err: away}, "Secret system/serving-ca cannot be read: connection refused"},
-		"missing":                            {byname.State[Secret]{Read: true}, "Secret system/serving-ca does not exist: make it with 'kubectl create secret tls serving-ca --namespace=system --cert=ca.crt --key=ca.key'"},
-		"incomplete":                         {byname.State[Secret]{Read: true, Objects: bad}, "tls.key is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does"},
-		"good":                               {byname.State[Secret]{Read: true, Objects: good}, ""},
-		"away since: what was read counts":   {byname.State[Secret]{Read: true, Objects: good, Err: away}, ""},
-		"the right to read it was withdrawn": {byname.State[Secret]{Read: true, Objects: good, Err: forbidden}, mayNotBeRead},
+		"refused":                            {watchset.State[Secret]{Err: forbidden}, mayNotBeRead},
+		"the API server is away":             {watchset.State[Secret]{Err: away}, "Secret system/serving-ca cannot be read: connection refused"},
+		"missing":                            {watchset.State[Secret]{Synced: true}, "Secret system/serving-ca does not exist: make it with 'kubectl create secret tls serving-ca --namespace=system --cert=ca.crt --key=ca.key'"},
+		"incomplete":                         {watchset.State[Secret]{Synced: true, Objects: bad}, "tls.key is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does"},
+		"good":                               {watchset.State[Secret]{Synced: true, Objects: good}, ""},
+		"away since: what was read counts":   {watchset.State[Secret]{Synced: true, Objects: good, Err: away}, ""},
+		"the right to read it was withdrawn": {watchset.State[Secret]{Synced: true, Objects: good, Err: forbidden}, mayNotBeRead},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := loadFound("system", "serving-ca", tc.state, now)
@@ -51,7 +52,7 @@ func TestLoad_states(t *testing.T) {
 			}
 		})
 	}
-	if _, err := loadFound("system", "serving-ca", byname.State[Secret]{}, now); !errors.Is(err, ErrPending) {
+	if _, err := loadFound("system", "serving-ca", watchset.State[Secret]{}, now); !errors.Is(err, ErrPending) {
 		t.Errorf("before the first answer: got %v, want ErrPending", err)
 	}
 }

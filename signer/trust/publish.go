@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -109,15 +110,12 @@ func (p *Publisher) publishBundle(ctx context.Context, signer *v1alpha1.Signer, 
 	if published {
 		out.published = name
 	}
-	state := p.bundles.Get(name)
-	if err := unread(kindBundle, name, state.Read, state.Err); err != nil {
+	state := p.bundles.State(name)
+	if err := unread(kindBundle, name, state.Synced, state.Err); err != nil {
 		out.errs = append(out.errs, err)
 		return out
 	}
-	var have *seen
-	if found, ok := state.Objects[""]; ok {
-		have = &found
-	}
+	have := state.Objects[types.NamespacedName{Name: name}]
 	t := target{kind: kindBundle, name: name, signer: signer, content: bundle}
 	if !wanted {
 		if have == nil { // the watch may not have seen it yet
@@ -223,8 +221,8 @@ func (p *Publisher) keepConfigMaps(ctx context.Context, signer *v1alpha1.Signer,
 	if wrong := validation.IsConfigMapKey(key); len(wrong) > 0 {
 		return fail(fmt.Errorf("spec.trust.configMap.key: %s", strings.Join(wrong, "; ")))
 	}
-	state := p.configMaps.Get(name)
-	if err := unread(kindConfigMap, name, state.Read, state.Err); err != nil {
+	state := p.configMaps.State(name)
+	if err := unread(kindConfigMap, name, state.Synced, state.Err); err != nil {
 		return fail(err)
 	}
 	namespaces, err := p.selectNamespaces(ctx, wanted.NamespaceSelector)
@@ -233,14 +231,15 @@ func (p *Publisher) keepConfigMaps(ctx context.Context, signer *v1alpha1.Signer,
 	}
 	in := func(namespace string) (target, *seen) {
 		t := target{kind: kindConfigMap, namespace: namespace, name: name, signer: signer, key: key, content: bundle}
-		if found, ok := state.Objects[namespace]; ok {
-			return t, &found
-		}
-		return t, nil
+		return t, state.Objects[types.NamespacedName{Namespace: namespace, Name: name}]
 	}
-	unwanted := slices.DeleteFunc(slices.Sorted(maps.Keys(state.Objects)), func(namespace string) bool {
-		return !namespaces.others[namespace] || !state.Objects[namespace].ownedBy(signer)
-	})
+	var unwanted []string
+	for at, have := range state.Objects {
+		if namespaces.others[at.Namespace] && have.ownedBy(signer) {
+			unwanted = append(unwanted, at.Namespace)
+		}
+	}
+	slices.Sort(unwanted)
 	p.note(signer, name, true)
 	written := each(namespaces.chosen, func(namespace string) error {
 		t, have := in(namespace)
@@ -287,8 +286,8 @@ func (p *Publisher) keepConfigMaps(ctx context.Context, signer *v1alpha1.Signer,
 
 // removeConfigMaps removes all ConfigMaps of a name that are the Signer's.
 func (p *Publisher) removeConfigMaps(ctx context.Context, signer *v1alpha1.Signer, name string) error {
-	state := p.configMaps.Get(name)
-	if err := unread(kindConfigMap, name, state.Read, state.Err); err != nil {
+	state := p.configMaps.State(name)
+	if err := unread(kindConfigMap, name, state.Synced, state.Err); err != nil {
 		return fmt.Errorf("%w; it is not wanted any more, and not removed", err)
 	}
 	// Live: the watch may not have seen yet what was written a moment ago, and nobody would come back to it.
@@ -300,7 +299,7 @@ func (p *Publisher) removeConfigMaps(ctx context.Context, signer *v1alpha1.Signe
 	var ours []string
 	for i := range list.Items {
 		if found := look(&list.Items[i]); found.ownedBy(signer) {
-			there[list.Items[i].Namespace] = found
+			there[list.Items[i].Namespace] = *found
 			ours = append(ours, list.Items[i].Namespace)
 		}
 	}

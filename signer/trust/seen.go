@@ -47,14 +47,14 @@ type digest [sha256.Size]byte
 func digestOf(text string) digest { return sha256.Sum256([]byte(text)) }
 
 // same reports whether nothing of interest has changed.
-func same(a, b seen) bool {
+func same(a, b *seen) bool {
 	return a.uid == b.uid && a.labelled == b.labelled && a.locked == b.locked &&
 		slices.Equal(a.owners, b.owners) && maps.Equal(a.data, b.data)
 }
 
 // look takes from an object what is kept of it.
-func look(o client.Object) seen {
-	s := seen{
+func look(o client.Object) *seen {
+	s := &seen{
 		uid: o.GetUID(), resourceVersion: o.GetResourceVersion(),
 		labelled: o.GetLabels()[ManagedByLabel] == ManagedBy,
 	}

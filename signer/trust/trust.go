@@ -6,7 +6,7 @@
 // removes it when it is not wanted any more.
 //
 // Each name that is published is watched, over all namespaces, by a watch of its own: see package
-// byname. So nothing is asked of the API server unless something differs, and an edit is undone in
+// watchset. So nothing is asked of the API server unless something differs, and an edit is undone in
 // the moment.
 //
 // An object is written by server-side apply, because the API server authorizes an apply with the
@@ -35,7 +35,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
-	"countersign.dev/countersign/internal/byname"
+	"countersign.dev/countersign/internal/watchset"
 )
 
 const (
@@ -53,8 +53,8 @@ type Publisher struct {
 	client     client.WithWatch
 	namespaces client.Reader
 	changed    func(ctx context.Context, signer string)
-	bundles    *byname.Watcher[seen]
-	configMaps *byname.Watcher[seen]
+	bundles    *watchset.Set[client.Object, seen]
+	configMaps *watchset.Set[client.Object, seen]
 
 	mu sync.Mutex
 	// publishers are the names of the Signers that an object is kept for.
@@ -80,8 +80,8 @@ func New(c client.WithWatch, namespaces client.Reader, changed func(ctx context.
 		client: c, namespaces: namespaces, changed: changed,
 		publishers: map[object][]string{}, written: map[types.UID]map[string]bool{},
 	}
-	tell := func(kind string) func(context.Context, string) {
-		return func(ctx context.Context, name string) {
+	tell := func(kind string) func(context.Context, string, []watchset.Change[seen]) {
+		return func(ctx context.Context, name string, _ []watchset.Change[seen]) {
 			p.mu.Lock()
 			signers := p.publishers[object{kind, name}]
 			p.mu.Unlock()
@@ -90,13 +90,13 @@ func New(c client.WithWatch, namespaces client.Reader, changed func(ctx context.
 			}
 		}
 	}
-	p.bundles = byname.New(byname.Kind[seen]{
-		Client: c, Object: &certificatesv1.ClusterTrustBundle{}, List: &certificatesv1.ClusterTrustBundleList{},
-		Strip: look, Same: same, Changed: tell(kindBundle),
+	p.bundles = watchset.New(watchset.Options[client.Object, seen]{
+		Object: &certificatesv1.ClusterTrustBundle{}, Source: watchset.ByName(c, &certificatesv1.ClusterTrustBundleList{}, metav1.NamespaceAll),
+		Backoff: watchset.ByNameBackoff(), Keep: look, Same: same, Changed: tell(kindBundle),
 	})
-	p.configMaps = byname.New(byname.Kind[seen]{
-		Client: c, Object: &corev1.ConfigMap{}, List: &corev1.ConfigMapList{},
-		Strip: look, Same: same, Changed: tell(kindConfigMap),
+	p.configMaps = watchset.New(watchset.Options[client.Object, seen]{
+		Object: &corev1.ConfigMap{}, Source: watchset.ByName(c, &corev1.ConfigMapList{}, metav1.NamespaceAll),
+		Backoff: watchset.ByNameBackoff(), Keep: look, Same: same, Changed: tell(kindConfigMap),
 	})
 	return p
 }

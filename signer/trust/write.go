@@ -152,8 +152,7 @@ func (p *Publisher) live(ctx context.Context, t target) (*seen, error) {
 	case err != nil:
 		return nil, err
 	}
-	found := look(o)
-	return &found, nil
+	return look(o), nil
 }
 
 // unread says why it is not known what there is of a name; nil if it is.
