@@ -12,6 +12,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/signer/ca"
+	"countersign.dev/countersign/signer/issuance"
 )
 
 // registry is what one reconciler tells the other: which signerNames can be issued for now.
@@ -30,7 +31,7 @@ type lastCA struct {
 // readySigner is a Signer that can issue. It is immutable.
 type readySigner struct {
 	signer  *v1alpha1.Signer // to name it in logs and Events
-	profile Profile
+	profile issuance.Profile
 	ca      *ca.CA
 }
 

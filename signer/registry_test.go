@@ -14,7 +14,7 @@ import (
 
 func TestRegistry_readiness(t *testing.T) {
 	ready := func(name string) *readySigner {
-		return &readySigner{signer: &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: name, Generation: 1}}, ca: newCA(t, testKeys().ec, nil)}
+		return &readySigner{signer: &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: name, Generation: 1}}, ca: newCA(t, testKeys().EC, nil)}
 	}
 	r := newRegistry()
 	first := ready("first")

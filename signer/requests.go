@@ -19,6 +19,8 @@ import (
 	certificatesv1client "k8s.io/client-go/kubernetes/typed/certificates/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+
+	"countersign.dev/countersign/signer/issuance"
 )
 
 // requests keeps, whole, the requests that are to be signed by the Signers there are, and of others
@@ -166,7 +168,7 @@ func (w *watchedRequests) run(ctx context.Context) {
 
 // kept is what is kept of a request: the whole, since it is written back, or nil if it is not due.
 func kept(csr *certificatesv1.CertificateSigningRequest) *certificatesv1.CertificateSigningRequest {
-	if due(csr) != nil {
+	if !issuance.IsDue(csr) {
 		return nil
 	}
 	csr.ManagedFields = nil // left out of an update they stay as they are

@@ -113,7 +113,7 @@ func twoCAs(t *testing.T) (one, two *ca.CA) {
 	named := func(name string) func(*x509.Certificate) {
 		return func(c *x509.Certificate) { c.Subject.CommonName = name }
 	}
-	return newCA(t, testKeys().rsa, named("One")), newCA(t, testKeys().ec, named("Two"))
+	return newCA(t, testKeys().RSA, named("One")), newCA(t, testKeys().EC, named("Two"))
 }
 
 // TestSignerReconciler_memory: the CA that signed goes on until the next one is known to clients, whatever happened between

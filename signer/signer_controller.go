@@ -24,6 +24,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/signer/ca"
+	"countersign.dev/countersign/signer/issuance"
 	"countersign.dev/countersign/signer/trust"
 )
 
@@ -152,7 +153,7 @@ func afterConflict(err error) (reconcile.Result, error) {
 // again is how soon the Signer is to be looked at although nothing happens.
 func (r *signerReconciler) again(ready *readySigner, times ...time.Time) time.Duration {
 	if ready != nil {
-		times = append(times, ready.ca.NotAfter().Add(-ready.profile.minDuration))
+		times = append(times, ready.ca.NotAfter().Add(-ready.profile.MinDuration()))
 	}
 	wait := resync
 	for _, t := range times {
@@ -178,7 +179,7 @@ func isVerdict(err error) bool {
 // loadedSigner is what a Signer issues by, before it is known which CA signs.
 type loadedSigner struct {
 	offer
-	profile  Profile
+	profile  issuance.Profile
 	settings ca.Settings
 }
 
@@ -205,16 +206,16 @@ func (r *signerReconciler) load(ctx context.Context, signer *v1alpha1.Signer, al
 		}
 	}
 	var err error
-	if l.profile, err = NewProfile(signer.Spec); err != nil {
+	if l.profile, err = issuance.NewProfile(signer.Spec); err != nil {
 		return l, &notReady{v1alpha1.ReasonInvalidProfile, err.Error()}
 	}
-	least := l.settings.Propagation + l.profile.minDuration
+	least := l.settings.Propagation + l.profile.MinDuration()
 	if managed := signer.Spec.CA.Managed; managed != nil && ca.RenewBefore(managed) <= least {
 		return l, &notReady{v1alpha1.ReasonInvalidProfile, fmt.Sprintf(
 			"spec.ca.managed.renewBefore is %v: it must be longer than spec.trust.propagation and spec.certificate.minDuration together, %v, or a CA cannot issue any more when the next one begins to",
 			ca.RenewBefore(managed), least)}
 	}
-	l.settings.MaxDuration = l.profile.maxDuration
+	l.settings.MaxDuration = l.profile.MaxDuration()
 	l.offer, err = r.sources.load(ctx, signer, now, func(c *ca.CA) error { return l.profile.Probe(now, c) })
 	if err != nil {
 		if fault, ok := errors.AsType[*ca.Problem](err); ok && (fault.Reason == v1alpha1.ReasonSecretNotFound || fault.Reason == v1alpha1.ReasonFileNotFound) {

@@ -90,9 +90,9 @@ func emitted(recorder *events.FakeRecorder) []string {
 
 func TestSignerReconciler(t *testing.T) {
 	keys := testKeys()
-	authority := newCA(t, keys.ec, nil)
-	soon := newCA(t, keys.ec, func(c *x509.Certificate) { c.NotAfter = now.Add(10*time.Minute + 20*time.Second) })
-	clients := newCA(t, keys.ec, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })
+	authority := newCA(t, keys.EC, nil)
+	soon := newCA(t, keys.EC, func(c *x509.Certificate) { c.NotAfter = now.Add(10*time.Minute + 20*time.Second) })
+	clients := newCA(t, keys.EC, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })
 	older := &v1alpha1.Signer{
 		ObjectMeta: metav1.ObjectMeta{Name: "older", CreationTimestamp: metav1.NewTime(now.Add(-time.Hour))},
 		Spec: v1alpha1.SignerSpec{
@@ -262,7 +262,7 @@ func TestSignerReconciler(t *testing.T) {
 // TestSignerReconciler_atOnce: a CA may sign as soon as it is published, and the second in which it was ends before
 // the Reconcile that published it does.
 func TestSignerReconciler_atOnce(t *testing.T) {
-	before := newCA(t, testKeys().rsa, func(c *x509.Certificate) { c.Subject.CommonName = "Before" })
+	before := newCA(t, testKeys().RSA, func(c *x509.Certificate) { c.Subject.CommonName = "Before" })
 	signer := &v1alpha1.Signer{
 		ObjectMeta: metav1.ObjectMeta{Name: "serving", CreationTimestamp: metav1.NewTime(now)},
 		Spec: v1alpha1.SignerSpec{
@@ -279,7 +279,7 @@ func TestSignerReconciler_atOnce(t *testing.T) {
 	clock := now.Truncate(time.Second)
 	r := &signerReconciler{
 		cached: server, live: server, status: server.Status(), signers: newRegistry(),
-		sources: loaded{ca: newCA(t, testKeys().ec, nil)}, trust: published{},
+		sources: loaded{ca: newCA(t, testKeys().EC, nil)}, trust: published{},
 		pending: func(context.Context, string) {}, events: events.NewFakeRecorder(10), metrics: metrics,
 		now: func() time.Time { clock = clock.Add(400 * time.Millisecond); return clock },
 	}

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package signer
+package issuance
 
 import (
 	"crypto"
@@ -89,8 +89,8 @@ func TestFitUsages(t *testing.T) {
 func TestIssue_everyUsage(t *testing.T) {
 	keys := testKeys()
 	profile := newProfile(t, func(p *v1alpha1.CertificateProfile) { p.Usages = allUsages })
-	authority := newCA(t, keys.ec, nil)
-	for algorithm, key := range map[string]crypto.Signer{"RSA": keys.rsa, "ECDSA": keys.ec, "Ed25519": keys.ed} {
+	authority := newCA(t, keys.EC, nil)
+	for algorithm, key := range map[string]crypto.Signer{"RSA": keys.RSA, "ECDSA": keys.EC, "Ed25519": keys.Ed} {
 		csr := newCSR(t, key, nil, nil)
 		count := 0
 		for set := 1; set < 1<<len(allUsages); set++ {

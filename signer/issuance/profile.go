@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package signer
+package issuance
 
 import (
 	"fmt"
@@ -83,6 +83,12 @@ func NewProfile(spec v1alpha1.SignerSpec) (Profile, error) {
 	}
 	return p, nil
 }
+
+// MinDuration is the shortest lifetime that the Signer issues.
+func (p Profile) MinDuration() time.Duration { return p.minDuration }
+
+// MaxDuration is the longest lifetime that the Signer issues.
+func (p Profile) MaxDuration() time.Duration { return p.maxDuration }
 
 func durationOr(d *metav1.Duration, otherwise time.Duration) time.Duration {
 	if d == nil {

@@ -1,15 +1,11 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package signer
+package issuance
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -21,7 +17,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -34,90 +29,6 @@ import (
 	"countersign.dev/countersign/signer/ca"
 )
 
-const signerName = "example.com/serving"
-
-var now = time.Date(2026, 3, 1, 12, 0, 0, 500_000_000, time.UTC)
-
-// testKeys are made once: RSA takes its time.
-var testKeys = sync.OnceValue(func() (k struct {
-	ec  *ecdsa.PrivateKey
-	rsa *rsa.PrivateKey
-	ed  ed25519.PrivateKey
-},
-) {
-	var errs [3]error
-	k.ec, errs[0] = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	k.rsa, errs[1] = rsa.GenerateKey(rand.Reader, 2048)
-	_, k.ed, errs[2] = ed25519.GenerateKey(rand.Reader)
-	if err := errors.Join(errs[:]...); err != nil {
-		panic(err)
-	}
-	return k
-})
-
-// newCA makes a self-signed CA with key that lasts ten years, bent by change.
-func newCA(t testing.TB, key crypto.Signer, change func(*x509.Certificate)) *ca.CA {
-	t.Helper()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test CA"},
-		NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(10, 0, 0),
-		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	if change != nil {
-		change(template)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	authority, err := ca.Load(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return authority
-}
-
-// newCSR makes an approved request for the DNS name web.example with key; the changes may be nil.
-func newCSR(t testing.TB, key crypto.Signer, request func(*x509.CertificateRequest), object func(*certificatesv1.CertificateSigningRequest)) *certificatesv1.CertificateSigningRequest {
-	t.Helper()
-	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "web.example"}, DNSNames: []string{"web.example"}}
-	if request != nil {
-		request(template)
-	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	csr := &certificatesv1.CertificateSigningRequest{
-		ObjectMeta: metav1.ObjectMeta{Name: "web", UID: "uid-1"},
-		Spec: certificatesv1.CertificateSigningRequestSpec{
-			Request:    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}),
-			SignerName: signerName,
-			Usages:     []certificatesv1.KeyUsage{"digital signature", "key encipherment", "server auth"},
-		},
-	}
-	csr.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{conditionOf(certificatesv1.CertificateApproved)}
-	if object != nil {
-		object(csr)
-	}
-	return csr
-}
-
-func conditionOf(kind certificatesv1.RequestConditionType) certificatesv1.CertificateSigningRequestCondition {
-	return certificatesv1.CertificateSigningRequestCondition{Type: kind, Status: corev1.ConditionTrue, Reason: "Test", LastUpdateTime: metav1.NewTime(now)}
-}
-
-func approved(at time.Time) func(*certificatesv1.CertificateSigningRequest) {
-	return func(c *certificatesv1.CertificateSigningRequest) {
-		c.Status.Conditions[0].LastUpdateTime = metav1.NewTime(at)
-	}
-}
-
 func newProfile(t testing.TB, change func(*v1alpha1.CertificateProfile)) Profile {
 	t.Helper()
 	spec := v1alpha1.SignerSpec{SignerName: signerName}
@@ -129,14 +40,6 @@ func newProfile(t testing.TB, change func(*v1alpha1.CertificateProfile)) Profile
 		t.Fatal(err)
 	}
 	return profile
-}
-
-func usages(list ...certificatesv1.KeyUsage) func(*certificatesv1.CertificateSigningRequest) {
-	return func(c *certificatesv1.CertificateSigningRequest) { c.Spec.Usages = list }
-}
-
-func expiration(seconds int32) func(*certificatesv1.CertificateSigningRequest) {
-	return func(c *certificatesv1.CertificateSigningRequest) { c.Spec.ExpirationSeconds = &seconds }
 }
 
 // issued is what the tests look at in a certificate.
@@ -195,14 +98,14 @@ func TestIssue(t *testing.T) {
 		want    issued
 	}{
 		"ECDSA: key encipherment is dropped":   {want: honest},
-		"Ed25519: key encipherment is dropped": {key: keys.ed, want: honest},
-		"RSA: key encipherment is issued": {key: keys.rsa, want: with(func(i *issued) {
+		"Ed25519: key encipherment is dropped": {key: keys.Ed, want: honest},
+		"RSA: key encipherment is issued": {key: keys.RSA, want: with(func(i *issued) {
 			i.KeyUsage |= x509.KeyUsageKeyEncipherment
 		})},
-		"RSA CA":     {ca: keys.rsa, want: honest},
-		"Ed25519 CA": {ca: keys.ed, want: honest},
+		"RSA CA":     {ca: keys.RSA, want: honest},
+		"Ed25519 CA": {ca: keys.Ed, want: honest},
 		"usages are a subset of the profile's": {
-			key: keys.rsa, object: usages("server auth", "digital signature"), want: honest,
+			key: keys.RSA, object: usages("server auth", "digital signature"), want: honest,
 		},
 		"client auth by profile": {
 			object: usages("digital signature", "client auth"),
@@ -306,10 +209,10 @@ func TestIssue(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			key, caKey := test.key, test.ca
 			if key == nil {
-				key = keys.ec
+				key = keys.EC
 			}
 			if caKey == nil {
-				caKey = keys.ec
+				caKey = keys.EC
 			}
 			authority := newCA(t, caKey, test.caBent)
 			csr := newCSR(t, key, test.request, test.object)
@@ -357,7 +260,7 @@ func TestIssue(t *testing.T) {
 
 func TestIssue_once(t *testing.T) {
 	keys := testKeys()
-	issuance, err := Prepare(now, newCSR(t, keys.ec, nil, nil), newProfile(t, nil), newCA(t, keys.ec, nil))
+	issuance, err := Prepare(now, newCSR(t, keys.EC, nil, nil), newProfile(t, nil), newCA(t, keys.EC, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -376,7 +279,7 @@ func TestIssue_once(t *testing.T) {
 // TestIssue_alteredAfterLint has what was linted changed behind its back, as a fault in memory would.
 func TestIssue_alteredAfterLint(t *testing.T) {
 	keys := testKeys()
-	issuance, err := Prepare(now, newCSR(t, keys.ec, nil, nil), newProfile(t, nil), newCA(t, keys.ec, nil))
+	issuance, err := Prepare(now, newCSR(t, keys.EC, nil, nil), newProfile(t, nil), newCA(t, keys.EC, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -400,13 +303,13 @@ func (k lyingKey) Sign(random io.Reader, message []byte, options crypto.SignerOp
 // TestCreateCertificate_verifies is of crypto/x509: Issue does not verify once more.
 func TestCreateCertificate_verifies(t *testing.T) {
 	keys := testKeys()
-	for _, key := range []crypto.Signer{keys.ec, keys.rsa, keys.ed} {
+	for _, key := range []crypto.Signer{keys.EC, keys.RSA, keys.Ed} {
 		authority := newCA(t, key, nil)
-		issuance, err := Prepare(now, newCSR(t, keys.ec, nil, nil), newProfile(t, nil), authority)
+		issuance, err := Prepare(now, newCSR(t, keys.EC, nil, nil), newProfile(t, nil), authority)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if der, err := x509.CreateCertificate(rand.Reader, issuance.template, authority.Certificate(), keys.ec.Public(), lyingKey{key}); err == nil || der != nil {
+		if der, err := x509.CreateCertificate(rand.Reader, issuance.template, authority.Certificate(), keys.EC.Public(), lyingKey{key}); err == nil || der != nil {
 			t.Errorf("%T: a wrong signature is let out", key)
 		}
 	}
@@ -414,7 +317,7 @@ func TestCreateCertificate_verifies(t *testing.T) {
 
 func TestPrepare_serialNumbers(t *testing.T) {
 	keys := testKeys()
-	csr, profile, authority := newCSR(t, keys.ec, nil, nil), newProfile(t, nil), newCA(t, keys.ec, nil)
+	csr, profile, authority := newCSR(t, keys.EC, nil, nil), newProfile(t, nil), newCA(t, keys.EC, nil)
 	seen := map[string]bool{}
 	longest := 0
 	for range 64 {
@@ -464,10 +367,10 @@ func TestPrepare_notDue(t *testing.T) {
 		"approved and failed": {add("Approved", "Failed"), Failed},
 		"issued":              {func(c *certificatesv1.CertificateSigningRequest) { c.Status.Certificate = []byte("x") }, AlreadyIssued},
 	}
-	profile, authority := newProfile(t, nil), newCA(t, keys.ec, nil)
+	profile, authority := newProfile(t, nil), newCA(t, keys.EC, nil)
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			csr := newCSR(t, keys.ec, nil, func(c *certificatesv1.CertificateSigningRequest) {
+			csr := newCSR(t, keys.EC, nil, func(c *certificatesv1.CertificateSigningRequest) {
 				test.object(c)
 				c.Spec.Request = []byte("a request that is not due is not even read")
 			})
@@ -478,7 +381,7 @@ func TestPrepare_notDue(t *testing.T) {
 		})
 	}
 	t.Run("zero Profile", func(t *testing.T) {
-		csr := newCSR(t, keys.ec, nil, func(c *certificatesv1.CertificateSigningRequest) { c.Spec.SignerName = "" })
+		csr := newCSR(t, keys.EC, nil, func(c *certificatesv1.CertificateSigningRequest) { c.Spec.SignerName = "" })
 		if _, err := Prepare(now, csr, Profile{}, authority); !errors.Is(err, NotOurs) {
 			t.Errorf("got %v, want %q", err, NotOurs)
 		}
@@ -533,7 +436,7 @@ func TestPrepare_refusals(t *testing.T) {
 			reason: ReasonUsageNotAllowed, message: `for a key of type ECDSA the usages "server auth" leave the certificate without a key usage, which would allow every one: ask for "digital signature"`,
 		},
 		"no key usage is left for the key": {
-			key: keys.ed, object: usages("key encipherment", "server auth"),
+			key: keys.Ed, object: usages("key encipherment", "server auth"),
 			reason: ReasonUsageNotAllowed, message: `for a key of type Ed25519 the usages "key encipherment", "server auth" leave the certificate without a key usage, which would allow every one: ask for "digital signature"`,
 		},
 		"no name at all": {
@@ -552,7 +455,7 @@ func TestPrepare_refusals(t *testing.T) {
 			reason:  ReasonSubjectNotAllowed, message: "the Signer leaves the common name out, and the request has no subject alternative name: a certificate must name somebody; ask for a subject alternative name",
 		},
 		"RSA key": {
-			key: keys.rsa, profile: func(p *v1alpha1.CertificateProfile) { p.KeyAlgorithms = []string{"ECDSA", "Ed25519"} },
+			key: keys.RSA, profile: func(p *v1alpha1.CertificateProfile) { p.KeyAlgorithms = []string{"ECDSA", "Ed25519"} },
 			reason: ReasonKeyNotAllowed, message: `the key is of type RSA, and the Signer issues only for keys of type "ECDSA", "Ed25519": make a request with such a key`,
 		},
 		"ECDSA key": {
@@ -577,9 +480,9 @@ func TestPrepare_refusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			key := test.key
 			if key == nil {
-				key = keys.ec
+				key = keys.EC
 			}
-			issuance, err := Prepare(now, newCSR(t, key, test.request, test.object), newProfile(t, test.profile), newCA(t, keys.ec, nil))
+			issuance, err := Prepare(now, newCSR(t, key, test.request, test.object), newProfile(t, test.profile), newCA(t, keys.EC, nil))
 			if issuance != nil {
 				t.Error("an Issuance is returned with a refusal")
 			}
@@ -610,8 +513,8 @@ func TestPrepare_caFaults(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			authority := newCA(t, keys.ec, test.ca)
-			issuance, err := Prepare(test.at, newCSR(t, keys.ec, nil, approved(test.at)), newProfile(t, nil), authority)
+			authority := newCA(t, keys.EC, test.ca)
+			issuance, err := Prepare(test.at, newCSR(t, keys.EC, nil, approved(test.at)), newProfile(t, nil), authority)
 			var fault *ca.Problem
 			if !errors.As(err, &fault) || fault.Reason != test.reason || issuance != nil {
 				t.Errorf("got %v, %v, want a *ca.Problem with reason %s", issuance, err, test.reason)
@@ -619,17 +522,17 @@ func TestPrepare_caFaults(t *testing.T) {
 		})
 	}
 	t.Run("ends before the shortest that the profile issues", func(t *testing.T) {
-		authority := newCA(t, keys.ec, func(c *x509.Certificate) { c.NotAfter = now.Truncate(time.Second).Add(time.Hour) })
+		authority := newCA(t, keys.EC, func(c *x509.Certificate) { c.NotAfter = now.Truncate(time.Second).Add(time.Hour) })
 		profile := newProfile(t, func(p *v1alpha1.CertificateProfile) { p.MinDuration = &metav1.Duration{Duration: 2 * time.Hour} })
-		_, err := Prepare(now, newCSR(t, keys.ec, nil, nil), profile, authority)
+		_, err := Prepare(now, newCSR(t, keys.EC, nil, nil), profile, authority)
 		want := &ca.Problem{Reason: v1alpha1.ReasonCAExpired, Message: `the certificate "CN=Test CA" expires at 2026-03-01T13:00:00Z, too soon to issue the shortest of certificates (2h0m0s): put a renewed CA in its place`}
 		if diff := cmp.Diff(error(want), err); diff != "" {
 			t.Errorf("error (-want +got):\n%s", diff)
 		}
 	})
 	t.Run("a request that cannot be issued is refused all the same", func(t *testing.T) {
-		authority := newCA(t, keys.ec, nil)
-		csr := newCSR(t, keys.ec, nil, usages("any"))
+		authority := newCA(t, keys.EC, nil)
+		csr := newCSR(t, keys.EC, nil, usages("any"))
 		approved(now.AddDate(20, 0, 0))(csr)
 		_, err := Prepare(now.AddDate(20, 0, 0), csr, newProfile(t, nil), authority)
 		if _, ok := errors.AsType[*Refusal](err); !ok {
@@ -640,24 +543,24 @@ func TestPrepare_caFaults(t *testing.T) {
 
 func TestIssue_chain(t *testing.T) {
 	keys := testKeys()
-	root := newCA(t, keys.rsa, nil)
+	root := newCA(t, keys.RSA, nil)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "Intermediate"},
 		NotBefore: now.AddDate(0, 0, -1), NotAfter: now.AddDate(1, 0, 0),
 		BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	tbs, err := root.ToBeSigned(template, keys.ec.Public())
+	tbs, err := root.ToBeSigned(template, keys.EC.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := root.Sign(template, keys.ec.Public(), tbs)
+	der, err := root.Sign(template, keys.EC.Public(), tbs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	encode := func(kind string, der []byte) []byte {
 		return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(keys.ec)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(keys.EC)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -665,7 +568,7 @@ func TestIssue_chain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuance, err := Prepare(now, newCSR(t, keys.ec, nil, nil), newProfile(t, nil), authority)
+	issuance, err := Prepare(now, newCSR(t, keys.EC, nil, nil), newProfile(t, nil), authority)
 	if err != nil {
 		t.Fatal(err)
 	}

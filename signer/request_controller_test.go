@@ -31,6 +31,7 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/internal/fairqueue"
+	"countersign.dev/countersign/signer/issuance"
 )
 
 // TestRequestReconciler_faults has the API server, or the CA, fail while a request is issued. How
@@ -67,7 +68,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 		},
 		"names that the CA may not issue for now": {
 			ca:   func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"other"} },
-			want: reconcile.Result{RequeueAfter: caFaultRetry}, recheck: true, outcome: [2]string{outcomeRetried, ReasonNameNotPermitted},
+			want: reconcile.Result{RequeueAfter: caFaultRetry}, recheck: true, outcome: [2]string{outcomeRetried, issuance.ReasonNameNotPermitted},
 			events: []string{`Warning NameNotPermitted the CA "CN=Test CA" may not issue for these names: x509: a root or intermediate certificate is not authorized to sign for this name: DNS name "web.example" is not permitted by any constraint; use a CA whose name constraints permit them, or a policy that denies them`},
 		},
 		"conflict": {
@@ -86,7 +87,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 		},
 		"failing is announced after the write": {
 			record: []string{"Failed", "written"},
-			object: usages("any"), outcome: [2]string{outcomeFailed, ReasonUsageNotAllowed}, written: true,
+			object: usages("any"), outcome: [2]string{outcomeFailed, issuance.ReasonUsageNotAllowed}, written: true,
 			events: []string{`Warning UsageNotAllowed usage "any" is not among those of the Signer: "digital signature", "key encipherment", "server auth"`},
 		},
 		"failing is not announced if the write fails": {
@@ -94,7 +95,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 			record: []string{"Failed", "unknown"},
 		},
 		"approved too long ago: said after the write": {
-			object: approved(now.Add(-61 * time.Minute)), outcome: [2]string{outcomeLeft, ReasonApprovalTooOld}, written: true,
+			object: approved(now.Add(-61 * time.Minute)), outcome: [2]string{outcomeLeft, issuance.ReasonApprovalTooOld}, written: true,
 			record: []string{"ApprovalTooOld", "written"}, events: []string{"Warning ApprovalTooOld " + tooOld},
 		},
 		"approved too long ago: nothing is said if the write fails": {
@@ -109,7 +110,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 				usages("any")(c)
 				approved(now.Add(-61 * time.Minute))(c)
 			},
-			record: []string{"ApprovalTooOld", "written"}, outcome: [2]string{outcomeLeft, ReasonApprovalTooOld}, written: true,
+			record: []string{"ApprovalTooOld", "written"}, outcome: [2]string{outcomeLeft, issuance.ReasonApprovalTooOld}, written: true,
 			events: []string{"Warning ApprovalTooOld " + tooOld},
 		},
 		"CA expired since": {
@@ -121,7 +122,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 		"message with a percent sign": {
 			record:  []string{"Failed", "written"},
 			object:  func(c *certificatesv1.CertificateSigningRequest) { c.Spec.Usages = []certificatesv1.KeyUsage{"%d"} },
-			outcome: [2]string{outcomeFailed, ReasonUsageNotAllowed}, written: true,
+			outcome: [2]string{outcomeFailed, issuance.ReasonUsageNotAllowed}, written: true,
 			events: []string{`Warning UsageNotAllowed usage "%d" is not among those of the Signer: "digital signature", "key encipherment", "server auth"`},
 		},
 	}
@@ -131,7 +132,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			csr := newCSR(t, keys.ec, nil, test.object)
+			csr := newCSR(t, keys.EC, nil, test.object)
 			signer := &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving", UID: "serving-uid", Generation: 1}, Spec: v1alpha1.SignerSpec{SignerName: signerName}}
 			loaded := signer.DeepCopy()
 			if test.stale {
@@ -160,7 +161,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 			signers := newRegistry()
 			signers.set("serving", signerName, &readySigner{
 				signer:  loaded,
-				profile: newProfile(t, nil), ca: newCA(t, keys.ec, issuesBy),
+				profile: newProfile(t), ca: newCA(t, keys.EC, issuesBy),
 			})
 			recorder := events.NewFakeRecorder(8)
 			disk := &disk{full: test.full}
@@ -218,7 +219,7 @@ func TestRequestReconciler_approvalAge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	csr := newCSR(t, testKeys().ec, nil, approved(now.Add(-3*time.Hour)))
+	csr := newCSR(t, testKeys().EC, nil, approved(now.Add(-3*time.Hour)))
 	writes := 0
 	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(csr).WithStatusSubresource(csr).
 		WithInterceptorFuncs(interceptor.Funcs{
@@ -236,7 +237,7 @@ func TestRequestReconciler_approvalAge(t *testing.T) {
 	}
 	signers := newRegistry()
 	signer := &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving"}}
-	authority := newCA(t, testKeys().ec, nil)
+	authority := newCA(t, testKeys().EC, nil)
 	recorder := events.NewFakeRecorder(8)
 	r := &requestReconciler{
 		due: dueIn(t, c), live: c, status: c.Status(), signers: signers, events: recorder, metrics: metrics, log: audit.NewLog(&disk{}),
@@ -245,7 +246,7 @@ func TestRequestReconciler_approvalAge(t *testing.T) {
 	var after certificatesv1.CertificateSigningRequest
 	reconcileBy := func(limit time.Duration) {
 		t.Helper()
-		profile, err := NewProfile(v1alpha1.SignerSpec{SignerName: signerName, MaxApprovalAge: &metav1.Duration{Duration: limit}})
+		profile, err := issuance.NewProfile(v1alpha1.SignerSpec{SignerName: signerName, MaxApprovalAge: &metav1.Duration{Duration: limit}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -277,7 +278,7 @@ func TestRequestReconciler_approvalAge(t *testing.T) {
 	if len(recorder.Events) != 2 {
 		t.Errorf("%d Events, want one for each limit", len(recorder.Events))
 	}
-	if n := testutil.ToFloat64(metrics.certificates.WithLabelValues("serving", outcomeLeft, ReasonApprovalTooOld)); n != 2 {
+	if n := testutil.ToFloat64(metrics.certificates.WithLabelValues("serving", outcomeLeft, issuance.ReasonApprovalTooOld)); n != 2 {
 		t.Errorf("counted %v times, want 2", n)
 	}
 	reconcileBy(4 * time.Hour)
@@ -309,7 +310,7 @@ func TestRequestReconciler_due(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			csr := newCSR(t, keys.ec, nil, func(c *certificatesv1.CertificateSigningRequest) {
+			csr := newCSR(t, keys.EC, nil, func(c *certificatesv1.CertificateSigningRequest) {
 				c.Labels, c.Annotations = map[string]string{"l": "v"}, map[string]string{"a": "v"}
 				c.Finalizers = []string{"example.com/keep"}
 				c.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: "node-1", UID: "node"}}
@@ -336,7 +337,7 @@ func TestRequestReconciler_due(t *testing.T) {
 			}
 			signers := newRegistry()
 			if test.ready {
-				signers.set("serving", signerName, &readySigner{signer: &v1alpha1.Signer{}, profile: newProfile(t, nil), ca: newCA(t, keys.ec, nil)})
+				signers.set("serving", signerName, &readySigner{signer: &v1alpha1.Signer{}, profile: newProfile(t), ca: newCA(t, keys.EC, nil)})
 			}
 			metrics, err := newMetrics(prometheus.NewRegistry())
 			if err != nil {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package signer
+package issuance
 
 import (
 	"crypto/x509"
@@ -92,7 +92,7 @@ func TestProbe(t *testing.T) {
 			if !test.at.IsZero() {
 				at = test.at
 			}
-			err := newProfile(t, test.profile).Probe(at, newCA(t, keys.ec, test.ca))
+			err := newProfile(t, test.profile).Probe(at, newCA(t, keys.EC, test.ca))
 			if test.want.Reason == "" {
 				if err != nil {
 					t.Errorf("got %v, want nil", err)

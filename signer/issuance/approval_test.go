@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package signer
+package issuance
 
 import (
 	"errors"
@@ -35,11 +35,11 @@ func TestPrepare_approvalAge(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			csr := newCSR(t, keys.ec, nil, func(c *certificatesv1.CertificateSigningRequest) {
+			csr := newCSR(t, keys.EC, nil, func(c *certificatesv1.CertificateSigningRequest) {
 				c.CreationTimestamp = test.created
 				c.Status.Conditions[0].LastUpdateTime, c.Status.Conditions[0].LastTransitionTime = test.update, test.transition
 			})
-			_, err := Prepare(now, csr, newProfile(t, nil), newCA(t, keys.ec, nil))
+			_, err := Prepare(now, csr, newProfile(t, nil), newCA(t, keys.EC, nil))
 			text := ""
 			if err != nil {
 				if _, ok := errors.AsType[*TooOld](err); !ok {

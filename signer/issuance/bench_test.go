@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package signer
+package issuance
 
 import (
 	"crypto"
@@ -25,9 +25,9 @@ func BenchmarkIssue(b *testing.B) {
 	for _, c := range []struct {
 		name string
 		key  crypto.Signer
-	}{{"P-256", keys.ec}, {"Ed25519", keys.ed}, {"RSA-2048", keys.rsa}} {
+	}{{"P-256", keys.EC}, {"Ed25519", keys.Ed}, {"RSA-2048", keys.RSA}} {
 		authority, profile := newCA(b, c.key, nil), newProfile(b, nil)
-		csr := newCSR(b, keys.ec, nil, nil)
+		csr := newCSR(b, keys.EC, nil, nil)
 		request, err := pkcs10.Parse(csr.Spec.Request)
 		if err != nil {
 			b.Fatal(err)
@@ -101,7 +101,7 @@ func BenchmarkIssue(b *testing.B) {
 
 // BenchmarkProbe is what a Signer costs each time it is loaded.
 func BenchmarkProbe(b *testing.B) {
-	authority := newCA(b, testKeys().ec, nil)
+	authority := newCA(b, testKeys().EC, nil)
 	profile := newProfile(b, nil)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package signer
+package issuance
 
 import (
 	"crypto/x509"
@@ -89,8 +89,8 @@ func TestLint(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			hour := int32(3600)
-			csr := newCSR(t, keys.ec, nil, func(c *certificatesv1.CertificateSigningRequest) { c.Spec.ExpirationSeconds = &hour })
-			issuance, err := Prepare(now, csr, newProfile(t, nil), newCA(t, keys.ec, nil))
+			csr := newCSR(t, keys.EC, nil, func(c *certificatesv1.CertificateSigningRequest) { c.Spec.ExpirationSeconds = &hour })
+			issuance, err := Prepare(now, csr, newProfile(t, nil), newCA(t, keys.EC, nil))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -143,8 +143,8 @@ func TestLint_profile(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			csr := newCSR(t, keys.ec, func(r *x509.CertificateRequest) { r.Subject.Organization = []string{"team"} }, nil)
-			issuance, err := Prepare(now, csr, newProfile(t, test.profile), newCA(t, keys.ec, nil))
+			csr := newCSR(t, keys.EC, func(r *x509.CertificateRequest) { r.Subject.Organization = []string{"team"} }, nil)
+			issuance, err := Prepare(now, csr, newProfile(t, test.profile), newCA(t, keys.EC, nil))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -161,7 +161,7 @@ func TestLint_profile(t *testing.T) {
 func TestCheck_keyAndIssuer(t *testing.T) {
 	keys := testKeys()
 	prepare := func(caName string) *Issuance {
-		issuance, err := Prepare(now, newCSR(t, keys.ec, nil, nil), newProfile(t, nil), newCA(t, keys.ec, func(c *x509.Certificate) {
+		issuance, err := Prepare(now, newCSR(t, keys.EC, nil, nil), newProfile(t, nil), newCA(t, keys.EC, func(c *x509.Certificate) {
 			c.Subject.CommonName, c.SubjectKeyId = caName, []byte(caName)
 		}))
 		if err != nil {
@@ -185,14 +185,14 @@ func TestCheck_keyAndIssuer(t *testing.T) {
 		}
 		return certificate
 	}
-	if err := ours.expected.check(sign(ours, keys.ec.Public())); err != nil {
+	if err := ours.expected.check(sign(ours, keys.EC.Public())); err != nil {
 		t.Errorf("the honest certificate: %v", err)
 	}
-	err := ours.expected.check(sign(ours, keys.ed.Public()))
+	err := ours.expected.check(sign(ours, keys.Ed.Public()))
 	if want := "public key differs from that of the request"; err == nil || err.Error() != want {
 		t.Errorf("another key: got %v, want %q", err, want)
 	}
-	err = ours.expected.check(sign(theirs, keys.ec.Public()))
+	err = ours.expected.check(sign(theirs, keys.EC.Public()))
 	if want := "issuer is not the CA; authority key identifier is not that of the CA"; err == nil || err.Error() != want {
 		t.Errorf("another CA: got %v, want %q", err, want)
 	}

@@ -1,19 +1,15 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package signer
+package issuance
 
 import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"countersign.dev/countersign/api/v1alpha1"
 )
 
 // Reasons of the condition Failed on a CertificateSigningRequest. Failed cannot be taken back,
@@ -90,6 +86,9 @@ const (
 	AlreadyIssued NotDue = "the request has a certificate"
 )
 
+// IsDue reports whether a request is to be signed: it is approved, and neither denied, failed nor issued.
+func IsDue(csr *certificatesv1.CertificateSigningRequest) bool { return due(csr) == nil }
+
 // due returns a NotDue if a request is not, or no longer, to be signed.
 func due(csr *certificatesv1.CertificateSigningRequest) error {
 	approved := false
@@ -151,36 +150,6 @@ func approvedAt(csr *certificatesv1.CertificateSigningRequest) time.Time {
 		}
 	}
 	return csr.CreationTimestamp.Time
-}
-
-// isTooOld matches the condition [v1alpha1.ConditionApprovalTooOld].
-func isTooOld(c certificatesv1.CertificateSigningRequestCondition) bool {
-	return c.Type == v1alpha1.ConditionApprovalTooOld
-}
-
-// newCondition is a condition that is true from now on.
-func newCondition(kind certificatesv1.RequestConditionType, reason, message string, now metav1.Time) certificatesv1.CertificateSigningRequestCondition {
-	return certificatesv1.CertificateSigningRequestCondition{
-		Type:               kind,
-		Status:             corev1.ConditionTrue,
-		Reason:             reason,
-		Message:            shorten(message, 8<<10),
-		LastUpdateTime:     now,
-		LastTransitionTime: now,
-	}
-}
-
-// shorten cuts a message to so many bytes, at the end of a character.
-func shorten(message string, size int) string {
-	const mark = "..."
-	if len(message) <= size {
-		return message
-	}
-	cut := size - len(mark)
-	for cut > 0 && !utf8.RuneStart(message[cut]) {
-		cut--
-	}
-	return message[:cut] + mark
 }
 
 // quoteAll joins usages for a message.

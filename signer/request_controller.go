@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +25,7 @@ import (
 	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/internal/fairqueue"
 	"countersign.dev/countersign/signer/ca"
+	"countersign.dev/countersign/signer/issuance"
 )
 
 const (
@@ -70,10 +72,10 @@ func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) 
 	ctx = log.IntoContext(ctx, log.FromContext(ctx).WithValues("requestUID", csr.UID,
 		"signerName", csr.Spec.SignerName, "signer", signer.signer.Name))
 
-	issuance, err := Prepare(r.now(), csr, signer.profile, signer.ca)
-	var notDue NotDue
-	var tooOld *TooOld
-	var refusal *Refusal
+	prepared, err := issuance.Prepare(r.now(), csr, signer.profile, signer.ca)
+	var notDue issuance.NotDue
+	var tooOld *issuance.TooOld
+	var refusal *issuance.Refusal
 	var fault *ca.Problem
 	switch {
 	case errors.As(err, &notDue):
@@ -97,7 +99,7 @@ func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) 
 		r.retried(signer, retriedSign)
 		return reconcile.Result{}, fmt.Errorf("preparing the certificate: %w", err)
 	}
-	return r.issue(ctx, csr, signer, issuance, started)
+	return r.issue(ctx, csr, signer, prepared, started)
 }
 
 // isStale reports whether the Signer has changed since it was loaded. Failed cannot be taken back,
@@ -111,15 +113,15 @@ func (r *requestReconciler) isStale(ctx context.Context, loaded *readySigner) (b
 }
 
 // issue records, signs and writes.
-func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, issuance *Issuance, started time.Time) (reconcile.Result, error) {
+func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, prepared *issuance.Issuance, started time.Time) (reconcile.Result, error) {
 	record := recordOf(csr, "Issued")
-	certificate := issuance.Record()
+	certificate := prepared.Record()
 	record.Certificate = &certificate
 	if err := r.log.AppendDecision(record); err != nil {
 		r.retried(signer, retriedAudit)
 		return reconcile.Result{}, err
 	}
-	chain, _, err := issuance.Issue()
+	chain, _, err := prepared.Issue()
 	if err != nil {
 		r.retried(signer, retriedSign)
 		r.outcome(ctx, audit.Outcome{DecisionID: record.ID, Result: audit.Refused, Error: err.Error()})
@@ -139,20 +141,20 @@ func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.Certi
 }
 
 // fail records and writes that a request can never be issued, and tells of it.
-func (r *requestReconciler) fail(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, refusal *Refusal) (reconcile.Result, error) {
+func (r *requestReconciler) fail(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, refusal *issuance.Refusal) (reconcile.Result, error) {
 	return r.writeCondition(ctx, csr, signer, certificatesv1.CertificateFailed, outcomeFailed, refusal.Reason, refusal.Message)
 }
 
 // leave records and writes, once, that a request is not signed as it was approved too long ago. If
 // the limit is raised, the Signer brings the request back.
-func (r *requestReconciler) leave(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, tooOld *TooOld) (reconcile.Result, error) {
+func (r *requestReconciler) leave(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, tooOld *issuance.TooOld) (reconcile.Result, error) {
 	message := tooOld.Error()
 	if slices.ContainsFunc(csr.Status.Conditions, func(c certificatesv1.CertificateSigningRequestCondition) bool {
 		return isTooOld(c) && c.Message == message
 	}) {
 		return reconcile.Result{}, nil
 	}
-	return r.writeCondition(ctx, csr, signer, v1alpha1.ConditionApprovalTooOld, outcomeLeft, ReasonApprovalTooOld, message)
+	return r.writeCondition(ctx, csr, signer, v1alpha1.ConditionApprovalTooOld, outcomeLeft, issuance.ReasonApprovalTooOld, message)
 }
 
 // writeCondition records a condition, writes it in place of one of its type, and tells of it.
@@ -208,7 +210,7 @@ func (r *requestReconciler) afterWriteFault(signer *readySigner, err error) (rec
 	case retriedForbidden:
 		note := fmt.Sprintf("grant the verb \"sign\" on signers.certificates.k8s.io with resourceNames [%q], and \"update\" on certificatesigningrequests/status: %v",
 			signer.signer.Spec.SignerName, err)
-		r.events.Eventf(signer.signer, nil, corev1.EventTypeWarning, ReasonSigningForbidden, actionSign, "%s", shorten(note, maxNote))
+		r.events.Eventf(signer.signer, nil, corev1.EventTypeWarning, issuance.ReasonSigningForbidden, actionSign, "%s", shorten(note, maxNote))
 	}
 	return reconcile.Result{}, fmt.Errorf("writing the request's status: %w", err)
 }
@@ -230,4 +232,34 @@ func (r *requestReconciler) retried(signer *readySigner, reason string) {
 
 func (r *requestReconciler) count(signer *readySigner, outcome, reason string) {
 	r.metrics.certificates.WithLabelValues(signer.signer.Name, outcome, reason).Inc()
+}
+
+// isTooOld matches the condition [v1alpha1.ConditionApprovalTooOld].
+func isTooOld(c certificatesv1.CertificateSigningRequestCondition) bool {
+	return c.Type == v1alpha1.ConditionApprovalTooOld
+}
+
+// newCondition is a condition that is true from now on.
+func newCondition(kind certificatesv1.RequestConditionType, reason, message string, now metav1.Time) certificatesv1.CertificateSigningRequestCondition {
+	return certificatesv1.CertificateSigningRequestCondition{
+		Type:               kind,
+		Status:             corev1.ConditionTrue,
+		Reason:             reason,
+		Message:            shorten(message, 8<<10),
+		LastUpdateTime:     now,
+		LastTransitionTime: now,
+	}
+}
+
+// shorten cuts a message to so many bytes, at the end of a character.
+func shorten(message string, size int) string {
+	const mark = "..."
+	if len(message) <= size {
+		return message
+	}
+	cut := size - len(mark)
+	for cut > 0 && !utf8.RuneStart(message[cut]) {
+		cut--
+	}
+	return message[:cut] + mark
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package signer
+package issuance
 
 import (
 	"crypto/x509"
@@ -112,7 +112,7 @@ func TestLintRFC(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := Prepare(now, newCSR(t, keys.ec, test.request, nil), newProfile(t, nil), newCA(t, keys.ec, nil))
+			_, err := Prepare(now, newCSR(t, keys.EC, test.request, nil), newProfile(t, nil), newCA(t, keys.EC, nil))
 			if test.want == "" {
 				if err != nil {
 					t.Errorf("refused: %v", err)
@@ -156,13 +156,13 @@ func TestRFCLints(t *testing.T) {
 func TestPrepare_lintOfCA(t *testing.T) {
 	keys := testKeys()
 	profile := newProfile(t, nil)
-	authority := newCA(t, keys.ec, withoutKeyID)
+	authority := newCA(t, keys.EC, withoutKeyID)
 	for name, request := range map[string]func(*x509.CertificateRequest){
 		"honest":  nil,
 		"hostile": func(r *x509.CertificateRequest) { r.DNSNames = []string{"a..b"} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Prepare(now, newCSR(t, keys.ec, request, nil), profile, authority)
+			_, err := Prepare(now, newCSR(t, keys.EC, request, nil), profile, authority)
 			if _, ok := errors.AsType[*ca.Problem](err); !ok {
 				t.Fatalf("got %v, want a *ca.Problem", err)
 			}
