@@ -121,7 +121,7 @@ func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.Certi
 		r.retried(signer, retriedAudit)
 		return reconcile.Result{}, err
 	}
-	chain, _, err := prepared.Issue()
+	chain, _, err := prepared.Issue(ctx)
 	if err != nil {
 		r.retried(signer, retriedSign)
 		r.outcome(ctx, audit.Outcome{DecisionID: record.ID, Result: audit.Refused, Error: err.Error()})

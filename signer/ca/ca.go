@@ -5,6 +5,7 @@ package ca
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -149,20 +150,41 @@ func (c *CA) Status() v1alpha1.CAStatus {
 	}
 }
 
-// Sign issues a certificate for a public key and returns its DER. tbs is what is to be signed, as
-// [CA.ToBeSigned] returned it for the same template: the key signs nothing else. Sign checks
-// nothing of the template: see the package's rule on who may call it.
-func (c *CA) Sign(template *x509.Certificate, public crypto.PublicKey, tbs []byte) ([]byte, error) {
-	der, err := x509.CreateCertificate(rand.Reader, template, c.certificate, public, onlyFor{c.key, tbs})
+// Sign issues a certificate for a public key and returns its DER. tbs is the result of [CA.ToBeSigned]
+// for the same template: the key signs nothing else. Sign does not check the template: see the package's
+// rule on its callers. ctx ends the request of a [ContextSigner].
+func (c *CA) Sign(ctx context.Context, template *x509.Certificate, public crypto.PublicKey, tbs []byte) ([]byte, error) {
+	der, err := x509.CreateCertificate(rand.Reader, template, c.certificate, public, onlyFor{withContext{ctx, c.key}, tbs})
 	if err != nil {
 		return nil, fmt.Errorf("signing with CA %s: %w", describe(c.certificate), err)
 	}
 	return der, nil
 }
 
+// ContextSigner is a key that is held by another process, such as a KMS: its signature is a request that
+// can time out.
+type ContextSigner interface {
+	crypto.Signer
+	SignMessageContext(ctx context.Context, random io.Reader, message []byte, options crypto.SignerOpts) ([]byte, error)
+}
+
+// withContext is a key whose signatures end with a context.
+type withContext struct {
+	ctx context.Context //nolint:containedctx // crypto.MessageSigner has no parameter for it
+	crypto.Signer
+}
+
+// SignMessage implements crypto.MessageSigner.
+func (k withContext) SignMessage(random io.Reader, message []byte, options crypto.SignerOpts) ([]byte, error) {
+	if remote, ok := k.Signer.(ContextSigner); ok {
+		return remote.SignMessageContext(k.ctx, random, message, options)
+	}
+	return crypto.SignMessage(k.Signer, random, message, options)
+}
+
 // onlyFor is a key for one message.
 type onlyFor struct {
-	key     crypto.Signer
+	key     withContext
 	message []byte
 }
 
@@ -175,7 +197,7 @@ func (k onlyFor) SignMessage(random io.Reader, message []byte, options crypto.Si
 	if !bytes.Equal(message, k.message) {
 		return nil, errors.New("what is to be signed is not what was linted")
 	}
-	return crypto.SignMessage(k.key, random, message, options)
+	return k.key.SignMessage(random, message, options)
 }
 
 // ToBeSigned returns what Sign would sign of a template: the DER of a TBSCertificate (RFC 5280,

@@ -5,6 +5,7 @@ package ca
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -17,6 +18,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"slices"
 	"testing"
@@ -408,7 +410,7 @@ func TestCA_Sign(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			der, err := c.Sign(template, subject.Public(), tbs)
+			der, err := c.Sign(t.Context(), template, subject.Public(), tbs)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -421,7 +423,7 @@ func TestCA_Sign(t *testing.T) {
 			}
 			other := *template
 			other.DNSNames = []string{"admin.example"}
-			der, err = c.Sign(&other, subject.Public(), tbs)
+			der, err = c.Sign(t.Context(), &other, subject.Public(), tbs)
 			if want := `signing with CA "CN=Root": what is to be signed is not what was linted`; der != nil || err == nil || err.Error() != want {
 				t.Errorf("another template: got %x, %v, want %q", der, err, want)
 			}
@@ -431,6 +433,38 @@ func TestCA_Sign(t *testing.T) {
 				t.Errorf("a name that cannot be encoded: got %x, %v", tbs, err)
 			}
 		})
+	}
+}
+
+// remoteKey is a key of another process.
+type remoteKey struct{ crypto.Signer }
+
+func (k remoteKey) SignMessageContext(ctx context.Context, random io.Reader, message []byte, options crypto.SignerOpts) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return crypto.SignMessage(k.Signer, random, message, options)
+}
+
+func TestCA_Sign_context(t *testing.T) {
+	key := ecKey(t, elliptic.P256())
+	c, err := Load(certPEM(issue(t, "Root", key, nil, nil)), keyPEM(t, key), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.key = remoteKey{key}
+	template := &x509.Certificate{SerialNumber: big.NewInt(7), NotBefore: now, NotAfter: now.AddDate(0, 0, 1)}
+	tbs, err := c.ToBeSigned(template, key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := c.Sign(ctx, template, key.Public(), tbs); err != nil {
+		t.Errorf("before the context ends: %v", err)
+	}
+	cancel()
+	if _, err := c.Sign(ctx, template, key.Public(), tbs); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the context ended: got %v, want context.Canceled", err)
 	}
 }
 

@@ -40,7 +40,7 @@ func BenchmarkIssue(b *testing.B) {
 			return d
 		}
 		issue := func(d draft, tbs []byte) {
-			if _, _, err := (&Issuance{draft: d, tbs: tbs}).Issue(); err != nil {
+			if _, _, err := (&Issuance{draft: d, tbs: tbs}).Issue(b.Context()); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -5,6 +5,7 @@ package issuance
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -123,14 +124,14 @@ func newDraft(now time.Time, request *pkcs10.Request, asked []certificatesv1.Key
 
 // Issue signs, and returns the certificate: in PEM, followed by the CA's chain without the root,
 // as status.certificate has it, and parsed. It works once.
-func (i *Issuance) Issue() ([]byte, *x509.Certificate, error) {
+func (i *Issuance) Issue(ctx context.Context) ([]byte, *x509.Certificate, error) {
 	if i == nil || i.template == nil {
 		return nil, nil, errors.New("issuing: not prepared")
 	}
 	if i.used.Swap(true) {
 		return nil, nil, errors.New("issuing: used before")
 	}
-	der, err := i.ca.Sign(i.template, i.expected.request.PublicKey, i.tbs)
+	der, err := i.ca.Sign(ctx, i.template, i.expected.request.PublicKey, i.tbs)
 	if err != nil {
 		return nil, nil, fmt.Errorf("issuing: %w", err)
 	}

@@ -222,7 +222,7 @@ func TestIssue(t *testing.T) {
 				t.Fatal(err)
 			}
 			record := issuance.Record()
-			chain, certificate, err := issuance.Issue()
+			chain, certificate, err := issuance.Issue(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -264,14 +264,14 @@ func TestIssue_once(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := issuance.Issue(); err != nil {
+	if _, _, err := issuance.Issue(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	chain, certificate, err := issuance.Issue()
+	chain, certificate, err := issuance.Issue(t.Context())
 	if err == nil || err.Error() != "issuing: used before" || chain != nil || certificate != nil {
 		t.Errorf("second use: got %q, %v, %v", chain, certificate, err)
 	}
-	if _, _, err := new(Issuance).Issue(); err == nil || err.Error() != "issuing: not prepared" {
+	if _, _, err := new(Issuance).Issue(t.Context()); err == nil || err.Error() != "issuing: not prepared" {
 		t.Errorf("an Issuance that was not prepared: got %v", err)
 	}
 }
@@ -284,7 +284,7 @@ func TestIssue_alteredAfterLint(t *testing.T) {
 		t.Fatal(err)
 	}
 	issuance.template.DNSNames = []string{"admin.example"}
-	chain, certificate, err := issuance.Issue()
+	chain, certificate, err := issuance.Issue(t.Context())
 	want := `issuing: signing with CA "CN=Test CA": what is to be signed is not what was linted`
 	if err == nil || err.Error() != want || chain != nil || certificate != nil {
 		t.Errorf("got %q, %v, %v, want error %q", chain, certificate, err, want)
@@ -553,7 +553,7 @@ func TestIssue_chain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := root.Sign(template, keys.EC.Public(), tbs)
+	der, err := root.Sign(t.Context(), template, keys.EC.Public(), tbs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -572,7 +572,7 @@ func TestIssue_chain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain, certificate, err := issuance.Issue()
+	chain, certificate, err := issuance.Issue(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

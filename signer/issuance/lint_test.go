@@ -175,7 +175,7 @@ func TestCheck_keyAndIssuer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		der, err := i.ca.Sign(ours.template, public, tbs)
+		der, err := i.ca.Sign(t.Context(), ours.template, public, tbs)
 		if err != nil {
 			t.Fatal(err)
 		}
