@@ -8,10 +8,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ApprovalPolicy decides the certificate requests of some signers by a Rego policy.
+// ApprovalPolicy approves or denies the certificate requests of some signers with a Rego policy.
 //
-// Of the policies that match a request every one must allow it: adding a policy
-// can only narrow what is approved. A request that no policy matches is not touched.
+// A request is approved only if every policy that matches it and applies to it allows it. Adding a
+// policy therefore only narrows what is approved. Requests that no policy matches are ignored.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,categories=countersign
@@ -29,78 +29,89 @@ type ApprovalPolicy struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// Spec is the policy as the cluster admin wants it.
+	// spec is the desired state of the policy.
 	// +required
 	Spec ApprovalPolicySpec `json:"spec"`
-	// Status says whether, and since when, the approver decides by it.
+	// status is the state of the policy that the approver reports.
 	// +optional
 	Status ApprovalPolicyStatus `json:"status,omitempty"`
 }
 
-// ApprovalPolicySpec says which requests a policy decides, and by which Rego.
+// ApprovalPolicySpec is the desired state of an ApprovalPolicy.
 type ApprovalPolicySpec struct {
-	// Match selects the requests this policy decides.
+	// match selects the requests that the policy decides.
 	// +required
 	Match ApprovalPolicyMatch `json:"match"`
 
-	// Rego names the policy's source.
+	// rego is the source of the policy: a ConfigMap, inline modules, or a built-in policy.
 	// +required
 	Rego RegoSource `json:"rego"`
 
-	// Parameters is handed to the policy as input.parameters. Absent means the empty object.
+	// parameters is an object that the policy reads as input.parameters. Defaults to the empty
+	// object. If the source has a file parameters.schema.json, parameters must match that schema.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	Parameters *apiextensionsv1.JSON `json:"parameters,omitempty"`
 
-	// Mode says what becomes of the policy's answers. "Enforce": they decide. "Audit": they
-	// are recorded beside each decision, and decide nothing; a request that only such policies
-	// match is not touched. "Disabled": the policy is compiled and tested, and never evaluated.
+	// mode is the effect of the policy. Defaults to "Enforce".
+	//
+	// - "Enforce": the policy decides requests.
+	//
+	// - "Audit": the policy is evaluated beside the enforcing policies. Its result is recorded with
+	// the decision and does not change it. Requests that only policies in this mode match are ignored.
+	//
+	// - "Disabled": the policy is compiled and tested, and not evaluated.
 	// +optional
 	// +kubebuilder:default=Enforce
 	// +kubebuilder:validation:Enum=Enforce;Audit;Disabled
 	Mode PolicyMode `json:"mode,omitempty"`
 
-	// MinCoverage is how many percent of the lines of the policy's rules its own tests must
-	// reach. A revision that stays below does not become active. 0 asks for no tests.
+	// minCoverage is the percentage of the lines of the policy's rules that its tests must cover,
+	// from 0 to 100. Defaults to 0, which requires no tests. A revision with less coverage does not
+	// become active.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	MinCoverage int32 `json:"minCoverage,omitempty"`
 
-	// Candidate is a second revision, evaluated beside the active one on every request that is
-	// decided. What it would have decided otherwise is told in the status, and changes nothing.
-	// To promote it, let spec.rego name its source.
+	// candidate is a second revision, evaluated beside the active revision on every request that is
+	// decided. It changes no decision. status.candidate counts the requests on which the two
+	// disagree. To promote the candidate, set spec.rego and spec.parameters to those of the candidate.
 	// +optional
 	Candidate *Candidate `json:"candidate,omitempty"`
 
-	// HoldFor is how long a request stays pending while all that stands in its way
-	// is something that time may mend, such as a Pod that has no address yet.
-	// After that it is denied. It counts from the moment the approver that leads first
-	// found that the request has to wait: time in which it could not tell does not count.
+	// holdFor is the period during which a request stays pending if all its violations are
+	// retryable, such as a Pod that has no address yet. The request is denied afterwards. Defaults
+	// to 30s. Must be between 0s and 24h; 0s denies immediately. The period starts when the leader
+	// first holds the request. Time during which the request could not be evaluated is not counted.
 	// +optional
 	// +kubebuilder:default="30s"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="must be between 0s and 24h: the cluster deletes pending requests after 24 hours"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="spec.holdFor must be between 0s and 24h. The cluster deletes pending requests after 24 hours"
 	HoldFor *metav1.Duration `json:"holdFor,omitempty"`
 }
 
-// PolicyMode says what becomes of a policy's answers.
+// PolicyMode is the effect of a policy.
 type PolicyMode string
 
 // The modes of a policy.
 const (
-	ModeEnforce  PolicyMode = "Enforce"
-	ModeAudit    PolicyMode = "Audit"
+	// ModeEnforce policies decide requests.
+	ModeEnforce PolicyMode = "Enforce"
+	// ModeAudit policies are shadow policies: they are evaluated and decide nothing.
+	ModeAudit PolicyMode = "Audit"
+	// ModeDisabled policies are compiled and tested, and not evaluated.
 	ModeDisabled PolicyMode = "Disabled"
 )
 
-// Candidate is a revision that is tried and decides nothing.
+// Candidate is a revision that is compared with the active one and decides nothing.
 type Candidate struct {
-	// Rego names its source.
+	// rego is the source of the candidate: a ConfigMap, inline modules, or a built-in policy.
 	// +required
 	Rego RegoSource `json:"rego"`
 
-	// Parameters of the candidate. Absent means those of the policy itself.
+	// parameters is an object that the candidate reads as input.parameters. Defaults to
+	// spec.parameters.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
@@ -109,9 +120,9 @@ type Candidate struct {
 
 // ApprovalPolicyMatch selects certificate requests.
 type ApprovalPolicyMatch struct {
-	// SignerNames are the signers whose requests the policy decides: an exact name
-	// such as "example.com/serving", or "example.com/*" for every signer of a domain.
-	// The approver also needs the RBAC verb "approve" on each of them.
+	// signerNames lists the signers whose requests the policy decides, from 1 to 64. An entry is an
+	// exact name such as "example.com/serving", or "example.com/*" for all signers of a domain. The
+	// approver requires the RBAC verb "approve" on each signer.
 	// +required
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
@@ -120,89 +131,91 @@ type ApprovalPolicyMatch struct {
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)$`
 	SignerNames []string `json:"signerNames"`
 
-	// NamespaceSelector narrows the requests to those that speak for a Pod in a namespace with
-	// such labels. Absent or empty it also matches requests that speak for no Pod, such as a
-	// kubelet's; otherwise it does not.
+	// namespaceSelector restricts the policy to requests whose subject is a Pod in a namespace with
+	// matching labels. Requests without a Pod, such as those of kubelets, match only if the selector
+	// is absent or empty. Defaults to all requests.
 	// +optional
 	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
 }
 
-// RegoSource names the Rego of a policy: its package, and exactly one place its modules come from.
+// RegoSource is the source of a policy: a package, and exactly one of configMapRef, modules and builtin.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.configMapRef) ? 1 : 0) + (has(self.modules) ? 1 : 0) + (has(self.builtin) ? 1 : 0) == 1",message="set exactly one of configMapRef, modules and builtin"
-// +kubebuilder:validation:XValidation:rule="has(self.builtin) || has(self.__package__)",message="package is required with configMapRef and modules"
+// +kubebuilder:validation:XValidation:rule="(has(self.configMapRef) ? 1 : 0) + (has(self.modules) ? 1 : 0) + (has(self.builtin) ? 1 : 0) == 1",message="exactly one of configMapRef, modules and builtin must be set"
+// +kubebuilder:validation:XValidation:rule="has(self.builtin) || has(self.__package__)",message="package must be set with configMapRef and modules"
 type RegoSource struct {
-	// Package holds the rules subject_controls_key, subject_is_authorized and violations,
-	// such as "countersign.pod_serving". With builtin it may be left out.
+	// package is the Rego package with the rules subject_controls_key, subject_is_authorized and
+	// violations, such as "countersign.pod_serving". Required with configMapRef and modules.
+	// Defaults to the package of the built-in policy with builtin.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*$`
 	Package string `json:"package,omitempty"`
 
-	// ConfigMapRef names a ConfigMap in the approver's namespace whose keys are module file
-	// names ending in .rego. Keys ending in _test.rego hold the policy's tests. A key
-	// parameters.schema.json may hold a JSON Schema of spec.parameters. Give every revision a
-	// ConfigMap of its own, immutable: kustomize's configMapGenerator does.
+	// configMapRef names a ConfigMap in the namespace of the approver. Each key is the file name of
+	// a module and ends in ".rego". Keys ending in "_test.rego" are the tests of the policy. The
+	// optional key "parameters.schema.json" is a JSON Schema that validates spec.parameters. Use one
+	// immutable ConfigMap for each revision, as the configMapGenerator of kustomize creates them.
 	// +optional
 	ConfigMapRef *LocalObjectReference `json:"configMapRef,omitempty"`
 
-	// Modules holds the same as such a ConfigMap, by the same names.
+	// modules maps file names to file contents, from 1 to 32 files, with the same names as the keys
+	// of a ConfigMap in configMapRef.
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=32
 	Modules map[string]string `json:"modules,omitempty"`
 
-	// Builtin names a policy compiled into the approver: "kubelet-serving", "pod-client",
-	// "pod-serving" or "spiffe".
+	// builtin is the name of a policy that is compiled into the approver: "kubelet-serving",
+	// "pod-client", "pod-serving" or "spiffe".
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	Builtin string `json:"builtin,omitempty"`
 }
 
-// LocalObjectReference names an object in the namespace Countersign runs in.
+// LocalObjectReference names an object in the namespace in which Countersign runs.
 type LocalObjectReference struct {
-	// Name of the object.
+	// name is the name of the object.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
 }
 
-// ApprovalPolicyStatus says what the approver made of a policy.
+// ApprovalPolicyStatus is the state of an ApprovalPolicy that the approver reports.
 type ApprovalPolicyStatus struct {
-	// ObservedGeneration is the generation of the spec that Conditions and Errors speak of.
+	// observedGeneration is the metadata.generation to which conditions and errors refer.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// Revision is the SHA-256, in hex, of the modules and parameters by which requests are
-	// decided now. It differs from the spec's own while that does not compile.
+	// revision is the SHA-256, in hex, of the modules and parameters of the active revision. The
+	// active revision stays the last usable one if the source in spec.rego cannot be used.
 	// +optional
 	Revision string `json:"revision,omitempty"`
 
-	// Conditions: "Compiled" and "TestsPassed" are about the source the spec names; "Ready" is
-	// true while the policy, in this or an earlier revision, is evaluated.
+	// conditions has "Compiled" and "TestsPassed", which report on the source in spec.rego, and
+	// "Ready", which is true if this or an earlier revision of the policy is active.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// Errors are the faults of the source the spec names, at most 16.
+	// errors lists the errors in the source in spec.rego, at most 16.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
 	Errors []RegoError `json:"errors,omitempty"`
 
-	// Coverage is what the policy's own tests reach of the source the spec names.
+	// coverage is the test coverage of the source in spec.rego.
 	// +optional
 	Coverage *Coverage `json:"coverage,omitempty"`
 
-	// Candidate is what became of spec.candidate.
+	// candidate reports how the revision in spec.candidate compares with the active revision.
 	// +optional
 	Candidate *CandidateStatus `json:"candidate,omitempty"`
 
-	// Replicas are the approvers that have the policy loaded, each with the revision by which
-	// it decides, or would if it led.
+	// replicas lists the approver replicas and the revision that each has loaded, at most 16. Only
+	// the leader decides requests.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -210,80 +223,83 @@ type ApprovalPolicyStatus struct {
 	Replicas []ReplicaStatus `json:"replicas,omitempty"`
 }
 
-// Coverage is what the tests of a policy reach.
+// Coverage is the test coverage of a policy.
 type Coverage struct {
-	// Percent of the lines of the policy's rules, rounded down.
+	// percent is the percentage of the lines of the policy's rules that tests cover, rounded down.
 	Percent int32 `json:"percent"`
-	// NotCovered are lines that no test reaches, at most 16, each as file:row.
+	// notCovered lists lines that no test covers, at most 16, each as file:row.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
 	NotCovered []string `json:"notCovered,omitempty"`
 }
 
-// ReplicaStatus says what one approver has loaded.
+// ReplicaStatus is the revision that one approver replica has loaded.
 type ReplicaStatus struct {
-	// Name of the replica: that of its Pod.
+	// name is the name of the replica's Pod.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
-	// Revision that it has loaded; empty if there is none it can use.
+	// revision is the revision that the replica has loaded. Empty if it has no usable revision.
 	// +optional
 	Revision string `json:"revision,omitempty"`
 }
 
-// CandidateStatus says how a candidate compares.
+// CandidateStatus is the comparison of a candidate with the active revision.
 type CandidateStatus struct {
-	// Revision of the candidate; empty if it cannot be used.
+	// revision is the SHA-256, in hex, of the modules and parameters of the candidate. Empty if the
+	// candidate cannot be used.
 	// +optional
 	Revision string `json:"revision,omitempty"`
-	// Message says why the candidate cannot be used; empty if it can.
+	// message is the reason for which the candidate is not compared. Empty if it is.
 	// +optional
 	Message string `json:"message,omitempty"`
-	// Evaluations is how many decisions it was compared on, since it became the candidate.
+	// evaluations is the number of decisions on which this candidate was compared.
 	// +optional
 	Evaluations int64 `json:"evaluations,omitempty"`
-	// Disagreements is on how many of them it answers otherwise than the active revision.
+	// disagreements is the number of evaluations in which the candidate and the active revision
+	// have different results.
 	// +optional
 	Disagreements int64 `json:"disagreements,omitempty"`
-	// Samples are the latest disagreements, at most 8, the newest last.
+	// samples lists the latest disagreements, at most 8, in the order of their time.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=8
 	Samples []Disagreement `json:"samples,omitempty"`
 }
 
-// Disagreement is one request on which the candidate answers otherwise.
+// Disagreement is one request for which the candidate and the active revision have different results.
 type Disagreement struct {
-	// Time of the decision.
+	// time is the time of the decision.
 	Time metav1.Time `json:"time"`
-	// Request is the name of the CertificateSigningRequest.
+	// request is the name of the CertificateSigningRequest.
 	Request string `json:"request"`
-	// Active is what the active revision answers: "allow", "deny", "hold" or "abstain".
+	// active is the result of the active revision: "allow", "deny", "hold" or "abstain".
 	Active string `json:"active"`
-	// Candidate is what the candidate answers: one of the same, or "error".
+	// candidate is the result of the candidate: "allow", "deny", "hold", "abstain" or "error".
 	Candidate string `json:"candidate"`
-	// Message names what the candidate has against the request, or the active revision has if the candidate has nothing.
+	// message lists the violations that the candidate found, or those of the active revision if the
+	// candidate found none.
 	// +optional
 	Message string `json:"message,omitempty"`
 }
 
-// RegoError is one fault in the source of a policy.
+// RegoError is one error in the source of a policy.
 type RegoError struct {
-	// File is the module's file name; empty if the fault is not in one module.
+	// file is the file name of the module. Empty if the error is not in a single module.
 	// +optional
 	File string `json:"file,omitempty"`
-	// Row counts from 1; 0 if unknown.
+	// row is the line in the file, from 1. 0 if unknown.
 	// +optional
 	Row int32 `json:"row,omitempty"`
-	// Col counts from 1; 0 if unknown.
+	// col is the column in the line, from 1. 0 if unknown.
 	// +optional
 	Col int32 `json:"col,omitempty"`
-	// Message says what is wrong.
+	// message describes the error.
 	// +required
 	Message string `json:"message"`
-	// Suggestions are the names that there are in place of one that is not, at most 16.
+	// suggestions lists valid names to use in place of an undefined one, at most 16.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
@@ -301,42 +317,58 @@ type ApprovalPolicyList struct {
 
 // Condition types of an ApprovalPolicy.
 const (
-	// ConditionCompiled is true if the source the spec names compiles.
+	// ConditionCompiled is true if the source in spec.rego compiles.
 	ConditionCompiled = "Compiled"
-	// ConditionTestsPassed is true if the policy's own tests pass, and reach enough of it;
-	// unknown if it has none, or they were not run because it does not compile.
+	// ConditionTestsPassed is true if the tests of the source pass with the coverage that
+	// spec.minCoverage requires. It is unknown if the source has no tests or does not compile.
 	ConditionTestsPassed = "TestsPassed"
-	// ConditionReady is true, on an ApprovalPolicy, if requests are decided by it, and, on
-	// a Signer, if certificates are issued by it.
+	// ConditionReady is true on an ApprovalPolicy if a revision of the policy is active, and on a
+	// Signer if it issues certificates.
 	ConditionReady = "Ready"
 )
 
-// Condition reasons of an ApprovalPolicy.
+// Condition reasons of an ApprovalPolicy. Each example is a message with that reason; tests compare
+// the examples with the messages that the approver writes.
 const (
-	// ReasonCompiled: the source compiles. Example: "3 modules, package countersign.pod_serving".
+	// ReasonCompiled: the source compiles.
+	// Example: "the source compiles"
 	ReasonCompiled = "Compiled"
-	// ReasonInvalidRego: the source does not compile, or breaks a rule for policies; see status.errors.
+	// ReasonInvalidRego: the source does not compile, or it breaks a rule for policies. status.errors
+	// lists each error.
+	// Example: "policy.rego:7:5: rego_type_error: undefined ref: input.request.dnsName"
 	ReasonInvalidRego = "InvalidRego"
-	// ReasonInvalidParameters: spec.parameters are not what the policy's parameters.schema.json asks for.
+	// ReasonInvalidParameters: spec.parameters does not match the parameters.schema.json of the source.
+	// Example: "spec.parameters: maxNames: Invalid type. Expected: integer, given: string"
 	ReasonInvalidParameters = "InvalidParameters"
-	// ReasonTestsPassed: all tests pass. Example: "42 tests, 100% covered".
+	// ReasonTestsPassed: all tests of the source pass.
+	// Example: "42 tests, 100% covered"
 	ReasonTestsPassed = "TestsPassed"
-	// ReasonTestsFailed: a test fails, or the tests could not be run to their end; see status.errors.
+	// ReasonTestsFailed: a test fails or times out. status.errors lists each failure.
+	// Example: "policy_test.rego:12: test_allows_own_address failed"
 	ReasonTestsFailed = "TestsFailed"
-	// ReasonCoverageTooLow: the tests pass, and reach less than spec.minCoverage.
+	// ReasonCoverageTooLow: the tests pass and cover less than spec.minCoverage.
+	// Example: "the tests cover 60% of the policy, spec.minCoverage is 90: add tests for policy.rego:8"
 	ReasonCoverageTooLow = "CoverageTooLow"
-	// ReasonNoTests: the source has no tests, and spec.minCoverage asks for none.
+	// ReasonNoTests: the source has no tests, and spec.minCoverage requires none.
+	// Example: "the source has no tests, and spec.minCoverage requires none"
 	ReasonNoTests = "NoTests"
-	// ReasonNotCompiled: the tests were not run, because the source does not compile.
+	// ReasonNotCompiled: the tests were not run.
+	// Example: "the tests were not run, because the source does not compile"
 	ReasonNotCompiled = "NotCompiled"
-	// ReasonDisabled: spec.mode is Disabled: no request is decided by the policy.
+	// ReasonDisabled: spec.mode is Disabled, and the policy is not evaluated.
+	// Example: "spec.mode is Disabled: the policy is not evaluated"
 	ReasonDisabled = "Disabled"
-	// ReasonSourceNotFound: the ConfigMap or the builtin that the spec names does not exist.
+	// ReasonSourceNotFound: the ConfigMap or the built-in policy in spec.rego does not exist.
+	// Example: "ConfigMap countersign-system/team does not exist: create it, or name another in spec.rego.configMapRef"
 	ReasonSourceNotFound = "SourceNotFound"
-	// ReasonPolicyLoaded: requests are decided by the source the spec names.
+	// ReasonPolicyLoaded: the source in spec.rego is the active revision.
+	// Example: "the source in spec.rego is active"
 	ReasonPolicyLoaded = "PolicyLoaded"
-	// ReasonLastGoodActive: the source the spec names cannot be used; requests are decided by the revision before it.
+	// ReasonLastGoodActive: the source in spec.rego cannot be used, and the last usable revision
+	// remains active.
+	// Example: "revision 3f1c0a9d5b7e remains active for its signers; requests for other signers stay pending"
 	ReasonLastGoodActive = "LastGoodActive"
-	// ReasonNotLoaded: no revision can be used; requests that the policy matches stay pending.
+	// ReasonNotLoaded: the policy has no usable revision, and the requests that it matches stay pending.
+	// Example: "requests that the policy matches stay pending"
 	ReasonNotLoaded = "NotLoaded"
 )

@@ -3,11 +3,10 @@
 
 // Package v1alpha1 is version v1alpha1 of the API group countersign.dev.
 //
-// It has two cluster-scoped resources. An [ApprovalPolicy] says by which Rego
-// a CertificateSigningRequest is approved or denied. A [Signer] says with which
-// CA, and within which limits, what was approved is issued. Neither refers to
-// the other: they meet only in the signerName of a request, so that the two can
-// be installed, and trusted, apart.
+// It has two cluster-scoped resources. An [ApprovalPolicy] decides with Rego which
+// CertificateSigningRequests are approved and which are denied. A [Signer] signs approved requests
+// with a CA, within the limits of its profile. The two do not refer to each other. Both match
+// requests by signerName, so that each can be installed and trusted separately.
 //
 // +kubebuilder:object:generate=true
 // +groupName=countersign.dev

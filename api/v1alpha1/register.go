@@ -12,7 +12,7 @@ import (
 // GroupVersion is the API group and version of the types in this package.
 var GroupVersion = schema.GroupVersion{Group: "countersign.dev", Version: "v1alpha1"}
 
-// AddToScheme registers the types of this package with a scheme.
+// AddToScheme adds the types of this package to a scheme.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,
 		&ApprovalPolicy{}, &ApprovalPolicyList{},

@@ -25,85 +25,92 @@ type Signer struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// Spec is the signer as the cluster admin wants it.
+	// spec is the desired state of the signer.
 	// +required
 	Spec SignerSpec `json:"spec"`
-	// Status says whether certificates are issued, and under which CA.
+	// status is the state of the signer that the signer process reports.
 	// +optional
 	Status SignerStatus `json:"status,omitempty"`
 }
 
-// SignerSpec says which requests are issued, by which CA, within which limits, and who learns of the CA.
+// SignerSpec is the desired state of a Signer.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.ca.managed) || !has(self.ca.managed.renewBefore) || !has(self.trust) || !has(self.trust.propagation) || duration(self.trust.propagation) < duration(self.ca.managed.renewBefore)",message="ca.managed.renewBefore must be longer than trust.propagation"
+// +kubebuilder:validation:XValidation:rule="!has(self.ca.managed) || !has(self.ca.managed.renewBefore) || !has(self.trust) || !has(self.trust.propagation) || duration(self.trust.propagation) < duration(self.ca.managed.renewBefore)",message="spec.ca.managed.renewBefore must be longer than spec.trust.propagation"
 type SignerSpec struct {
-	// SignerName is the spec.signerName of the requests to issue, exactly. It cannot be
-	// changed. The signer also needs the RBAC verb "sign" on it.
+	// signerName is the exact spec.signerName of the requests to sign, such as
+	// "example.com/serving". Immutable. Signers of the domain kubernetes.io are not allowed. The
+	// signer process requires the RBAC verb "sign" on it.
 	// +required
 	// +kubebuilder:validation:MaxLength=571
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="signerName cannot be changed: make another Signer"
-	// +kubebuilder:validation:XValidation:rule="!self.startsWith('kubernetes.io/')",message="signers of kubernetes.io belong to the cluster itself"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.signerName is immutable: create another Signer"
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('kubernetes.io/')",message="spec.signerName must not be in the domain kubernetes.io, which Kubernetes reserves for its own signers"
 	SignerName string `json:"signerName"`
 
-	// CA is what certificates are signed with.
+	// ca is the source of the CA: exactly one of secretRef, managed and file.
 	// +required
 	CA SignerCA `json:"ca"`
 
-	// Certificate limits what is issued, whatever was approved.
+	// certificate limits the certificates that are issued. The limits apply to every approved
+	// request.
 	// +optional
 	// +kubebuilder:default={}
 	Certificate CertificateProfile `json:"certificate,omitempty"`
 
-	// MaxApprovalAge is how long after its approval a request is still signed: what was true of the
-	// requester then may not be any more. An older one is left as it is, with the condition
-	// ApprovalTooOld and an Event.
+	// maxApprovalAge is the period after its approval in which a request is signed. Defaults to 1h.
+	// Must be at least 1m. The signer does not sign an older request, because the facts that
+	// justified its approval can be outdated. It sets the condition ApprovalTooOld on the request
+	// and emits an Event.
 	// +optional
 	// +kubebuilder:default="1h"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m')",message="must be at least 1m"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m')",message="spec.maxApprovalAge must be at least 1m"
 	MaxApprovalAge *metav1.Duration `json:"maxApprovalAge,omitempty"`
 
-	// Trust says where the CA certificates are published.
+	// trust configures where the CA certificates are published. They are not published by default.
+	// The published certificates are the CA that signs, the next CA of a rotation, and earlier CAs
+	// until the certificates that they issued have expired.
 	// +optional
 	Trust Trust `json:"trust,omitempty"`
 }
 
-// SignerCA says where the CA of a Signer comes from.
+// SignerCA is the source of the CA of a Signer.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.secretRef), has(self.managed), has(self.file)].filter(x, x).size() == 1",message="exactly one of secretRef, managed and file must be set"
+// +kubebuilder:validation:XValidation:rule="[has(self.secretRef), has(self.managed), has(self.file)].filter(x, x).size() == 1",message="exactly one of spec.ca.secretRef, spec.ca.managed and spec.ca.file must be set"
 type SignerCA struct {
-	// SecretRef names a Secret of type kubernetes.io/tls in the signer's namespace: tls.crt
-	// holds the CA certificate, followed by its issuers if it is an intermediate, and tls.key its
-	// private key. It is loaded again whenever it changes.
+	// secretRef names a Secret of type kubernetes.io/tls in the namespace of the signer process. Its
+	// tls.crt is the CA certificate, followed by its issuers if it is an intermediate. Its tls.key
+	// is the private key. The signer reloads the Secret when it changes.
 	// +optional
 	SecretRef *LocalObjectReference `json:"secretRef,omitempty"`
 
-	// Managed has Countersign make the CA, keep it in a Secret, and replace it in time.
+	// managed is a CA that Countersign creates, stores in a Secret and rotates before it expires.
+	// Changes take effect at the next rotation. To rotate immediately, set the annotation
+	// countersign.dev/rotate=now on the Signer.
 	// +optional
 	Managed *ManagedCA `json:"managed,omitempty"`
 
-	// File is a CA that is mounted into the signer's Pod.
+	// file is a CA in files that are mounted into the Pod of the signer process.
 	// +optional
 	File *FileCA `json:"file,omitempty"`
 }
 
-// FileCA names a folder with a CA.
+// FileCA is a CA in files.
 type FileCA struct {
-	// Directory is the name of a folder below the one that the signer's flag --ca-dir names. It
-	// holds tls.crt and tls.key, as a Secret of type kubernetes.io/tls does. They are loaded
-	// again whenever they change.
+	// directory is the name of a directory in the one that the flag --ca-dir of the signer process
+	// names. It contains the files tls.crt and tls.key, with the contents that secretRef describes.
+	// The signer reloads the files when they change.
 	// +required
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$`
 	Directory string `json:"directory"`
 }
 
-// KeyAlgorithm is a kind of private key, with its size.
+// KeyAlgorithm is the algorithm and the size of a private key.
 //
 // +kubebuilder:validation:Enum=ECDSA-P256;ECDSA-P384;Ed25519;RSA-2048;RSA-3072;RSA-4096
 type KeyAlgorithm string
 
-// The kinds of private key that a managed CA can have.
+// The algorithms of the private key of a managed CA.
 const (
 	KeyECDSAP256 KeyAlgorithm = "ECDSA-P256"
 	KeyECDSAP384 KeyAlgorithm = "ECDSA-P384"
@@ -113,82 +120,92 @@ const (
 	KeyRSA4096   KeyAlgorithm = "RSA-4096"
 )
 
-// ManagedCA describes a CA that Countersign makes. What is changed here counts from the next CA on,
-// which the annotation countersign.dev/rotate=now has made at once.
+// ManagedCA is a CA that Countersign creates and rotates.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.renewBefore) || duration(self.renewBefore) < duration(self.duration)",message="renewBefore must be shorter than duration"
+// Changes take effect at the next rotation. To rotate immediately, set the annotation
+// countersign.dev/rotate=now on the Signer.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.renewBefore) || duration(self.renewBefore) < duration(self.duration)",message="spec.ca.managed.renewBefore must be shorter than spec.ca.managed.duration"
 type ManagedCA struct {
-	// SecretName is the Secret, in the signer's namespace, that the CA is kept in. The signer
-	// creates it, of type countersign.dev/managed-ca, and needs RBAC for this name. A Secret of
-	// another type is never written to, and no two Signers can share one.
+	// secretName is the name of the Secret that stores the CA, in the namespace of the signer
+	// process. The signer creates it with type countersign.dev/managed-ca and requires RBAC for this
+	// name. The signer never writes to a Secret of another type. Two Signers cannot share a Secret.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	SecretName string `json:"secretName"`
 
-	// CommonName of the CA certificate.
+	// commonName is the common name in the subject of the CA certificate, from 1 to 64 characters.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	CommonName string `json:"commonName"`
 
-	// KeyAlgorithm of the CA's private key.
+	// keyAlgorithm is the algorithm and the size of the private key of the CA. Defaults to
+	// "ECDSA-P256".
 	// +optional
 	// +kubebuilder:default="ECDSA-P256"
 	KeyAlgorithm KeyAlgorithm `json:"keyAlgorithm,omitempty"`
 
-	// Duration is the lifetime of a CA certificate. An intermediate never outlives its root.
+	// duration is the lifetime of the CA certificate. Defaults to 8760h, one year. Must be at least
+	// 1m. An intermediate expires no later than its root.
 	// +optional
 	// +kubebuilder:default="8760h"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m')",message="must be at least 1m"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m')",message="spec.ca.managed.duration must be at least 1m"
 	Duration *metav1.Duration `json:"duration,omitempty"`
 
-	// RenewBefore is how long before the end of its lifetime a CA is replaced: a third of it, if
-	// left out. It must be longer than trust.propagation and certificate.minDuration together, and
-	// should be longer than that and certificate.maxDuration, since no certificate outlives its CA.
+	// renewBefore is the period before the CA certificate expires in which the CA is rotated.
+	// Defaults to one third of duration. Must be shorter than duration, and longer than the sum of
+	// spec.trust.propagation and spec.certificate.minDuration. Set it to more than the sum of
+	// spec.trust.propagation and spec.certificate.maxDuration: certificates that are issued shortly
+	// before a rotation otherwise have a shorter lifetime, because none outlives its CA.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="must be more than 0s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="spec.ca.managed.renewBefore must be more than 0s"
 	RenewBefore *metav1.Duration `json:"renewBefore,omitempty"`
 
-	// RootRef names a Secret like that of secretRef, by whose CA the managed one is issued as an
-	// intermediate; without it, the managed one is a root. It is needed only while a CA is made.
+	// rootRef names a Secret with the format of spec.ca.secretRef. Its CA signs the managed CA, which
+	// is then an intermediate. Without rootRef the managed CA is a self-signed root. The Secret is
+	// required only when a CA is created.
 	// +optional
 	RootRef *LocalObjectReference `json:"rootRef,omitempty"`
 
-	// NameConstraints limit the names of all that the CA issues (RFC 5280, section 4.2.1.10).
+	// nameConstraints restricts the names in all certificates below the CA (RFC 5280, section
+	// 4.2.1.10). Defaults to no restriction.
 	// +optional
 	NameConstraints *NameConstraints `json:"nameConstraints,omitempty"`
 }
 
-// NameConstraints are those of a CA certificate: a name must be within one that is permitted, if
-// any of its kind is, and within none that is excluded.
+// NameConstraints are the name constraints of a CA certificate. If a list of permitted names of a
+// kind is not empty, each name of that kind must match one entry. No name can match an excluded entry.
 type NameConstraints struct {
-	// PermittedDNSDomains: a name and all below it, such as "svc.cluster.local".
+	// permittedDNSDomains lists DNS names, at most 64. An entry such as "svc.cluster.local" matches
+	// the name and all names below it.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	PermittedDNSDomains []string `json:"permittedDNSDomains,omitempty"`
-	// ExcludedDNSDomains: likewise.
+	// excludedDNSDomains lists DNS names, at most 64, with the format of permittedDNSDomains.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	ExcludedDNSDomains []string `json:"excludedDNSDomains,omitempty"`
-	// PermittedIPRanges are in CIDR notation, such as "10.0.0.0/8".
+	// permittedIPRanges lists ranges in CIDR notation, at most 64, such as "10.0.0.0/8".
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	PermittedIPRanges []string `json:"permittedIPRanges,omitempty"`
-	// ExcludedIPRanges: likewise.
+	// excludedIPRanges lists ranges in CIDR notation, at most 64.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	ExcludedIPRanges []string `json:"excludedIPRanges,omitempty"`
-	// PermittedURIDomains: hosts of URIs, or with a leading dot all below, such as ".example.com".
+	// permittedURIDomains lists hosts of URIs, at most 64. An entry with a leading dot, such as
+	// ".example.com", matches all hosts below it.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	PermittedURIDomains []string `json:"permittedURIDomains,omitempty"`
-	// ExcludedURIDomains: likewise.
+	// excludedURIDomains lists hosts of URIs, at most 64, with the format of permittedURIDomains.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
@@ -197,31 +214,35 @@ type NameConstraints struct {
 
 // CertificateProfile limits the certificates of a Signer.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.minDuration) || !has(self.maxDuration) || duration(self.minDuration) <= duration(self.maxDuration)",message="minDuration must not be longer than maxDuration"
+// +kubebuilder:validation:XValidation:rule="!has(self.minDuration) || !has(self.maxDuration) || duration(self.minDuration) <= duration(self.maxDuration)",message="spec.certificate.minDuration must not be longer than spec.certificate.maxDuration"
 type CertificateProfile struct {
-	// MaxDuration is the longest time from now to a certificate's notAfter. It is also what a
-	// request without expirationSeconds gets. A certificate never outlives its CA. A request asks
-	// for 10m at least, and gets less where this is less.
+	// maxDuration is the longest lifetime of a certificate, from the time of signing to notAfter.
+	// Defaults to 24h. Must be at least 10s. Requests without spec.expirationSeconds receive this
+	// lifetime. Requests for a longer lifetime are shortened to it. A certificate expires no later
+	// than its CA.
 	// +optional
 	// +kubebuilder:default="24h"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s')",message="must be at least 10s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s')",message="spec.certificate.maxDuration must be at least 10s"
 	MaxDuration *metav1.Duration `json:"maxDuration,omitempty"`
 
-	// MinDuration is the shortest time from now to a certificate's notAfter. A request for less is
-	// marked Failed; a CA that ends sooner does not sign. If left out, it is 10m, the shortest that
-	// a request can ask for, or maxDuration where that is less.
+	// minDuration is the shortest lifetime of a certificate, from the time of signing to notAfter.
+	// Defaults to 10m, the minimum of spec.expirationSeconds, or to maxDuration if that is shorter.
+	// Must be at least 1s and no longer than maxDuration. A request for a shorter lifetime is marked
+	// Failed. A CA that expires sooner does not sign.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="must be at least 1s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="spec.certificate.minDuration must be at least 1s"
 	MinDuration *metav1.Duration `json:"minDuration,omitempty"`
 
-	// Backdate is how long before now a certificate's notBefore lies, for clocks that are late.
+	// backdate is the period by which notBefore precedes the time of signing, for clients whose clock
+	// is slow. Defaults to 5m. Must be between 0s and 1h.
 	// +optional
 	// +kubebuilder:default="5m"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('1h')",message="must be between 0s and 1h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('1h')",message="spec.certificate.backdate must be between 0s and 1h"
 	Backdate *metav1.Duration `json:"backdate,omitempty"`
 
-	// Usages are those a request may have, key usages and extended ones; a request with another one
-	// is marked Failed.
+	// usages lists the key usages and extended key usages that a request can have. Defaults to
+	// "digital signature", "key encipherment" and "server auth". A request with another usage is
+	// marked Failed.
 	// +optional
 	// +listType=set
 	// +kubebuilder:default={"digital signature","key encipherment","server auth"}
@@ -230,7 +251,8 @@ type CertificateProfile struct {
 	// +kubebuilder:validation:items:Enum="digital signature";"content commitment";"key encipherment";"data encipherment";"key agreement";"server auth";"client auth";"code signing";"email protection"
 	Usages []certificatesv1.KeyUsage `json:"usages,omitempty"`
 
-	// KeyAlgorithms are those that the key of a request may have; a request with another one is marked Failed.
+	// keyAlgorithms lists the algorithms that the public key of a request can have. Defaults to
+	// "RSA", "ECDSA" and "Ed25519". A request with another algorithm is marked Failed.
 	// +optional
 	// +listType=set
 	// +kubebuilder:default={"RSA","ECDSA","Ed25519"}
@@ -239,8 +261,9 @@ type CertificateProfile struct {
 	// +kubebuilder:validation:items:Enum="RSA";"ECDSA";"Ed25519"
 	KeyAlgorithms []string `json:"keyAlgorithms,omitempty"`
 
-	// Subject lists the attributes of a request's subject that its certificate has too; others are
-	// left out of it.
+	// subject lists the attributes that are copied from the subject of the request to the
+	// certificate. Defaults to "commonName", "organization" and "organizationalUnit". Other
+	// attributes are omitted. The empty list omits all attributes.
 	// +optional
 	// +listType=set
 	// +kubebuilder:default={"commonName","organization","organizationalUnit"}
@@ -248,8 +271,9 @@ type CertificateProfile struct {
 	// +kubebuilder:validation:items:Enum="commonName";"organization";"organizationalUnit"
 	Subject []SubjectAttribute `json:"subject,omitempty"`
 
-	// CRLDistributionPoints are URLs, in each certificate, of the CA's list of revoked certificates.
-	// Countersign makes no such list (RFC 5280, section 4.2.1.13).
+	// crlDistributionPoints lists the URLs of the certificate revocation list of the CA, at most 4.
+	// They are set in each certificate (RFC 5280, section 4.2.1.13). Countersign does not publish
+	// revocation lists. Defaults to none.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=4
@@ -257,7 +281,8 @@ type CertificateProfile struct {
 	// +kubebuilder:validation:items:Pattern=`^https?://`
 	CRLDistributionPoints []string `json:"crlDistributionPoints,omitempty"`
 
-	// OCSPServers are URLs, in each certificate, of who tells whether it is revoked (RFC 5280, section 4.2.2.1).
+	// ocspServers lists the URLs of the OCSP responders of the CA, at most 4. They are set in each
+	// certificate (RFC 5280, section 4.2.2.1). Countersign does not run a responder. Defaults to none.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=4
@@ -265,7 +290,8 @@ type CertificateProfile struct {
 	// +kubebuilder:validation:items:Pattern=`^https?://`
 	OCSPServers []string `json:"ocspServers,omitempty"`
 
-	// IssuingCertificateURLs are URLs, in each certificate, of the CA certificate (RFC 5280, section 4.2.2.1).
+	// issuingCertificateURLs lists the URLs of the CA certificate, at most 4. They are set in each
+	// certificate (RFC 5280, section 4.2.2.1). Defaults to none.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=4
@@ -277,37 +303,40 @@ type CertificateProfile struct {
 // SubjectAttribute is an attribute of a distinguished name (RFC 5280, section 4.1.2.4).
 type SubjectAttribute string
 
-// The attributes of a subject that can be issued.
+// The subject attributes that a certificate can have.
 const (
 	SubjectCommonName         SubjectAttribute = "commonName"
 	SubjectOrganization       SubjectAttribute = "organization"
 	SubjectOrganizationalUnit SubjectAttribute = "organizationalUnit"
 )
 
-// Trust says where the CA certificates of a Signer are published: the one that signs, the next one,
-// and those before it, as long as certificates of theirs are valid.
+// Trust configures where the CA certificates of a Signer are published.
+//
+// The published certificates are the CA that signs, the next CA of a rotation, and earlier CAs
+// until the certificates that they issued have expired.
 type Trust struct {
-	// ClusterTrustBundle publishes them in the ClusterTrustBundle of the Signer, whose name is
-	// signerName with ":" for "/", ":" and the name of the Signer. The signer needs RBAC for this
-	// name, and the verb "attest" on signerName.
+	// clusterTrustBundle publishes the CA certificates in a ClusterTrustBundle. Defaults to false.
+	// Its name is signerName with "/" replaced by ":", followed by ":" and the name of the Signer,
+	// such as "example.com:serving:serving". The signer process requires RBAC for this name, and
+	// the verb "attest" on signerName.
 	// +optional
 	ClusterTrustBundle bool `json:"clusterTrustBundle,omitempty"`
 
-	// ConfigMap publishes them in ConfigMaps.
+	// configMap publishes the CA certificates in a ConfigMap in each selected namespace.
 	// +optional
 	ConfigMap *TrustConfigMap `json:"configMap,omitempty"`
 
-	// Propagation is how long after it was published a new CA begins to sign in place of the one
-	// before: long enough for every client to have read it. A kubelet brings a ConfigMap into
-	// running Pods within some 2 minutes.
+	// propagation is the period between the publication of a new CA and its first signature. Defaults
+	// to 5m. Must not be negative. Set it to the time in which all clients reload the published
+	// certificates. The kubelet updates a ConfigMap in running Pods within about 2 minutes.
 	// +optional
 	// +kubebuilder:default="5m"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="must not be negative"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="spec.trust.propagation must not be negative"
 	Propagation *metav1.Duration `json:"propagation,omitempty"`
 
-	// Distrusted are SHA-256 fingerprints of CA certificates, in lower-case hex without colons, that
-	// are not published any more, and do not sign, whatever is valid of what they issued. A managed
-	// CA among them is replaced at once.
+	// distrusted lists SHA-256 fingerprints of CA certificates, at most 64, in lower-case hex without
+	// colons. A listed CA does not sign and is removed from what is published, even if certificates
+	// that it issued are still valid. A listed managed CA is replaced immediately.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
@@ -315,53 +344,57 @@ type Trust struct {
 	Distrusted []string `json:"distrusted,omitempty"`
 }
 
-// TrustConfigMap names a ConfigMap, one in each of some namespaces, that holds the CA certificates.
+// TrustConfigMap is a ConfigMap with the CA certificates, in each selected namespace.
 type TrustConfigMap struct {
-	// Name of the ConfigMap. The signer needs RBAC for this name.
+	// name is the name of the ConfigMap in each namespace. The signer process requires RBAC for this
+	// name.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
 
-	// Key under which the PEM certificates stand.
+	// key is the key of the PEM certificates in the ConfigMap. Defaults to "ca.crt".
 	// +optional
 	// +kubebuilder:default="ca.crt"
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Key string `json:"key,omitempty"`
 
-	// NamespaceSelector chooses the namespaces by their labels. The empty selector chooses all.
+	// namespaceSelector selects the namespaces by their labels. The empty selector selects all
+	// namespaces.
 	// +required
 	NamespaceSelector metav1.LabelSelector `json:"namespaceSelector"`
 }
 
-// SignerStatus says what the signer made of a Signer.
+// SignerStatus is the state of a Signer that the signer process reports.
 type SignerStatus struct {
-	// ObservedGeneration is the generation of the spec that Conditions speak of.
+	// observedGeneration is the metadata.generation to which conditions refer.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// CA describes the CA certificate that signs now; absent if none can.
+	// ca describes the CA certificate that signs. Absent if no CA can sign.
 	// +optional
 	CA *CAStatus `json:"ca,omitempty"`
 
-	// TrustAnchors are the CA certificates that are published, the one that signs before the others.
-	// It is the record by which a rotation goes on after a restart.
+	// trustAnchors lists the CA certificates that are published, the one that signs first. It is the
+	// record from which a rotation continues after a restart.
 	// +optional
 	// +listType=map
 	// +listMapKey=fingerprint
 	TrustAnchors []TrustAnchor `json:"trustAnchors,omitempty"`
 
-	// BundleSHA256 is the SHA-256, in lower-case hex, of the PEM that is published.
+	// bundleSHA256 is the SHA-256, in lower-case hex, of the published PEM.
 	// +optional
 	BundleSHA256 string `json:"bundleSHA256,omitempty"`
 
-	// Published names what has been written, so that it can be removed when it is not wanted any more.
+	// published names the objects that the signer wrote. The signer removes them when spec.trust no
+	// longer requests them.
 	// +optional
 	Published *PublishedTrust `json:"published,omitempty"`
 
-	// Conditions: "Ready" is true while certificates are issued; "TrustPublished" while the CA
-	// certificates are wherever the spec wants them; "Rotating" while a next CA waits to sign.
+	// conditions has "Ready", which is true if the Signer issues certificates; "TrustPublished", which
+	// is true if all objects in spec.trust have the CA certificates; and "Rotating", which is true
+	// from the creation of the next CA to its first signature.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -370,67 +403,70 @@ type SignerStatus struct {
 
 // CAStatus describes a CA certificate.
 type CAStatus struct {
-	// Subject of the certificate, as an RFC 2253 string.
+	// subject is the subject of the certificate, as an RFC 2253 string.
 	Subject string `json:"subject"`
-	// Fingerprint is the SHA-256 of the certificate's DER, in lower-case hex.
+	// fingerprint is the SHA-256 of the DER of the certificate, in lower-case hex.
 	Fingerprint string `json:"fingerprint"`
-	// NotAfter is the end of the certificate's validity.
+	// notAfter is the time at which the certificate expires.
 	NotAfter metav1.Time `json:"notAfter"`
 }
 
-// TrustAnchorPhase is how far a CA has come.
+// TrustAnchorPhase is the phase of a CA in a rotation.
 type TrustAnchorPhase string
 
 // The phases of a CA, in their order.
 const (
-	// TrustAnchorNext is published, or about to be, and does not sign yet.
+	// TrustAnchorNext is a CA that does not sign yet. It is published, or is about to be.
 	TrustAnchorNext TrustAnchorPhase = "Next"
-	// TrustAnchorCurrent signs, itself or through an intermediate.
+	// TrustAnchorCurrent is the CA that signs, itself or through an intermediate.
 	TrustAnchorCurrent TrustAnchorPhase = "Current"
-	// TrustAnchorRetiring does not sign any more, and is published while certificates below it are valid.
+	// TrustAnchorRetiring is a CA that no longer signs. It is published until the certificates below
+	// it have expired.
 	TrustAnchorRetiring TrustAnchorPhase = "Retiring"
 )
 
-// TrustAnchor is a CA certificate that relying parties are to trust.
+// TrustAnchor is a CA certificate that clients are to trust.
 type TrustAnchor struct {
-	// Fingerprint is the SHA-256 of the certificate's DER, in lower-case hex.
+	// fingerprint is the SHA-256 of the DER of the certificate, in lower-case hex.
 	Fingerprint string `json:"fingerprint"`
-	// Subject of the certificate, as an RFC 2253 string.
+	// subject is the subject of the certificate, as an RFC 2253 string.
 	Subject string `json:"subject"`
-	// NotAfter is the end of the certificate's validity.
+	// notAfter is the time at which the certificate expires.
 	NotAfter metav1.Time `json:"notAfter"`
-	// Phase is Next, Current or Retiring.
+	// phase is the phase of the CA. "Next": it does not sign yet. "Current": it signs. "Retiring": it
+	// no longer signs, and certificates below it are still valid.
 	// +kubebuilder:validation:Enum=Next;Current;Retiring
 	Phase TrustAnchorPhase `json:"phase"`
-	// PublishedAt is when the certificate was first wherever the spec wants it; absent before.
+	// publishedAt is the time at which all objects in spec.trust first had the certificate. Absent
+	// before.
 	// +optional
 	PublishedAt *metav1.Time `json:"publishedAt,omitempty"`
-	// MaxDuration is the certificate.maxDuration by which it signs, or last signed.
+	// maxDuration is the spec.certificate.maxDuration with which the CA signs, or last signed.
 	// +optional
 	MaxDuration *metav1.Duration `json:"maxDuration,omitempty"`
-	// LeavesUntil is when the last certificate below it expires that was issued while MaxDuration
-	// was longer, or by a CA that has retired.
+	// leavesUntil is the time at which the last certificate below the CA expires, if the CA is
+	// retiring or maxDuration was longer before.
 	// +optional
 	LeavesUntil *metav1.Time `json:"leavesUntil,omitempty"`
-	// Certificate in PEM.
+	// certificate is the certificate in PEM.
 	Certificate string `json:"certificate"`
 }
 
-// PublishedTrust names the objects that hold CA certificates of a Signer.
+// PublishedTrust names the objects that contain the CA certificates of a Signer.
 type PublishedTrust struct {
-	// ClusterTrustBundle is the name of one.
+	// clusterTrustBundle is the name of the ClusterTrustBundle.
 	// +optional
 	ClusterTrustBundle string `json:"clusterTrustBundle,omitempty"`
-	// ConfigMap is the name of those in namespaces.
+	// configMap is the name of the ConfigMap in each namespace.
 	// +optional
 	ConfigMap string `json:"configMap,omitempty"`
 }
 
-// RotateAnnotation, with the value "now", has the managed CA of a Signer replaced. The signer takes
-// it away when the next CA is made.
+// RotateAnnotation requests a rotation of the managed CA of a Signer if its value is "now". The
+// signer removes the annotation when it creates the next CA.
 const RotateAnnotation = "countersign.dev/rotate"
 
-// ManagedCASecretType is the type of the Secret that a managed CA is kept in.
+// ManagedCASecretType is the type of the Secret of a managed CA.
 const ManagedCASecretType corev1.SecretType = "countersign.dev/managed-ca" //nolint:gosec // the name of a type, not a secret
 
 // SignerList is a list of Signers.
@@ -442,69 +478,101 @@ type SignerList struct {
 	Items           []Signer `json:"items"`
 }
 
-// Conditions of a Signer, beside Ready.
+// Condition types of a Signer, in addition to [ConditionReady].
 const (
-	// ConditionTrustPublished is true if the CA certificates are wherever the spec wants them.
+	// ConditionTrustPublished is true if all objects in spec.trust have the CA certificates.
 	ConditionTrustPublished = "TrustPublished"
-	// ConditionRotating is true while a next CA waits to sign.
+	// ConditionRotating is true from the creation of the next CA to its first signature.
 	ConditionRotating = "Rotating"
 )
 
-// ConditionApprovalTooOld, on a CertificateSigningRequest, says that it was approved too long ago
-// to be signed: see [SignerSpec.MaxApprovalAge].
+// ConditionApprovalTooOld is true on a CertificateSigningRequest that was approved longer ago than
+// [SignerSpec.MaxApprovalAge]. The signer does not sign the request.
 const ConditionApprovalTooOld = "ApprovalTooOld"
 
-// Condition reasons of a Signer.
+// Reasons of the condition Ready of a Signer. Each example is a message with that reason; tests
+// compare the examples with the messages that the signer writes.
 const (
-	// ReasonCALoaded: the CA is loaded and signs. Example: "CN=My Example Signer, until 2035-02-01T00:00:00Z".
+	// ReasonCALoaded: the CA is loaded and signs.
+	// Example: "CN=My Example Signer, valid until 2035-02-01T00:00:00Z"
 	ReasonCALoaded = "CALoaded"
-	// ReasonSecretNotFound: the Secret that ca.secretRef names does not exist, or may not be read.
+	// ReasonSecretNotFound: the Secret in spec.ca.secretRef does not exist or cannot be read.
+	// Example: "Secret countersign-system/serving-ca does not exist: create it with 'kubectl create secret tls serving-ca --namespace=countersign-system --cert=ca.crt --key=ca.key'"
 	ReasonSecretNotFound = "SecretNotFound"
-	// ReasonInvalidCA: the Secret does not hold a usable CA; the message says what is wrong and how to mend it.
+	// ReasonFileNotFound: the files in spec.ca.file do not exist or cannot be read.
+	// Example: "spec.ca.file.directory \"serving\" requires the flag --ca-dir: mount the CA, and set --ca-dir to the parent directory"
+	ReasonFileNotFound = "FileNotFound"
+	// ReasonInvalidCA: the Secret or the files do not contain a usable CA.
+	// Example: "the certificate \"CN=example\" is not a CA certificate: its basic constraints must be CA:TRUE"
 	ReasonInvalidCA = "InvalidCA"
-	// ReasonCAKeyMismatch: the private key is not the one of the CA certificate.
+	// ReasonCAKeyMismatch: the private key does not match the CA certificate.
+	// Example: "tls.key does not match the first certificate in tls.crt, \"CN=My Example Signer\": replace both together, with the CA certificate before its issuers"
 	ReasonCAKeyMismatch = "CAKeyMismatch"
-	// ReasonCAExpired: the CA certificate is expired.
+	// ReasonCAExpired: the CA certificate has expired, or expires too soon to issue the shortest
+	// certificate.
+	// Example: "the certificate \"CN=My Example Signer\" expired at 2026-02-01T00:00:00Z: replace it with a renewed CA"
 	ReasonCAExpired = "CAExpired"
 	// ReasonCANotYetValid: the CA certificate is not valid yet.
+	// Example: "the certificate \"CN=My Example Signer\" is not valid before 2026-02-01T00:00:00Z: wait until then, or correct the clock"
 	ReasonCANotYetValid = "CANotYetValid"
-	// ReasonInvalidProfile: the spec cannot be used. Most of what may be wrong the API server's own
-	// validation refuses before.
-	// Example: "maxDuration is 5s: it must be at least 10s".
-	ReasonInvalidProfile = "InvalidProfile"
-	// ReasonCADistrusted: the CA is listed in spec.trust.distrusted, and does not sign.
+	// ReasonCADistrusted: the CA or one of its issuers is listed in spec.trust.distrusted.
+	// Example: "\"CN=My Example Signer\" or an issuer of it is listed in spec.trust.distrusted: use another CA"
 	ReasonCADistrusted = "CADistrusted"
-	// ReasonCAPropagating: the CA that signed before is gone, and the next one waits until it is known.
-	// Example: `"CN=Next" is published, and signs from 2026-02-01T00:05:00Z; requests wait`.
+	// ReasonCAPropagating: the key of the previous CA is lost, and the next CA does not sign until
+	// spec.trust.propagation has passed. Approved requests stay pending.
+	// Example: "the key of \"CN=Previous\" (0a1b2c3d) is lost, and \"CN=Next\" (4e5f6a7b) must reach clients before it signs: it signs from 2026-02-01T00:05:00Z; requests stay pending until then"
 	ReasonCAPropagating = "CAPropagating"
-	// ReasonNotManaged: the Secret that ca.managed names is of another type, so it is not Countersign's to write to.
+	// ReasonInvalidProfile: the spec is invalid. The API server already rejects most invalid specs.
+	// Example: "spec.certificate.maxDuration is 5s: must be at least 10s"
+	ReasonInvalidProfile = "InvalidProfile"
+	// ReasonNotManaged: the type of the Secret in spec.ca.managed or spec.ca.secretRef does not match
+	// the field.
+	// Example: "Secret serving-ca has type kubernetes.io/tls, want countersign.dev/managed-ca: set another spec.ca.managed.secretName, or use its CA with spec.ca.secretRef"
 	ReasonNotManaged = "NotManaged"
-	// ReasonSecretReadOnly: the Secret of a managed CA cannot be written to: for lack of RBAC, or as it is immutable.
+	// ReasonSecretReadOnly: the signer cannot write the Secret of a managed CA.
+	// Example: "Secret countersign-system/serving-ca cannot be written: add its name to resourceNames in the signer's Role for secrets, with the verbs create and patch"
 	ReasonSecretReadOnly = "SecretReadOnly"
-	// ReasonFileNotFound: the files that ca.file names are not there, or cannot be read.
-	ReasonFileNotFound = "FileNotFound"
-	// ReasonDuplicateSecret: an older Signer keeps its managed CA in the same Secret; this one issues nothing.
+	// ReasonDuplicateSecret: another Signer stores its managed CA in the same Secret. The Signer
+	// issues nothing.
+	// Example: "Signer serving is older and stores its CA in the same Secret serving-ca: set another spec.ca.managed.secretName"
 	ReasonDuplicateSecret = "DuplicateSecret"
-
-	// ReasonPublishing: a next CA is made, and is not yet published everywhere.
-	ReasonPublishing = "Publishing"
-	// ReasonPropagating: a next CA is published, and waits for spec.trust.propagation to pass.
-	ReasonPropagating = "Propagating"
-	// ReasonOverlapping: the CA that signs is the newest; one before it is still published.
-	ReasonOverlapping = "Overlapping"
-	// ReasonSettled: there is one CA.
-	ReasonSettled = "Settled"
-	// ReasonRotationFailed: it is time for a next CA, and it cannot be made; the message says why.
-	ReasonRotationFailed = "RotationFailed"
-
-	// ReasonDuplicateSigner: an older Signer has the same signerName; this one issues nothing.
+	// ReasonDuplicateSigner: an older Signer has the same spec.signerName. The Signer issues nothing.
+	// Example: "Signer serving is older and has the same signerName example.com/serving: this Signer issues nothing; delete one of them"
 	ReasonDuplicateSigner = "DuplicateSigner"
-	// ReasonPublished: the CA certificates are wherever the spec wants them.
+)
+
+// Reasons of the condition Rotating of a Signer.
+const (
+	// ReasonPublishing: the next CA exists and is not published everywhere yet.
+	// Example: "\"CN=My Example Signer\" (4e5f6a7b): it signs 5m0s after it is published everywhere, see the condition TrustPublished"
+	ReasonPublishing = "Publishing"
+	// ReasonPropagating: the next CA is published, and spec.trust.propagation has not passed.
+	// Example: "\"CN=My Example Signer\" (4e5f6a7b): it signs from 2026-02-01T00:05:00Z"
+	ReasonPropagating = "Propagating"
+	// ReasonOverlapping: the newest CA signs, and an earlier CA is still published.
+	// Example: "\"CN=My Example Signer\" (0a1b2c3d) is published until 2026-02-02T00:00:00Z, when its last certificate has expired"
+	ReasonOverlapping = "Overlapping"
+	// ReasonSettled: one CA is published.
+	// Example: "one CA is trusted"
+	ReasonSettled = "Settled"
+	// ReasonRotationFailed: the CA must be rotated, and the next CA cannot be created.
+	// Example: "\"CN=My Example Signer\" expires at 2026-02-01T00:00:00Z, and its root expires at the same time or soon after: renew the root in the Secret root-ca"
+	ReasonRotationFailed = "RotationFailed"
+)
+
+// Reasons of the condition TrustPublished of a Signer.
+const (
+	// ReasonPublished: all objects in spec.trust have the CA certificates.
+	// Example: "ClusterTrustBundle example.com:serving:serving; ConfigMap serving-ca in 12 namespaces"
 	ReasonPublished = "Published"
-	// ReasonPublishFailed: something could not be written; the message says what and why.
+	// ReasonPublishFailed: an object cannot be written.
+	// Example: "nothing is published until the Signer is Ready; objects that were published before are unchanged"
 	ReasonPublishFailed = "PublishFailed"
-	// ReasonWithdrawn: what was published is removed, since every CA in it is listed in spec.trust.distrusted.
+	// ReasonWithdrawn: the published objects are removed, because all CAs are listed in
+	// spec.trust.distrusted.
+	// Example: "nothing is published: all CAs are listed in spec.trust.distrusted"
 	ReasonWithdrawn = "Withdrawn"
-	// ReasonNotRequested: the spec asks for neither a ConfigMap nor a ClusterTrustBundle.
+	// ReasonNotRequested: spec.trust requests neither a ConfigMap nor a ClusterTrustBundle.
+	// Example: "spec.trust requests neither a ConfigMap nor a ClusterTrustBundle"
 	ReasonNotRequested = "NotRequested"
 )
