@@ -1,0 +1,83 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package certreq
+
+import (
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// State is how far a request is.
+type State string
+
+// The states. Conditions Approved, Denied and Failed are permanent, and so is a certificate: a request
+// only ever moves from Pending to Due or Denied, and from Due to Issued or Failed.
+const (
+	// Pending requests are neither approved nor denied.
+	Pending State = "Pending"
+	// Due requests are approved and wait for their certificate.
+	Due State = "Due"
+	// Denied requests have the condition Denied, whatever else they have.
+	Denied State = "Denied"
+	// Failed requests have the condition Failed: their signer gave up.
+	Failed State = "Failed"
+	// Issued requests have a certificate. The API server does not require that they are approved.
+	Issued State = "Issued"
+)
+
+// StateOf returns the state of a request.
+func StateOf(csr *certificatesv1.CertificateSigningRequest) State {
+	switch {
+	case hasCondition(csr, certificatesv1.CertificateDenied):
+		return Denied
+	case hasCondition(csr, certificatesv1.CertificateFailed):
+		return Failed
+	case len(csr.Status.Certificate) > 0:
+		return Issued
+	case hasCondition(csr, certificatesv1.CertificateApproved):
+		return Due
+	default:
+		return Pending
+	}
+}
+
+// IsApproved reports whether a request has the condition Approved.
+func IsApproved(csr *certificatesv1.CertificateSigningRequest) bool {
+	return hasCondition(csr, certificatesv1.CertificateApproved)
+}
+
+// IsDecided reports whether a request is approved, denied or failed. None of these can be undone.
+func IsDecided(csr *certificatesv1.CertificateSigningRequest) bool {
+	return hasCondition(csr, certificatesv1.CertificateApproved) ||
+		hasCondition(csr, certificatesv1.CertificateDenied) ||
+		hasCondition(csr, certificatesv1.CertificateFailed)
+}
+
+// hasCondition ignores a condition whose status is False. The API server rejects that status for
+// conditions of these three types (k8s.io/kubernetes/pkg/apis/certificates/validation).
+func hasCondition(csr *certificatesv1.CertificateSigningRequest, conditionType certificatesv1.RequestConditionType) bool {
+	for _, c := range csr.Status.Conditions {
+		if c.Type == conditionType && c.Status != corev1.ConditionFalse {
+			return true
+		}
+	}
+	return false
+}
+
+// ApprovedAt returns the time a request was approved. If the condition carries no time it returns the
+// creation time, which is earlier: the approval then counts as older than it is, never as younger.
+func ApprovedAt(csr *certificatesv1.CertificateSigningRequest) time.Time {
+	for _, c := range csr.Status.Conditions {
+		switch {
+		case c.Type != certificatesv1.CertificateApproved:
+		case !c.LastUpdateTime.IsZero():
+			return c.LastUpdateTime.Time
+		case !c.LastTransitionTime.IsZero():
+			return c.LastTransitionTime.Time
+		}
+	}
+	return csr.CreationTimestamp.Time
+}
