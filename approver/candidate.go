@@ -14,6 +14,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver/evaluator"
+	"countersign.dev/countersign/internal/text"
 )
 
 // maxSamples is how many disagreements the status of a policy shows.
@@ -114,7 +115,7 @@ func (t *tally) compare(ctx context.Context, request string, judgement Judgement
 		default:
 			disagreement.Message = texts(active.Result.Violations)
 		}
-		disagreement.Message = truncate(disagreement.Message, 512)
+		disagreement.Message = text.Shorten(disagreement.Message, 512)
 		candidateDisagreements.WithLabelValues(p.name).Inc()
 		t.count(p.uid, p.candidate.Revision(), disagreement)
 	}

@@ -21,7 +21,9 @@ import (
 
 	"countersign.dev/countersign/approver/facts"
 	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/internal/certreq"
 	"countersign.dev/countersign/internal/fairqueue"
+	"countersign.dev/countersign/internal/text"
 )
 
 const (
@@ -53,12 +55,12 @@ func (r *reconciler) Reconcile(ctx context.Context, item fairqueue.Item) (reconc
 		r.waiting.forget(item.Name)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	if facts.IsDecided(csr) || !r.judge.Manages(csr.Spec.SignerName) {
+	if certreq.IsDecided(csr) || !r.judge.Manages(csr.Spec.SignerName) {
 		r.waiting.forget(item.Name)
 		return reconcile.Result{}, nil
 	}
 	if facts.IsStripped(csr) {
-		if err := r.live.Get(ctx, key, csr); err != nil || facts.IsDecided(csr) {
+		if err := r.live.Get(ctx, key, csr); err != nil || certreq.IsDecided(csr) {
 			return reconcile.Result{}, client.IgnoreNotFound(err)
 		}
 	}
@@ -96,7 +98,7 @@ func (r *reconciler) carryOut(ctx context.Context, csr *certificatesv1.Certifica
 		return reconcile.Result{}, err
 	}
 	d := judgement.Decision
-	message := truncate(d.Message, 8<<10) + "; decision " + record.ID
+	message := text.Shorten(d.Message, 8<<10) + "; decision " + record.ID
 	csr = csr.DeepCopy()
 	csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
 		Type:           certificatesv1.RequestConditionType(d.Verdict),
@@ -122,7 +124,7 @@ func (r *reconciler) carryOut(ctx context.Context, csr *certificatesv1.Certifica
 	decisionSeconds.Observe(r.judge.now().Sub(csr.CreationTimestamp.Time).Seconds())
 	countAudited(judgement)
 	if d.Verdict == Denied {
-		r.events.Eventf(csr, nil, corev1.EventTypeWarning, d.Reason, "Deny", "%s", truncate(message, 1024))
+		r.events.Eventf(csr, nil, corev1.EventTypeWarning, d.Reason, "Deny", "%s", text.Shorten(message, 1024))
 	}
 	if r.tally.compare(ctx, csr.Name, judgement, r.judge.now()) {
 		r.counted()
@@ -141,7 +143,7 @@ func (r *reconciler) hold(csr *certificatesv1.CertificateSigningRequest, item fa
 		return err
 	}
 	decisions.WithLabelValues(string(d.Verdict), d.Reason).Inc()
-	r.events.Eventf(csr, nil, corev1.EventTypeNormal, d.Reason, "Hold", "%s", truncate(d.Message+"; held until "+d.Until.UTC().Format(time.RFC3339), 1024))
+	r.events.Eventf(csr, nil, corev1.EventTypeNormal, d.Reason, "Hold", "%s", text.Shorten(d.Message+"; held until "+d.Until.UTC().Format(time.RFC3339), 1024))
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/internal/text"
 )
 
 const (
@@ -69,7 +70,7 @@ func (w *statusWriter) describe(policy *v1alpha1.ApprovalPolicy, report *loadRep
 	for _, e := range attempt.faults[:min(len(attempt.faults), maxErrors)] {
 		status.Errors = append(status.Errors, v1alpha1.RegoError{
 			File: e.File, Row: int32(e.Row), Col: int32(e.Col), //nolint:gosec // of a file below 3 MiB
-			Message: truncate(e.Message, maxErrorMessage), Suggestions: e.Suggestions[:min(len(e.Suggestions), maxErrors)],
+			Message: text.Shorten(e.Message, maxErrorMessage), Suggestions: e.Suggestions[:min(len(e.Suggestions), maxErrors)],
 		})
 	}
 	if attempt.tests.Tests > 0 {
@@ -80,7 +81,7 @@ func (w *statusWriter) describe(policy *v1alpha1.ApprovalPolicy, report *loadRep
 	}
 	for _, condition := range []metav1.Condition{compiledCondition(attempt), testsCondition(attempt), readyCondition(policy, report)} {
 		condition.ObservedGeneration = policy.Generation
-		condition.Message = truncate(condition.Message, 4096)
+		condition.Message = text.Shorten(condition.Message, 4096)
 		meta.SetStatusCondition(&status.Conditions, condition)
 	}
 	known := status.Candidate
@@ -91,7 +92,7 @@ func (w *statusWriter) describe(policy *v1alpha1.ApprovalPolicy, report *loadRep
 	compiled := report.candidate.policy()
 	switch {
 	case compiled == nil:
-		status.Candidate = &v1alpha1.CandidateStatus{Message: truncate(report.candidate.Reason()+": "+report.candidate.Error(), maxErrorMessage)}
+		status.Candidate = &v1alpha1.CandidateStatus{Message: text.Shorten(report.candidate.Reason()+": "+report.candidate.Error(), maxErrorMessage)}
 	case report.active != nil && compiled.Revision() == report.active.Revision():
 		status.Candidate = &v1alpha1.CandidateStatus{Revision: compiled.Revision(), Message: "it is the active revision: nothing is left to compare"}
 	default:
@@ -185,17 +186,4 @@ func (w *statusWriter) tellReplica(ctx context.Context, policy *v1alpha1.Approva
 		return fmt.Errorf("writing the status of policy %s: %w", policy.Name, err)
 	}
 	return nil
-}
-
-// truncate shortens a text to at most n bytes and says so.
-func truncate(text string, n int) string {
-	const mark = " … (shortened; the audit record has it all)"
-	if len(text) <= n {
-		return text
-	}
-	cut := n - len(mark)
-	for cut > 0 && text[cut]&0xC0 == 0x80 { // not inside of a UTF-8 sequence
-		cut--
-	}
-	return text[:cut] + mark
 }

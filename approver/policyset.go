@@ -18,6 +18,7 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver/evaluator"
 	"countersign.dev/countersign/approver/facts"
+	"countersign.dev/countersign/internal/certreq"
 )
 
 // loadedPolicy is an ApprovalPolicy as requests are decided by it. It is immutable.
@@ -109,11 +110,10 @@ func (s *PolicySet) Ready() error {
 // matching returns, in the order of their names, the policies that match a signerName.
 func (s *PolicySet) matching(signerName string) []loadedPolicy {
 	current := s.current.Load()
-	domain, path, ok := strings.Cut(signerName, "/")
-	if current == nil || !ok || path == "" {
+	if current == nil {
 		return nil
 	}
-	exact, all := current.byPattern[signerName], current.byPattern[domain+"/*"]
+	exact, all := current.byPattern[signerName], current.byPattern[certreq.Wildcard(signerName)]
 	if len(all) == 0 {
 		return exact
 	}

@@ -31,6 +31,7 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver/facts"
 	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/internal/certreq"
 	"countersign.dev/countersign/internal/fairqueue"
 )
 
@@ -245,7 +246,7 @@ func enqueuePending(ctx context.Context, reader client.Reader, policies *PolicyS
 		return err
 	}
 	for i := range list.Items {
-		if csr := &list.Items[i]; !facts.IsDecided(csr) && policies.Matches(csr.Spec.SignerName) {
+		if csr := &list.Items[i]; !certreq.IsDecided(csr) && policies.Matches(csr.Spec.SignerName) {
 			queue.addAfter(fairqueue.ItemOf(csr), 0)
 		}
 	}

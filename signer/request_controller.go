@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +23,7 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/internal/fairqueue"
+	"countersign.dev/countersign/internal/text"
 	"countersign.dev/countersign/signer/ca"
 	"countersign.dev/countersign/signer/issuance"
 )
@@ -92,7 +92,7 @@ func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) 
 	case errors.As(err, &fault):
 		r.retried(signer, fault.Reason)
 		log.FromContext(ctx).Info("CA cannot issue now", "reason", fault.Reason, "message", fault.Message)
-		r.events.Eventf(csr, nil, corev1.EventTypeWarning, fault.Reason, actionSign, "%s", shorten(fault.Message, maxNote))
+		r.events.Eventf(csr, nil, corev1.EventTypeWarning, fault.Reason, actionSign, "%s", text.Shorten(fault.Message, maxNote))
 		r.recheck(ctx, signer.signer.Name)
 		return reconcile.Result{RequeueAfter: caFaultRetry}, nil
 	case err != nil:
@@ -177,7 +177,7 @@ func (r *requestReconciler) writeCondition(ctx context.Context, csr *certificate
 		return r.afterWriteFault(signer, err)
 	}
 	r.count(signer, outcome, reason)
-	r.events.Eventf(updated, nil, corev1.EventTypeWarning, reason, actionSign, "%s", shorten(message, maxNote))
+	r.events.Eventf(updated, nil, corev1.EventTypeWarning, reason, actionSign, "%s", text.Shorten(message, maxNote))
 	return reconcile.Result{}, nil
 }
 
@@ -210,7 +210,7 @@ func (r *requestReconciler) afterWriteFault(signer *readySigner, err error) (rec
 	case retriedForbidden:
 		note := fmt.Sprintf("grant the verb \"sign\" on signers.certificates.k8s.io with resourceNames [%q], and \"update\" on certificatesigningrequests/status: %v",
 			signer.signer.Spec.SignerName, err)
-		r.events.Eventf(signer.signer, nil, corev1.EventTypeWarning, issuance.ReasonSigningForbidden, actionSign, "%s", shorten(note, maxNote))
+		r.events.Eventf(signer.signer, nil, corev1.EventTypeWarning, issuance.ReasonSigningForbidden, actionSign, "%s", text.Shorten(note, maxNote))
 	}
 	return reconcile.Result{}, fmt.Errorf("writing the request's status: %w", err)
 }
@@ -245,21 +245,8 @@ func newCondition(kind certificatesv1.RequestConditionType, reason, message stri
 		Type:               kind,
 		Status:             corev1.ConditionTrue,
 		Reason:             reason,
-		Message:            shorten(message, 8<<10),
+		Message:            text.Shorten(message, 8<<10),
 		LastUpdateTime:     now,
 		LastTransitionTime: now,
 	}
-}
-
-// shorten cuts a message to so many bytes, at the end of a character.
-func shorten(message string, size int) string {
-	const mark = "..."
-	if len(message) <= size {
-		return message
-	}
-	cut := size - len(mark)
-	for cut > 0 && !utf8.RuneStart(message[cut]) {
-		cut--
-	}
-	return message[:cut] + mark
 }

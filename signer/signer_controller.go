@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/internal/text"
 	"countersign.dev/countersign/signer/ca"
 	"countersign.dev/countersign/signer/issuance"
 	"countersign.dev/countersign/signer/trust"
@@ -361,7 +361,7 @@ func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signe
 	switch {
 	case errors.Is(result.Err, trust.ErrPending): // as it was
 	case result.Err != nil || givesWay != nil:
-		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, strings.ReplaceAll(errors.Join(givesWay, result.Err).Error(), "\n", "; "))
+		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, text.JoinErrors(givesWay, result.Err).Error())
 	case nowhere:
 		set(metav1.ConditionTrue, v1alpha1.ReasonNotRequested, nothingAsked)
 	default:
@@ -388,7 +388,7 @@ func (r *signerReconciler) withdraw(ctx context.Context, signer *v1alpha1.Signer
 func condition(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, kind string, value metav1.ConditionStatus, reason, message string) {
 	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
 		Type: kind, Status: value, Reason: reason,
-		Message: shorten(message, maxConditionMessage), ObservedGeneration: signer.Generation,
+		Message: text.Shorten(message, maxConditionMessage), ObservedGeneration: signer.Generation,
 	})
 }
 
@@ -425,7 +425,7 @@ func (r *signerReconciler) write(ctx context.Context, signer *v1alpha1.Signer, s
 		}
 		// That nothing is published while the Signer is not ready needs no Event of its own.
 		if isFault && (kind == v1alpha1.ConditionReady || ready) {
-			r.events.Eventf(updated, nil, corev1.EventTypeWarning, after.Reason, action, "%s", shorten(after.Message, maxNote))
+			r.events.Eventf(updated, nil, corev1.EventTypeWarning, after.Reason, action, "%s", text.Shorten(after.Message, maxNote))
 		}
 	}
 	r.tellOfCAs(updated, signer.Status.TrustAnchors, status.TrustAnchors)

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/internal/text"
 	"countersign.dev/countersign/signer/ca"
 )
 
@@ -246,7 +247,7 @@ func (s *sources) step(ctx context.Context, signer *v1alpha1.Signer, now time.Ti
 			return false, err
 		}
 		log.FromContext(ctx).Info("a CA was made", "secret", in.Spec.SecretName, "why", why)
-		s.events.Eventf(signer, nil, corev1.EventTypeNormal, reasonCAMade, actionRotate, "%s", shorten("a CA was made, since "+why, maxNote))
+		s.events.Eventf(signer, nil, corev1.EventTypeNormal, reasonCAMade, actionRotate, "%s", text.Shorten("a CA was made, since "+why, maxNote))
 	case ca.Keep:
 	}
 	if in.Asked && next != ca.Settle { // with Keep, one is under way already

@@ -12,11 +12,12 @@ import (
 	"net/http"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"countersign.dev/countersign/internal/text"
 )
 
 // Warnings are cut to what the API server passes on whatever else is warned of: beyond 4096
@@ -101,27 +102,14 @@ func (b *buffer) WriteHeader(code int)        { b.code = code }
 
 // warning is a text and what follows from it, within what the API server passes on. The text is cut
 // if need be, what follows is not. Control characters would have the API server drop it.
-func warning(text, follows string) string {
-	text = strings.Map(func(r rune) rune {
+func warning(message, follows string) string {
+	message = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(text, "?"))
-	return cut(text, maxWarning-len(follows)) + follows
-}
-
-// cut shortens a text to at most n bytes, of which the last three are "…".
-func cut(text string, n int) string {
-	const mark = "…"
-	if len(text) <= n {
-		return text
-	}
-	end := max(n-len(mark), 0)
-	for end > 0 && !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end] + mark
+	}, strings.ToValidUTF8(message, "?"))
+	return text.Shorten(message, maxWarning-len(follows)) + follows
 }
 
 // atMost is the first warnings, and how many more there are.

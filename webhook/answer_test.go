@@ -73,8 +73,8 @@ func TestWarningsFit(t *testing.T) {
 		"control characters": {"no:\nnot\ttoday\x00", "", "no: not today "},
 		"no UTF-8":           {"no\xff", "!", "no?!"},
 		"just as long":       {strings.Repeat("a", 254), "!!", strings.Repeat("a", 254) + "!!"},
-		"too long":           {strings.Repeat("a", 255), "!!", strings.Repeat("a", 251) + "…!!"},
-		"cut in a character": {strings.Repeat("ä", 200), "!!", strings.Repeat("ä", 125) + "…!!"},
+		"too long":           {strings.Repeat("a", 255), "!!", strings.Repeat("a", 251) + "...!!"},
+		"cut in a character": {strings.Repeat("ä", 200), "!!", strings.Repeat("ä", 125) + "...!!"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := warning(tc.text, tc.follows)

@@ -21,6 +21,7 @@ import (
 
 	"countersign.dev/countersign/approver"
 	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/internal/certreq"
 )
 
 // PathApproval is where questions about approvals by hand are answered.
@@ -80,7 +81,7 @@ func (h *approvalHandler) Handle(ctx context.Context, req admission.Request) adm
 	if err := errors.Join(h.decoder.Decode(req, &csr), h.decoder.DecodeRaw(req.OldObject, &old)); err != nil {
 		return fault(fmt.Errorf("decoding the request: %w", err))
 	}
-	if isApproved(&old) || !isApproved(&csr) {
+	if certreq.IsApproved(&old) || !certreq.IsApproved(&csr) {
 		return admission.Allowed("") // denials only narrow
 	}
 	// The request is judged as it is stored, not as whoever approves it has sent it.
@@ -182,15 +183,6 @@ func find(judgement approver.Judgement, err error) finding {
 		return finding{allowed: true, reason: ReasonNoPolicyApplies, message: "no policy that enforces applies to the request"}
 	}
 	return finding{final: judgement.Refused, reason: decision.Reason, message: decision.Message}
-}
-
-func isApproved(csr *certificatesv1.CertificateSigningRequest) bool {
-	for _, c := range csr.Status.Conditions {
-		if c.Type == certificatesv1.CertificateApproved {
-			return true
-		}
-	}
-	return false
 }
 
 // revisionsOf names the policies that decide, each as name=revision.

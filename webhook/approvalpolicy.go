@@ -21,6 +21,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver"
+	"countersign.dev/countersign/internal/certreq"
 )
 
 // PathApprovalPolicy is where questions about ApprovalPolicies are answered.
@@ -157,7 +158,7 @@ func (h *policyHandler) warnings(ctx context.Context, policy *v1alpha1.ApprovalP
 	}
 	for _, name := range policy.Spec.Match.SignerNames {
 		if signersErr == nil && !strings.HasPrefix(name, "kubernetes.io/") && !slices.ContainsFunc(signers.Items, func(s v1alpha1.Signer) bool {
-			return matches(name, s.Spec.SignerName)
+			return certreq.MatchesSignerName(name, s.Spec.SignerName)
 		}) {
 			out = append(out, warning("no Signer has signerName "+name, " yet: approved requests get no certificate from Countersign until there is one"))
 		}
@@ -190,10 +191,4 @@ func (h *policyHandler) selectsNamespaces(ctx context.Context, chosen *metav1.La
 		return false, err
 	}
 	return len(namespaces.Items) > 0, nil
-}
-
-// matches says whether a signerName of a policy, such as "example.com/*", matches one of a request.
-func matches(pattern, signerName string) bool {
-	domain, all := strings.CutSuffix(pattern, "/*")
-	return pattern == signerName || all && strings.HasPrefix(signerName, domain+"/")
 }

@@ -176,7 +176,7 @@ func TestManyViolationsMakeFewWarnings(t *testing.T) {
 	if n := len(got.Warnings); n != 16 || got.Warnings[15] != "and 49 more" {
 		t.Errorf("%d warnings, the last %q", n, got.Warnings[n-1])
 	}
-	if want := "p: no: " + strings.Repeat("x", 228) + "… (would be denied)"; got.Warnings[0] != want {
+	if want := "p: no: " + strings.Repeat("x", 228) + "... (would be denied)"; got.Warnings[0] != want {
 		t.Errorf("%q, want %q", got.Warnings[0], want)
 	}
 }

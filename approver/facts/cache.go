@@ -18,6 +18,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"countersign.dev/countersign/internal/certreq"
 )
 
 // Names of the cache indexes.
@@ -85,7 +87,7 @@ func stripNamespace(namespace *corev1.Namespace) {
 // digest stands in an annotation: those of the requester are dropped, so nobody else can have
 // written it.
 func stripRequest(csr *certificatesv1.CertificateSigningRequest, managed func(string) bool) {
-	if len(csr.Spec.Request) > 0 && !IsDecided(csr) && managed(csr.Spec.SignerName) {
+	if len(csr.Spec.Request) > 0 && !certreq.IsDecided(csr) && managed(csr.Spec.SignerName) {
 		csr.ManagedFields = nil // which the API server takes as no change
 		return
 	}
@@ -98,10 +100,10 @@ func stripRequest(csr *certificatesv1.CertificateSigningRequest, managed func(st
 	csr.Annotations = map[string]string{keySHA256Annotation: digest}
 	csr.Status.Certificate = nil
 	csr.Spec.Request, csr.Spec.Usages, csr.Spec.Groups = nil, nil, nil
-	pod := csr.Spec.Extra[podUIDExtra]
+	pod := csr.Spec.Extra[certreq.PodUIDExtra]
 	csr.Spec.Extra = nil
 	if pod != nil {
-		csr.Spec.Extra = map[string]certificatesv1.ExtraValue{podUIDExtra: pod}
+		csr.Spec.Extra = map[string]certificatesv1.ExtraValue{certreq.PodUIDExtra: pod}
 	}
 	for i := range csr.Status.Conditions {
 		csr.Status.Conditions[i].Message = ""
@@ -120,17 +122,6 @@ func digestOf(csr *certificatesv1.CertificateSigningRequest) string {
 // IsStripped says that the cache did not keep the bytes of a request: read it live.
 func IsStripped(csr *certificatesv1.CertificateSigningRequest) bool {
 	return len(csr.Spec.Request) == 0
-}
-
-// IsDecided says that a request is approved, denied or failed, none of which can be undone.
-func IsDecided(csr *certificatesv1.CertificateSigningRequest) bool {
-	for _, c := range csr.Status.Conditions {
-		switch c.Type {
-		case certificatesv1.CertificateApproved, certificatesv1.CertificateDenied, certificatesv1.CertificateFailed:
-			return true
-		}
-	}
-	return false
 }
 
 // keySHA256 is the SHA-256 of the SubjectPublicKeyInfo of a PEM PKCS#10 request, found

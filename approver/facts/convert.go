@@ -11,17 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"countersign.dev/countersign/internal/fairqueue"
+	"countersign.dev/countersign/internal/certreq"
 	"countersign.dev/countersign/pkcs10"
-)
-
-// Keys of spec.extra that the API server fills in from a bound token (KEP-1205, KEP-4193).
-const (
-	podNameExtra      = "authentication.kubernetes.io/pod-name"
-	podUIDExtra       = fairqueue.PodUIDExtra
-	nodeNameExtra     = "authentication.kubernetes.io/node-name"
-	nodeUIDExtra      = "authentication.kubernetes.io/node-uid"
-	credentialIDExtra = "authentication.kubernetes.io/credential-id"
 )
 
 func requestOf(csr *certificatesv1.CertificateSigningRequest) Request {
@@ -36,18 +27,14 @@ func requestOf(csr *certificatesv1.CertificateSigningRequest) Request {
 // a Pod, so the extras of anybody else are not believed; nor is one with several values.
 func requesterOf(spec *certificatesv1.CertificateSigningRequestSpec) Requester {
 	r := Requester{Username: spec.Username, UID: spec.UID, Groups: list(spec.Groups)}
-	rest, ok := strings.CutPrefix(spec.Username, "system:serviceaccount:")
+	namespace, name, ok := certreq.ServiceAccount(spec.Username)
 	if !ok {
 		return r
 	}
-	namespace, name, ok := strings.Cut(rest, ":")
-	if !ok || namespace == "" || name == "" || strings.Contains(name, ":") {
-		return r
-	}
 	r.ServiceAccount = &ServiceAccountRef{Namespace: namespace, Name: name}
-	r.Pod = boundTo(spec, podNameExtra, podUIDExtra)
-	r.Node = boundTo(spec, nodeNameExtra, nodeUIDExtra)
-	r.CredentialID = single(spec, credentialIDExtra)
+	r.Pod = boundTo(spec, certreq.PodNameExtra, certreq.PodUIDExtra)
+	r.Node = boundTo(spec, certreq.NodeNameExtra, certreq.NodeUIDExtra)
+	r.CredentialID = certreq.SingleExtra(spec, certreq.CredentialIDExtra)
 	return r
 }
 
@@ -59,24 +46,11 @@ func nodeOf(r *Requester) (string, bool) {
 }
 
 func boundTo(spec *certificatesv1.CertificateSigningRequestSpec, nameKey, uidKey string) *ObjectRef {
-	name, uid := single(spec, nameKey), single(spec, uidKey)
+	name, uid := certreq.SingleExtra(spec, nameKey), certreq.SingleExtra(spec, uidKey)
 	if name == "" || uid == "" {
 		return nil
 	}
 	return &ObjectRef{Name: name, UID: types.UID(uid)}
-}
-
-func single(spec *certificatesv1.CertificateSigningRequestSpec, key string) string {
-	if values := spec.Extra[key]; len(values) == 1 {
-		return values[0]
-	}
-	return ""
-}
-
-// sameRequester says whether two requests come from one identity: the same user and, where
-// tokens are bound to Pods, the same Pod.
-func sameRequester(a, b *certificatesv1.CertificateSigningRequestSpec) bool {
-	return a.Username == b.Username && slices.Equal(a.Extra[podUIDExtra], b.Extra[podUIDExtra])
 }
 
 func pkcs10Of(r *pkcs10.Request) PKCS10 {

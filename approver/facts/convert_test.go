@@ -9,10 +9,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"countersign.dev/countersign/internal/certreq"
 )
 
 func TestRequester(t *testing.T) {
-	bound := map[string]certificatesv1.ExtraValue{podNameExtra: {"p"}, podUIDExtra: {"u"}}
+	bound := map[string]certificatesv1.ExtraValue{certreq.PodNameExtra: {"p"}, certreq.PodUIDExtra: {"u"}}
 	account := &ServiceAccountRef{Namespace: "ns", Name: "sa"}
 	for name, tc := range map[string]struct {
 		username string
@@ -23,9 +25,9 @@ func TestRequester(t *testing.T) {
 		"a token bound to a Pod":              {"system:serviceaccount:ns:sa", bound, account, &ObjectRef{Name: "p", UID: "u"}},
 		"a token bound to nothing":            {"system:serviceaccount:ns:sa", nil, account, nil},
 		"a human with the extras of a Pod":    {"jane", bound, nil, nil},
-		"two Pods at once":                    {"system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{podNameExtra: {"p", "q"}, podUIDExtra: {"u"}}, account, nil},
-		"two UIDs at once":                    {"system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{podNameExtra: {"p"}, podUIDExtra: {"u", "v"}}, account, nil},
-		"a Pod without a UID":                 {"system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{podNameExtra: {"p"}}, account, nil},
+		"two Pods at once":                    {"system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{certreq.PodNameExtra: {"p", "q"}, certreq.PodUIDExtra: {"u"}}, account, nil},
+		"two UIDs at once":                    {"system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{certreq.PodNameExtra: {"p"}, certreq.PodUIDExtra: {"u", "v"}}, account, nil},
+		"a Pod without a UID":                 {"system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{certreq.PodNameExtra: {"p"}}, account, nil},
 		"a username with a colon too many":    {"system:serviceaccount:ns:sa:x", bound, nil, nil},
 		"a username without a ServiceAccount": {"system:serviceaccount:ns:", bound, nil, nil},
 	} {
@@ -56,7 +58,7 @@ func TestStripRequest(t *testing.T) {
 		csr.Annotations = map[string]string{keySHA256Annotation: "forged", "x": "y"}
 		csr.Spec = certificatesv1.CertificateSigningRequestSpec{
 			Request: request, SignerName: "example.com/serving", Username: "u", Groups: []string{"g"},
-			Extra: map[string]certificatesv1.ExtraValue{podUIDExtra: {"u"}, "scopes": {"s"}},
+			Extra: map[string]certificatesv1.ExtraValue{certreq.PodUIDExtra: {"u"}, "scopes": {"s"}},
 		}
 		return csr
 	}
@@ -83,7 +85,7 @@ func TestStripRequest(t *testing.T) {
 			stripRequest(csr, func(string) bool { return false })
 		}
 		want := certificatesv1.CertificateSigningRequestSpec{
-			SignerName: "example.com/serving", Username: "u", Extra: map[string]certificatesv1.ExtraValue{podUIDExtra: {"u"}},
+			SignerName: "example.com/serving", Username: "u", Extra: map[string]certificatesv1.ExtraValue{certreq.PodUIDExtra: {"u"}},
 		}
 		if diff := cmp.Diff(want, csr.Spec); diff != "" {
 			t.Error(diff)
@@ -93,7 +95,7 @@ func TestStripRequest(t *testing.T) {
 		csr := object()
 		csr.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: certificatesv1.CertificateDenied, Message: "long"}}
 		stripRequest(csr, ours)
-		if !IsStripped(csr) || !IsDecided(csr) || csr.Status.Conditions[0].Message != "" {
+		if !IsStripped(csr) || !certreq.IsDecided(csr) || csr.Status.Conditions[0].Message != "" {
 			t.Errorf("got %+v", csr)
 		}
 	})

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"countersign.dev/countersign/internal/certreq"
 	"countersign.dev/countersign/pkcs10"
 )
 
@@ -299,7 +300,7 @@ func (g *Gatherer) sameKey(ctx context.Context, csr *certificatesv1.CertificateS
 	same := []SameKey{}
 	for i := range list.Items {
 		other := &list.Items[i]
-		if other.UID == csr.UID || sameRequester(&other.Spec, &csr.Spec) || len(same) == maxSameKey {
+		if other.UID == csr.UID || certreq.SameRequester(&other.Spec, &csr.Spec) || len(same) == maxSameKey {
 			continue
 		}
 		if fresh == Live {

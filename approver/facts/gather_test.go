@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"countersign.dev/countersign/internal/certreq"
 	"countersign.dev/countersign/pkcs10"
 )
 
@@ -153,7 +154,7 @@ var myApp = map[string]string{"app": "my-app"}
 func byPod(name string) certificatesv1.CertificateSigningRequestSpec {
 	return certificatesv1.CertificateSigningRequestSpec{
 		Username: "system:serviceaccount:ns:sa",
-		Extra:    map[string]certificatesv1.ExtraValue{podNameExtra: {name}, podUIDExtra: {name + "-uid"}},
+		Extra:    map[string]certificatesv1.ExtraValue{certreq.PodNameExtra: {name}, certreq.PodUIDExtra: {name + "-uid"}},
 	}
 }
 

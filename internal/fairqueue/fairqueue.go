@@ -18,10 +18,9 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/client-go/util/workqueue"
-)
 
-// PodUIDExtra is the key of spec.extra that tells the Pods of one ServiceAccount apart.
-const PodUIDExtra = "authentication.kubernetes.io/pod-uid"
+	"countersign.dev/countersign/internal/certreq"
+)
 
 // Item is a piece of work and whose share it comes out of.
 type Item struct {
@@ -33,7 +32,7 @@ type Item struct {
 
 // ItemOf is a certificate request, in the share of the user that made it, or of the Pod.
 func ItemOf(csr *certificatesv1.CertificateSigningRequest) Item {
-	return Item{Requester: csr.Spec.Username + " " + strings.Join(csr.Spec.Extra[PodUIDExtra], " "), Name: csr.Name}
+	return Item{Requester: csr.Spec.Username + " " + strings.Join(csr.Spec.Extra[certreq.PodUIDExtra], " "), Name: csr.Name}
 }
 
 // New makes a work queue for a controller; pass it as controller.TypedOptions.NewQueue.

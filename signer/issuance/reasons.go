@@ -9,7 +9,8 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
-	corev1 "k8s.io/api/core/v1"
+
+	"countersign.dev/countersign/internal/certreq"
 )
 
 // Reasons of the condition Failed on a CertificateSigningRequest. Failed cannot be taken back,
@@ -91,24 +92,14 @@ func IsDue(csr *certificatesv1.CertificateSigningRequest) bool { return due(csr)
 
 // due returns a NotDue if a request is not, or no longer, to be signed.
 func due(csr *certificatesv1.CertificateSigningRequest) error {
-	approved := false
-	for _, c := range csr.Status.Conditions {
-		if c.Status == corev1.ConditionFalse {
-			continue // the API server refuses such of the three types
-		}
-		switch c.Type {
-		case certificatesv1.CertificateApproved:
-			approved = true
-		case certificatesv1.CertificateDenied:
-			return Denied
-		case certificatesv1.CertificateFailed:
-			return Failed
-		}
-	}
-	switch {
-	case len(csr.Status.Certificate) > 0:
+	switch certreq.StateOf(csr) {
+	case certreq.Denied:
+		return Denied
+	case certreq.Failed:
+		return Failed
+	case certreq.Issued:
 		return AlreadyIssued
-	case !approved:
+	case certreq.Pending:
 		return NotApproved
 	default:
 		return nil
@@ -132,24 +123,10 @@ func (t *TooOld) Error() string {
 // checkApprovalAge returns a [*TooOld] if a request was approved longer ago than the limit. An
 // approval in the future, by a clock that is ahead of ours, counts as one of now.
 func checkApprovalAge(now time.Time, csr *certificatesv1.CertificateSigningRequest, limit time.Duration) error {
-	if approved := approvedAt(csr); now.Sub(approved) > limit {
+	if approved := certreq.ApprovedAt(csr); now.Sub(approved) > limit {
 		return &TooOld{Approved: approved, Limit: limit}
 	}
 	return nil
-}
-
-// approvedAt returns when a request was approved: no later than it was, if the condition does not tell.
-func approvedAt(csr *certificatesv1.CertificateSigningRequest) time.Time {
-	for _, c := range csr.Status.Conditions {
-		switch {
-		case c.Type != certificatesv1.CertificateApproved:
-		case !c.LastUpdateTime.IsZero():
-			return c.LastUpdateTime.Time
-		case !c.LastTransitionTime.IsZero():
-			return c.LastTransitionTime.Time
-		}
-	}
-	return csr.CreationTimestamp.Time
 }
 
 // quoteAll joins usages for a message.

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/internal/text"
 )
 
 const (
@@ -82,22 +83,13 @@ func (p *Publisher) Publish(ctx context.Context, signer *v1alpha1.Signer, bundle
 	}
 	ctb := p.publishBundle(ctx, signer, string(bundle))
 	configMaps := p.publishConfigMaps(ctx, signer, string(bundle))
-	result := Result{Complete: ctb.complete && configMaps.complete, Err: errors.Join(append(ctb.errs, configMaps.errs...)...)}
+	result := Result{Complete: ctb.complete && configMaps.complete, Err: text.JoinErrors(append(ctb.errs, configMaps.errs...)...)}
 	if ctb.published != "" || configMaps.published != "" {
 		result.Published = &v1alpha1.PublishedTrust{ClusterTrustBundle: ctb.published, ConfigMap: configMaps.published}
 	}
 	result.Message = strings.Join(slices.DeleteFunc([]string{ctb.message, configMaps.message}, func(s string) bool { return s == "" }), "; ")
-	if result.Err != nil {
-		result.Err = inOneLine{result.Err}
-	}
 	return result
 }
-
-// inOneLine is a joined error for a condition.
-type inOneLine struct{ error }
-
-func (e inOneLine) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
-func (e inOneLine) Unwrap() error { return e.error }
 
 // publishBundle writes the ClusterTrustBundle of a Signer, or removes it. Its name never changes.
 func (p *Publisher) publishBundle(ctx context.Context, signer *v1alpha1.Signer, bundle string) part {
