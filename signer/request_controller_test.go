@@ -386,7 +386,7 @@ func dueIn(t *testing.T, c client.Client) func(string) *certificatesv1.Certifica
 			t.Error(err)
 			return nil
 		}
-		return kept(csr)
+		return dueOnly(csr)
 	}
 }
 

@@ -34,8 +34,8 @@ import (
 
 const otherName = "example.com/other"
 
-// requestIn is a request in a state: "Approved" is due, "Issued" has a certificate, "" is pending; any other is the
-// condition beside Approved.
+// requestIn returns a request in a state: "Approved" is due, "Issued" has a certificate, "" is pending. Any other state
+// is the type of a condition in addition to Approved.
 func requestIn(name, state string, change ...func(*certificatesv1.CertificateSigningRequest)) *certificatesv1.CertificateSigningRequest {
 	csr := &certificatesv1.CertificateSigningRequest{}
 	csr.Name, csr.UID, csr.ResourceVersion = name, "uid-1", "42"
@@ -67,52 +67,52 @@ func namesOf(requests []*certificatesv1.CertificateSigningRequest) []string {
 	return names
 }
 
-// TestWatchedRequests goes through what a reflector reports of one signerName, in this order.
-func TestWatchedRequests(t *testing.T) {
-	r := newRequests(nil) // Start is not called: nothing is asked of it
-	r.keep(map[string]bool{signerName: true})
-	var told []string
-	r.tell(func(csr *certificatesv1.CertificateSigningRequest) { told = append(told, csr.Name) })
-	w := r.watched[signerName]
+// TestRequests runs the calls of a reflector for one signerName, in this order.
+func TestRequests(t *testing.T) {
+	r := newRequests(nil) // Start is not called: nothing is read from the nil source
+	r.Keep(map[string]bool{signerName: true})
+	var notified []string
+	r.notify(func(csr *certificatesv1.CertificateSigningRequest) { notified = append(notified, csr.Name) })
+	w := r.Store(signerName)
 	add := func(csr *certificatesv1.CertificateSigningRequest) func() error {
 		return func() error { return w.Add(csr) }
 	}
 	replace := func(objects ...any) func() error { return func() error { return w.Replace(objects, "1") } }
-	stranger := &metav1.PartialObjectMetadata{}
+	otherType := &metav1.PartialObjectMetadata{}
 
-	if r.synced() {
-		t.Error("synced before anything is read")
+	if r.Synced() {
+		t.Error("synced before the first list")
 	}
 	for _, step := range []struct {
-		name string
-		do   func() error
-		want []string // what is due then
-		told []string
-		err  string
+		name     string
+		do       func() error
+		want     []string // due after it
+		notified []string
+		err      string
 	}{
-		{"the first ones", replace(requestIn("a", "Approved"), requestIn("pending", ""), requestIn("issued", "Issued")), []string{"a"}, []string{"a"}, ""},
-		{"one is made", add(requestIn("b", "")), []string{"a"}, nil, ""},
-		{"and approved", add(requestIn("b", "Approved")), []string{"a", "b"}, []string{"b"}, ""},
-		{"changed", func() error { return w.Update(requestIn("b", "ApprovalTooOld")) }, []string{"a", "b"}, []string{"b"}, ""},
-		{"and issued", add(requestIn("b", "Issued")), []string{"a"}, nil, ""},
-		{"one is denied", add(requestIn("c", "Denied")), []string{"a"}, nil, ""},
-		{"one fails", add(requestIn("a", "Failed")), nil, nil, ""},
-		{"one is approved and deleted", func() error {
+		{"listed", replace(requestIn("a", "Approved"), requestIn("pending", ""), requestIn("issued", "Issued")), []string{"a"}, []string{"a"}, ""},
+		{"created", add(requestIn("b", "")), []string{"a"}, nil, ""},
+		{"approved", add(requestIn("b", "Approved")), []string{"a", "b"}, []string{"b"}, ""},
+		{"condition added", func() error { return w.Update(requestIn("b", "ApprovalTooOld")) }, []string{"a", "b"}, []string{"b"}, ""},
+		{"issued", add(requestIn("b", "Issued")), []string{"a"}, nil, ""},
+		{"denied", add(requestIn("c", "Denied")), []string{"a"}, nil, ""},
+		{"failed", add(requestIn("a", "Failed")), nil, nil, ""},
+		{"approved and deleted", func() error {
 			return errors.Join(w.Add(requestIn("d", "Approved")), w.Delete(requestIn("d", "Approved")))
 		}, nil, []string{"d"}, ""},
-		{"what went away unseen", func() error {
+		{"listed again, one deleted meanwhile", func() error {
 			return errors.Join(w.Add(requestIn("e", "Approved")), w.Add(requestIn("f", "Approved")), w.Replace([]any{requestIn("f", "Approved"), requestIn("g", "Approved")}, "2"))
 		}, []string{"f", "g"}, []string{"e", "f", "f", "g"}, ""},
-		{"someone else is told", func() error {
-			r.tell(func(csr *certificatesv1.CertificateSigningRequest) { told = append(told, csr.Name) })
-			slices.Sort(told)
+		{"another handler", func() error {
+			r.notify(func(csr *certificatesv1.CertificateSigningRequest) { notified = append(notified, csr.Name) })
+			slices.Sort(notified)
 			return nil
 		}, []string{"f", "g"}, []string{"f", "g"}, ""},
-		{"something else", func() error { return w.Add(stranger) }, []string{"f", "g"}, nil, "a *v1.PartialObjectMetadata is no certificate request"},
-		{"something else deleted", func() error { return w.Delete(stranger) }, []string{"f", "g"}, nil, "a *v1.PartialObjectMetadata is no certificate request"},
-		{"something else among them", replace(requestIn("h", "Approved"), stranger), []string{"f", "g"}, nil, "a *v1.PartialObjectMetadata is no certificate request"},
+		{"of another type", func() error { return w.Add(otherType) }, []string{"f", "g"}, nil, "unexpected type *v1.PartialObjectMetadata, want *v1.CertificateSigningRequest"},
+		{"deleted, of another type", func() error { return w.Delete(otherType) }, []string{"f", "g"}, nil, "unexpected type *v1.PartialObjectMetadata, want *v1.CertificateSigningRequest"},
+		{"listed, one of another type", replace(requestIn("h", "Approved"), otherType), []string{"f", "g"}, nil, "unexpected type *v1.PartialObjectMetadata, want *v1.CertificateSigningRequest"},
 	} {
-		told = nil
+		notified = nil
 		var text string
 		if err := step.do(); err != nil {
 			text = err.Error()
@@ -120,101 +120,102 @@ func TestWatchedRequests(t *testing.T) {
 		if text != step.err {
 			t.Errorf("%s: error %q, want %q", step.name, text, step.err)
 		}
-		if diff := cmp.Diff(step.want, namesOf(r.of(signerName))); diff != "" {
+		if diff := cmp.Diff(step.want, namesOf(r.List(signerName))); diff != "" {
 			t.Errorf("%s: due (-want +got):\n%s", step.name, diff)
 		}
-		slices.Sort(told)
-		if diff := cmp.Diff(step.told, told); diff != "" {
-			t.Errorf("%s: told (-want +got):\n%s", step.name, diff)
+		slices.Sort(notified)
+		if diff := cmp.Diff(step.notified, notified); diff != "" {
+			t.Errorf("%s: notified (-want +got):\n%s", step.name, diff)
 		}
 		for _, name := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
 			if got := r.get(name) != nil; got != slices.Contains(step.want, name) {
-				t.Errorf("%s: %s is there: %v", step.name, name, got)
+				t.Errorf("%s: request %s found: %v", step.name, name, got)
 			}
 		}
 	}
-	if !r.synced() {
+	if !r.Synced() {
 		t.Error("not synced")
 	}
-	if r.of(otherName) != nil {
-		t.Error("there are requests of a signerName that is not watched")
+	if r.List(otherName) != nil {
+		t.Error("got requests for a signerName that is not watched")
 	}
-	r.keep(nil)
-	if r.get("f") != nil || r.of(signerName) != nil || !r.synced() {
-		t.Error("requests are kept that no Signer is for")
+	r.Keep(nil)
+	if r.get("f") != nil || r.List(signerName) != nil || !r.Synced() {
+		t.Error("got requests for a signerName without a Signer")
 	}
 }
 
-// TestWatchedRequests_kept: a request is kept whole, since it is written back, and of one that is not due nothing is.
-func TestWatchedRequests_kept(t *testing.T) {
-	for state, isKept := range map[string]bool{"Approved": true, "ApprovalTooOld": true, "": false, "Issued": false, "Denied": false, "Failed": false} {
+// TestRequests_dueOnly: a due request is kept whole but for its managed fields. Other requests are dropped, also while
+// the reflector collects the first list.
+func TestRequests_dueOnly(t *testing.T) {
+	for _, tc := range []struct {
+		state string
+		due   bool
+	}{{"Approved", true}, {"ApprovalTooOld", true}, {"", false}, {"Issued", false}, {"Denied", false}, {"Failed", false}} {
+		state := tc.state
 		whole := requestIn("web", state, func(c *certificatesv1.CertificateSigningRequest) { c.ManagedFields = nil })
 		r := newRequests(nil)
-		r.keep(only(signerName))
-		see := func(when string, err error) {
+		r.Keep(only(signerName))
+		check := func(when string, err error) {
 			t.Helper()
 			if err != nil {
 				t.Fatalf("%q, %s: %v", state, when, err)
 			}
 			var want *certificatesv1.CertificateSigningRequest
-			if isKept {
+			if tc.due {
 				want = whole
 			}
 			if diff := cmp.Diff(want, r.get("web")); diff != "" {
 				t.Errorf("%q, %s: kept (-want +got):\n%s", state, when, diff)
 			}
 		}
-		w := r.watched[signerName]
-		see("changed", w.Add(requestIn("web", state)))
-		see("listed", w.Replace([]any{requestIn("web", state)}, "1"))
-		// As a reflector streams what there is at first, which a fake source cannot.
+		w := r.Store(signerName)
+		check("changed", w.Add(requestIn("web", state)))
+		check("listed", w.Replace([]any{requestIn("web", state)}, "1"))
+		// A reflector streams the first list into such a store. A fake source cannot stream.
 		first := cache.NewStore(cache.DeletionHandlingMetaNamespaceKeyFunc, cache.WithTransformer(w.Transformer()))
 		if err := first.Add(requestIn("web", state)); err != nil {
 			t.Fatal(err)
 		}
 		for _, object := range first.List() {
-			if csr := object.(*certificatesv1.CertificateSigningRequest); len(csr.Spec.Request) > 0 != isKept {
+			if csr, isWhole := object.(*certificatesv1.CertificateSigningRequest); isWhole {
 				t.Errorf("%q: collected %+v", state, csr)
 			}
 		}
-		see("streamed", w.Replace(first.List(), "1"))
-		if err := first.Update(first.List()[0]); err != nil { // twice, as client-go may
-			t.Fatal(err)
-		}
-		see("streamed again", w.Replace(first.List(), "1"))
+		check("streamed", w.Replace(first.List(), "1"))
 	}
 }
 
-// TestRequests_madeAgain: a request is deleted and made again for another Signer, and the watch of the first is behind.
-func TestRequests_madeAgain(t *testing.T) {
-	of := func(name, version string) *certificatesv1.CertificateSigningRequest {
+// TestRequests_recreated: a request is deleted and created again for another Signer, and the watch of the first lags behind.
+func TestRequests_recreated(t *testing.T) {
+	request := func(name, version string) *certificatesv1.CertificateSigningRequest {
 		return requestIn("web", "Approved", func(c *certificatesv1.CertificateSigningRequest) {
 			c.Spec.SignerName, c.ResourceVersion = name, version
 		})
 	}
 	for range 20 { // maps have no order
 		r := newRequests(nil)
-		r.keep(map[string]bool{signerName: true, otherName: true})
-		if err := errors.Join(r.watched[otherName].Add(of(otherName, "10")), r.watched[signerName].Add(of(signerName, "9"))); err != nil {
+		r.Keep(map[string]bool{signerName: true, otherName: true})
+		if err := errors.Join(r.Store(otherName).Add(request(otherName, "10")), r.Store(signerName).Add(request(signerName, "9"))); err != nil {
 			t.Fatal(err)
 		}
 		if got := r.get("web"); got.Spec.SignerName != otherName {
-			t.Fatalf("got that of %s, resourceVersion %s: it is gone", got.Spec.SignerName, got.ResourceVersion)
+			t.Fatalf("got the deleted request for %s, resourceVersion %s", got.Spec.SignerName, got.ResourceVersion)
 		}
-		if err := r.watched[signerName].Delete(of(signerName, "9")); err != nil {
+		if err := r.Store(signerName).Delete(request(signerName, "9")); err != nil {
 			t.Fatal(err)
 		}
 		if r.get("web") == nil {
-			t.Fatal("the deletion of the first took the second away")
+			t.Fatal("the deletion of the first request removed the second")
 		}
 	}
 }
 
-// requestSource lists and watches one signerName. It cannot do both in one.
+// requestSource lists and watches the requests for one signerName. It cannot stream a list.
 type requestSource struct {
 	*cachetesting.FakeControllerSource
 	lists   atomic.Int32
-	watches atomic.Int32 // at the moment
+	watches atomic.Int32 // open
 	refuse  atomic.Bool
 }
 
@@ -253,9 +254,9 @@ func (w *countedWatch) Stop() {
 	w.Interface.Stop()
 }
 
-// follow runs test with a requests that is started, and ended after. That it ends shows that no goroutine is left behind.
-func follow(t *testing.T, test func(t *testing.T, r *requests, sources map[string]*requestSource)) {
-	handlers := utilruntime.ErrorHandlers // one of which sleeps until the last error is 1 ms ago, by whichever clock that was
+// withStarted runs test with a requests that is started, and stops it afterwards. It fails if a goroutine is left behind.
+func withStarted(t *testing.T, test func(t *testing.T, r *requests, sources map[string]*requestSource)) {
+	handlers := utilruntime.ErrorHandlers // one sleeps until the last error is 1 ms ago, by the real or the fake clock
 	utilruntime.ErrorHandlers = nil
 	defer func() { utilruntime.ErrorHandlers = handlers }()
 	synctest.Test(t, func(t *testing.T) {
@@ -275,7 +276,7 @@ func follow(t *testing.T, test func(t *testing.T, r *requests, sources map[strin
 		synctest.Wait()
 		for name, s := range sources {
 			if n := s.watches.Load(); n != 0 {
-				t.Errorf("%d watches of %s are left open", n, name)
+				t.Errorf("%s: %d watches left open", name, n)
 			}
 			s.Shutdown()
 		}
@@ -290,12 +291,12 @@ func only(signerNames ...string) map[string]bool {
 	return names
 }
 
-// TestRequests_keep: what is watched is what there are Signers of, and what has waited is there when one is made.
-func TestRequests_keep(t *testing.T) {
-	follow(t, func(t *testing.T, r *requests, sources map[string]*requestSource) {
-		var told []string
-		r.tell(func(csr *certificatesv1.CertificateSigningRequest) { told = append(told, csr.Name) })
-		see := func(when string, signerNames []string, wantTold, want []string) {
+// TestRequests_Keep: the signerNames of Signers are watched. A new Signer gets the requests that were due before.
+func TestRequests_Keep(t *testing.T) {
+	withStarted(t, func(t *testing.T, r *requests, sources map[string]*requestSource) {
+		var notified []string
+		r.notify(func(csr *certificatesv1.CertificateSigningRequest) { notified = append(notified, csr.Name) })
+		check := func(when string, signerNames []string, wantNotified, want []string) {
 			t.Helper()
 			synctest.Wait()
 			for name, s := range sources {
@@ -303,120 +304,120 @@ func TestRequests_keep(t *testing.T) {
 					t.Errorf("%s: %d watches of %s", when, n, name)
 				}
 			}
-			slices.Sort(told)
-			if diff := cmp.Diff(wantTold, told); diff != "" {
-				t.Errorf("%s: told (-want +got):\n%s", when, diff)
+			slices.Sort(notified)
+			if diff := cmp.Diff(wantNotified, notified); diff != "" {
+				t.Errorf("%s: notified (-want +got):\n%s", when, diff)
 			}
-			if diff := cmp.Diff(want, namesOf(r.of(signerName))); diff != "" {
+			if diff := cmp.Diff(want, namesOf(r.List(signerName))); diff != "" {
 				t.Errorf("%s: due (-want +got):\n%s", when, diff)
 			}
-			if !r.synced() {
+			if !r.Synced() {
 				t.Errorf("%s: not synced", when)
 			}
-			told = nil
+			notified = nil
 		}
 		ours, others := sources[signerName], sources[otherName]
 		ours.Add(requestIn("waited", "Approved"))
 		others.Add(requestIn("unrelated", "Approved"))
-		see("there are no Signers", nil, nil, nil)
-		r.keep(only(signerName))
-		see("a Signer is made", []string{signerName}, []string{"waited"}, []string{"waited"})
+		check("no Signers", nil, nil, nil)
+		r.Keep(only(signerName))
+		check("Signer created", []string{signerName}, []string{"waited"}, []string{"waited"})
 		ours.Add(requestIn("next", "Approved"))
-		see("a request comes", []string{signerName}, []string{"next"}, []string{"next", "waited"})
-		r.keep(only(signerName))
-		see("nothing has changed", []string{signerName}, nil, []string{"next", "waited"})
+		check("request created", []string{signerName}, []string{"next"}, []string{"next", "waited"})
+		r.Keep(only(signerName))
+		check("no change", []string{signerName}, nil, []string{"next", "waited"})
 		ours.Modify(requestIn("next", "Issued"))
 		ours.Delete(requestIn("waited", "Approved"))
-		see("one is issued, one deleted", []string{signerName}, nil, nil)
-		r.keep(only(otherName))
-		see("the Signer is deleted, another made", []string{otherName}, []string{"unrelated"}, nil)
+		check("one issued, one deleted", []string{signerName}, nil, nil)
+		r.Keep(only(otherName))
+		check("Signer deleted, another created", []string{otherName}, []string{"unrelated"}, nil)
 		ours.Add(requestIn("meanwhile", "Approved"))
-		see("a request for the one that was deleted", []string{otherName}, nil, nil)
-		r.keep(only(signerName, otherName))
-		see("the Signer is made again", []string{signerName, otherName}, []string{"meanwhile"}, []string{"meanwhile"})
-		r.keep(nil)
-		see("all are deleted", nil, nil, nil)
+		check("request for the deleted Signer", []string{otherName}, nil, nil)
+		r.Keep(only(signerName, otherName))
+		check("Signer created again", []string{signerName, otherName}, []string{"meanwhile"}, []string{"meanwhile"})
+		r.Keep(nil)
+		check("all Signers deleted", nil, nil, nil)
 		if n := ours.lists.Load(); n != 2 {
-			t.Errorf("listed %d times, want once for each time it was wanted", n)
+			t.Errorf("listed %d times, want 2: once for each Keep", n)
 		}
 	})
 }
 
-// TestRequests_faults: what cannot be read is tried again, ever more seldom, until it can, and holds up no other.
-func TestRequests_faults(t *testing.T) {
-	follow(t, func(t *testing.T, r *requests, sources map[string]*requestSource) {
+// TestRequests_errors: a list that fails is retried with backoff, and does not delay other signerNames.
+func TestRequests_errors(t *testing.T) {
+	withStarted(t, func(t *testing.T, r *requests, sources map[string]*requestSource) {
 		ours, others := sources[signerName], sources[otherName]
 		ours.refuse.Store(true)
 		ours.Add(requestIn("waited", "Approved"))
 		others.Add(requestIn("unrelated", "Approved"))
-		r.keep(only(signerName, otherName))
+		r.Keep(only(signerName, otherName))
 		time.Sleep(10 * time.Minute)
-		if r.synced() || r.get("waited") != nil {
-			t.Error("synced although one could not be read")
+		if r.Synced() || r.get("waited") != nil {
+			t.Error("synced although one signerName cannot be listed")
 		}
 		if r.get("unrelated") == nil {
-			t.Error("the other is held up")
+			t.Error("the other signerName is not listed")
 		}
 		if n := ours.lists.Load(); n < 10 || n > 50 {
-			t.Errorf("tried %d times in 10 minutes, want once in a minute or less", n)
+			t.Errorf("listed %d times in 10 minutes, want 10 to 50", n)
 		}
 		ours.refuse.Store(false)
 		time.Sleep(2 * time.Minute)
-		if !r.synced() || r.get("waited") == nil {
-			t.Error("not read, although it may be")
+		if !r.Synced() || r.get("waited") == nil {
+			t.Error("not listed after the permission was granted")
 		}
 
-		ours.refuse.Store(true) // its watch is cut, and what happens then is not seen
+		ours.refuse.Store(true) // the watch ends, and events are missed
 		ours.DeleteDropWatch(requestIn("waited", "Approved"))
 		ours.AddDropWatch(requestIn("meanwhile", "Approved"))
 		ours.ResetWatch()
 		time.Sleep(time.Minute)
-		if r.get("waited") == nil || !r.synced() {
-			t.Error("what was known is forgotten although nothing is known instead")
+		if r.get("waited") == nil || !r.Synced() {
+			t.Error("requests are dropped although the list fails")
 		}
 		ours.refuse.Store(false)
 		time.Sleep(2 * time.Minute)
 		if r.get("waited") != nil || r.get("meanwhile") == nil {
-			t.Errorf("after it was read again: %q are due", namesOf(r.of(signerName)))
+			t.Errorf("after a new list: %q are due", namesOf(r.List(signerName)))
 		}
 
-		ours.refuse.Store(true) // what is not wanted is not tried again
+		ours.refuse.Store(true) // a watch that was dropped is not retried
 		ours.ResetWatch()
-		r.keep(nil)
+		r.Keep(nil)
 		before := ours.lists.Load()
 		time.Sleep(10 * time.Minute)
 		if n := ours.lists.Load() - before; n > 1 {
-			t.Errorf("tried %d times though it is not wanted", n)
+			t.Errorf("listed %d times after it was dropped", n)
 		}
 	})
 }
 
-// TestAllRequests: the API server is asked for the requests of one signerName, in the shorter encoding.
-func TestAllRequests(t *testing.T) {
+// TestRequestsBySignerName: list and watch select one signerName, and ask for protobuf.
+func TestRequestsBySignerName(t *testing.T) {
 	var asked []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.URL.Path+" "+r.URL.Query().Get("fieldSelector")+" "+r.Header.Get("Accept"))
 		w.WriteHeader(http.StatusForbidden)
 	}))
 	defer server.Close()
-	all, err := allRequests(&rest.Config{Host: server.URL}, server.Client())
+	source, err := requestsBySignerName(&rest.Config{Host: server.URL}, server.Client())
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := cache.ToListerWatcherWithContext(all(signerName))
-	if _, err := source.ListWithContext(t.Context(), metav1.ListOptions{}); err == nil {
-		t.Error("listed")
+	watcher := cache.ToListerWatcherWithContext(source(signerName))
+	if _, err := watcher.ListWithContext(t.Context(), metav1.ListOptions{}); err == nil {
+		t.Error("list: no error")
 	}
-	if _, err := source.WatchWithContext(t.Context(), metav1.ListOptions{}); err == nil {
-		t.Error("watched")
+	if _, err := watcher.WatchWithContext(t.Context(), metav1.ListOptions{}); err == nil {
+		t.Error("watch: no error")
 	}
 	const path = "/apis/certificates.k8s.io/v1/certificatesigningrequests spec.signerName=example.com/serving application/vnd.kubernetes.protobuf"
 	if len(asked) != 2 || !strings.HasPrefix(asked[0], path) || !strings.HasPrefix(asked[1], path) {
-		t.Errorf("asked for %q, want %s", asked, path)
+		t.Errorf("got requests %q, want %s", asked, path)
 	}
 }
 
-// TestConfigureManager: to read requests from the manager's cache is a fault, and does not make it watch them all.
+// TestConfigureManager: reading requests from the manager's cache is an error, and does not start a watch of all requests.
 func TestConfigureManager(t *testing.T) {
 	scheme, err := NewScheme()
 	if err != nil {

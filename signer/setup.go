@@ -117,11 +117,11 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 	if err := s.options.Registerer.Register(s.options.Audit.Metrics()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
-	all, err := allRequests(mgr.GetConfig(), mgr.GetHTTPClient())
+	bySignerName, err := requestsBySignerName(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return err
 	}
-	watched := newRequests(all)
+	watched := newRequests(bySignerName)
 	if err := mgr.Add(watched); err != nil {
 		return fmt.Errorf("adding the watcher of certificate requests: %w", err)
 	}
@@ -217,7 +217,7 @@ func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager, watched *r
 		for i := range list.Items {
 			signerNames[list.Items[i].Spec.SignerName] = true
 		}
-		watched.keep(signerNames)
+		watched.Keep(signerNames)
 	}
 	followed, err := signers.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { follow() },
@@ -233,7 +233,7 @@ func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager, watched *r
 	}
 	var ready atomic.Bool
 	err = mgr.AddReadyzCheck("caches", func(*http.Request) error {
-		if ready.Load() || namespaces.HasSynced() && followed.HasSynced() && watched.synced() {
+		if ready.Load() || namespaces.HasSynced() && followed.HasSynced() && watched.Synced() {
 			ready.Store(true)
 			return nil
 		}
@@ -310,7 +310,7 @@ func (s *Signer) setupRequests(mgr manager.Manager, r *requestReconciler, watche
 	return builder.TypedControllerManagedBy[fairqueue.Item](mgr).
 		Named("certificatesigningrequest").
 		WatchesRawSource(source.TypedFunc[fairqueue.Item](func(_ context.Context, queue workQueue) error {
-			watched.tell(func(csr *certificatesv1.CertificateSigningRequest) {
+			watched.notify(func(csr *certificatesv1.CertificateSigningRequest) {
 				if s.signers.get(csr.Spec.SignerName) != nil {
 					queue.Add(fairqueue.ItemOf(csr))
 				}
@@ -319,7 +319,7 @@ func (s *Signer) setupRequests(mgr manager.Manager, r *requestReconciler, watche
 		})).
 		WatchesRawSource(source.TypedChannel(signerReady, handler.TypedFuncs[string, fairqueue.Item]{
 			GenericFunc: func(_ context.Context, e event.TypedGenericEvent[string], queue workQueue) {
-				for _, csr := range watched.of(e.Object) {
+				for _, csr := range watched.List(e.Object) {
 					queue.Add(fairqueue.ItemOf(csr))
 				}
 			},

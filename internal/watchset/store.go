@@ -108,21 +108,24 @@ type item[T any] struct {
 	kept *T
 }
 
-func (w *store[O, T]) reduce(object any) (*item[T], error) {
+func (w *store[O, T]) reduce(object any) (item[T], error) {
 	switch object := object.(type) {
 	case *item[T]:
-		return object, nil
+		return *object, nil
 	case O:
 		kept := w.set.options.Keep(object)
-		return &item[T]{types.NamespacedName{Namespace: object.GetNamespace(), Name: object.GetName()}, kept}, nil
+		return item[T]{types.NamespacedName{Namespace: object.GetNamespace(), Name: object.GetName()}, kept}, nil
 	}
-	return nil, fmt.Errorf("unexpected type %T, want %T", object, w.set.options.Object)
+	return item[T]{}, fmt.Errorf("unexpected type %T, want %T", object, w.set.options.Object)
 }
 
 // Transformer reduces objects while the reflector collects the first list, so that memory never holds
 // all objects whole.
 func (w *store[O, T]) Transformer() cache.TransformFunc {
-	return func(object any) (any, error) { return w.reduce(object) }
+	return func(object any) (any, error) {
+		o, err := w.reduce(object)
+		return &o, err
+	}
 }
 
 // Add adds or replaces an object.

@@ -178,8 +178,8 @@ func TestTransformer(t *testing.T) {
 			t.Errorf("the list holds a %T", object)
 		}
 		again, err := s.Transformer()(object)
-		if again != object || err != nil {
-			t.Errorf("transforming twice: got %v, error %v, want the same", again, err)
+		if diff := cmp.Diff(object, again, cmp.AllowUnexported(item[string]{})); diff != "" || err != nil {
+			t.Errorf("transforming twice: error %v (-want +got):\n%s", err, diff)
 		}
 	}
 	if err := s.Replace(list.List(), "1"); err != nil {
