@@ -66,7 +66,7 @@ func informerOf(client cache.Getter, signer string) cache.SharedIndexInformer {
 
 // ask is a request to be made.
 type ask struct {
-	tutorial.Ask
+	tutorial.Request
 	// token of who makes it; empty if the client has a certificate of its own.
 	token string
 	// hostile ones must end denied.

@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 
 	"countersign.dev/countersign/test/cluster"
-	"countersign.dev/countersign/test/tutorial"
+	"countersign.dev/countersign/test/harness"
 )
 
 // warmUp is how many requests a system gets before it is measured: connections are made, and leaders elected.
@@ -30,7 +30,7 @@ type bench struct {
 	settings     settings
 	out          io.Writer
 	world        *world
-	installation *tutorial.Installation
+	installation *harness.Installation
 	// folder for what only this run needs, and profiles for those that are asked for, or "".
 	folder, profiles string
 	results          *results
@@ -47,7 +47,7 @@ func run(ctx context.Context, s settings, profiles string, out io.Writer) (_ *re
 		return nil, fmt.Errorf("starting the control plane: %w", err)
 	}
 	defer func() { err = errors.Join(err, c.Stop()) }()
-	installation, err := tutorial.Install(ctx, c, out)
+	installation, err := harness.Install(ctx, c, out)
 	if err != nil {
 		return nil, fmt.Errorf("installing: %w", err)
 	}
@@ -109,7 +109,7 @@ func (b *bench) all(ctx context.Context, c *cluster.Cluster) error {
 // the environment that deploy/ gives it.
 func (b *bench) empty(ctx context.Context) error {
 	b.results.EmptyMiB, b.installation.Env = map[string]float64{}, map[string][]string{}
-	for name, p := range map[string]*tutorial.Process{approverProcess: b.installation.Approver, signerProcess: b.installation.Signer} {
+	for name, p := range map[string]*harness.Process{approverProcess: b.installation.Approver, signerProcess: b.installation.Signer} {
 		if err := ready(ctx, p); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

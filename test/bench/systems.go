@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"countersign.dev/countersign/test/cluster"
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -52,7 +53,7 @@ func (w *world) pods32() ([]rest.Interface, error) {
 }
 
 // countersignSystem is the installed one. profiling has its processes serve profiles.
-func (w *world) countersignSystem(installation *tutorial.Installation, profiling, webhook bool) (*system, error) {
+func (w *world) countersignSystem(installation *harness.Installation, profiling, webhook bool) (*system, error) {
 	senders, err := w.pods32()
 	if err != nil {
 		return nil, err
@@ -112,7 +113,7 @@ func (w *world) countersignSystem(installation *tutorial.Installation, profiling
 		return errors.Join(append(errs, stopAll(installation))...)
 	}
 	s.processes = func() (out []*cluster.Process) {
-		for _, p := range []*tutorial.Process{installation.Approver, installation.Signer, installation.Webhook} {
+		for _, p := range []*harness.Process{installation.Approver, installation.Signer, installation.Webhook} {
 			if p != nil {
 				out = append(out, p.Process)
 			}
@@ -126,7 +127,7 @@ func (w *world) countersignSystem(installation *tutorial.Installation, profiling
 const readyWithin = 3 * time.Minute
 
 // ready waits until a process says that it is ready.
-func ready(ctx context.Context, p *tutorial.Process) error {
+func ready(ctx context.Context, p *harness.Process) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	for wait := 20 * time.Millisecond; ; {
@@ -148,9 +149,9 @@ func ready(ctx context.Context, p *tutorial.Process) error {
 	}
 }
 
-func stopAll(installation *tutorial.Installation) error {
+func stopAll(installation *harness.Installation) error {
 	var errs []error
-	for _, p := range []**tutorial.Process{&installation.Approver, &installation.Signer} {
+	for _, p := range []**harness.Process{&installation.Approver, &installation.Signer} {
 		if *p != nil {
 			errs = append(errs, (*p).Stop())
 		}
@@ -209,7 +210,7 @@ func (w *world) kcmSystem(name string, flags ...string) (*system, error) {
 		asks: func(n int, _ bool) []ask { // none is hostile: which it would only leave alone
 			asks := make([]ask, n)
 			for i := range asks {
-				asks[i].Ask = tutorial.Ask{
+				asks[i].Request = tutorial.Request{
 					CommonName: node(i % clients), Organization: "system:nodes",
 					Usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth},
 				}
@@ -249,7 +250,7 @@ func ownClientset(config *rest.Config) (kubernetes.Interface, error) {
 
 // deployed is the environment that deploy/ gives to a container, but for what depends on its Pod.
 func deployed(ctx context.Context, clientset kubernetes.Interface, name string) ([]string, error) {
-	deployment, err := clientset.AppsV1().Deployments(tutorial.SystemNamespace).Get(ctx, "countersign-"+name, metav1.GetOptions{})
+	deployment, err := clientset.AppsV1().Deployments(harness.SystemNamespace).Get(ctx, "countersign-"+name, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}

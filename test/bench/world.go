@@ -159,7 +159,7 @@ func (w *world) pod(ctx context.Context, i int, namespace string) (*corev1.Pod, 
 func (w *world) addUnrelated(ctx context.Context, n int) error {
 	fmt.Fprintf(w.out, "-- creating %d requests for %s\n", n, unrelatedSigner)
 	err := each(ctx, w.out, "requests", n, fillers, func(ctx context.Context, i int) error {
-		object, err := ask{Ask: tutorial.Ask{DNSNames: []string{"unrelated.example.com"}, Usages: usages}}.object(fmt.Sprintf("unrelated-%05d", i), unrelatedSigner)
+		object, err := ask{Request: tutorial.Request{DNSNames: []string{"unrelated.example.com"}, Usages: usages}}.object(fmt.Sprintf("unrelated-%05d", i), unrelatedSigner)
 		if err != nil {
 			return err
 		}
@@ -239,8 +239,8 @@ func (w *world) bind(ctx context.Context, name, role string, subject rbacv1.Subj
 }
 
 // honest is what a Pod may have: two names and two addresses, its own and those of the Service that selects it.
-func (r requester) honest() tutorial.Ask {
-	return tutorial.Ask{
+func (r requester) honest() tutorial.Request {
+	return tutorial.Request{
 		DNSNames: []string{"web." + r.namespace + ".svc.cluster.local", r.name + "." + r.namespace + ".pod.cluster.local"},
 		IPs:      []string{r.clusterIP, r.ip}, Usages: usages,
 	}
@@ -248,7 +248,7 @@ func (r requester) honest() tutorial.Ask {
 
 // hostile is the i-th thing that a Pod may not have; neighbour is another Pod of its namespace, and stranger
 // one of another.
-func (r requester) hostile(i int, neighbour, stranger requester) tutorial.Ask {
+func (r requester) hostile(i int, neighbour, stranger requester) tutorial.Request {
 	a := r.honest()
 	switch i % 7 {
 	case 0:
@@ -277,10 +277,10 @@ func (w *world) byPods(n int, mixed bool) []ask {
 	for i := range asks {
 		at := func(i int) requester { return w.requesters[i%len(w.requesters)] }
 		r := at(i)
-		asks[i] = ask{Ask: r.honest(), token: r.token}
+		asks[i] = ask{Request: r.honest(), token: r.token}
 		if mixed && i%10 == 9 {
 			// Pods are in the busy namespaces in turn.
-			asks[i].Ask, asks[i].hostile = r.hostile(i/10, at(i+w.settings.Busy), at(i+1)), true
+			asks[i].Request, asks[i].hostile = r.hostile(i/10, at(i+w.settings.Busy), at(i+1)), true
 		}
 	}
 	return asks

@@ -24,6 +24,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 
 	"countersign.dev/countersign/test/cluster"
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -47,17 +48,17 @@ func run(ctx context.Context, out io.Writer, keep bool) (err error) {
 		return fmt.Errorf("starting the control plane: %w", err)
 	}
 	defer func() { err = errors.Join(err, c.Stop()) }()
-	installation, err := tutorial.Install(ctx, c, out)
+	installation, err := harness.Install(ctx, c, out)
 	if err != nil {
 		return fmt.Errorf("installing: %w", err)
 	}
 	defer func() { err = errors.Join(err, installation.Stop()) }()
-	for name, process := range map[string]*tutorial.Process{"approver": installation.Approver, "signer": installation.Signer} {
+	for name, process := range map[string]*harness.Process{"approver": installation.Approver, "signer": installation.Signer} {
 		if err := process.Ready(ctx); err != nil {
 			return fmt.Errorf("waiting for the %s: %w", name, err)
 		}
 	}
-	say("-- starting the webhook as ServiceAccount %s/countersign-webhook, with a certificate from files", tutorial.SystemNamespace)
+	say("-- starting the webhook as ServiceAccount %s/countersign-webhook, with a certificate from files", harness.SystemNamespace)
 	if err := installation.StartWebhook(ctx); err != nil {
 		return fmt.Errorf("starting the webhook: %w", err)
 	}
@@ -70,7 +71,7 @@ func run(ctx context.Context, out io.Writer, keep bool) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, p := range []*tutorial.Process{installation.Approver, installation.Signer, installation.Webhook} {
+	for _, p := range []*harness.Process{installation.Approver, installation.Signer, installation.Webhook} {
 		if resident := p.Resident(); resident != "" {
 			say("%s has %s in memory", p.Name(), resident)
 		}
@@ -92,7 +93,7 @@ func walk(ctx context.Context, world *tutorial.World, out io.Writer) (wrong int,
 	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\tTRIED\tWHO ASKED\tWARNED\tDECISION\tREASON\tCERTIFICATE")
 	for i, row := range tutorial.Rows() {
-		fmt.Fprintf(out, "-- %s asks for %s\n", row.Requester(), row.Tried)
+		fmt.Fprintf(out, "-- %s asks for %s\n", row.Requester(), row.Description)
 		start := time.Now()
 		got, err := world.Run(ctx, row)
 		if err != nil {
@@ -106,16 +107,16 @@ func walk(ctx context.Context, world *tutorial.World, out io.Writer) (wrong int,
 		}
 		fmt.Fprintf(out, "   %s after %s\n", describe(got), time.Since(start).Round(time.Millisecond))
 		mark := "ok"
-		if want := row.Expected(world); !reflect.DeepEqual(got.Outcome, want) || len(got.Warnings) < len(row.Warned) {
+		if want := row.Expected(world); !reflect.DeepEqual(got.Outcome, want) || len(got.Warnings) < len(row.Warnings) {
 			mark = "WRONG"
 			wrong++
-			fmt.Fprintf(out, "   WRONG: want %+v, warned of %v\n", want, row.Warned)
+			fmt.Fprintf(out, "   WRONG: want %+v, warned of %v\n", want, row.Warnings)
 		}
 		reason := got.Reason
 		if len(got.Violations) > 0 {
 			reason += ": " + strings.Join(got.Violations, ", ")
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark, row.Tried, row.Requester(), yes(len(got.Warnings) > 0, "yes"), or(string(got.Condition), "none (pending)"), or(reason, "-"), yes(got.Certificate, "issued"))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark, row.Description, row.Requester(), yes(len(got.Warnings) > 0, "yes"), or(string(got.Condition), "none (pending)"), or(reason, "-"), yes(got.Certificate, "issued"))
 		if i == 0 && got.Certificate {
 			if err := serve(ctx, world, got.CSR, out); err != nil {
 				return 0, err
@@ -143,11 +144,11 @@ func describe(got tutorial.Result) string {
 	if got.Condition == "" {
 		return "left pending, untouched"
 	}
-	return fmt.Sprintf("%s (%s): %s", got.Condition, got.Reason, got.Said)
+	return fmt.Sprintf("%s (%s): %s", got.Condition, got.Reason, got.Message)
 }
 
 // hold says how to use what is left running, and waits for an interrupt.
-func hold(ctx context.Context, c *cluster.Cluster, world *tutorial.World, installation *tutorial.Installation, say func(string, ...any)) error {
+func hold(ctx context.Context, c *cluster.Cluster, world *tutorial.World, installation *harness.Installation, say func(string, ...any)) error {
 	dir, err := os.MkdirTemp("", "countersign-demo-")
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -46,7 +47,7 @@ spec:
 	requests := world.Clientset().CertificatesV1().CertificateSigningRequests()
 	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
 	must(t, err)
-	_, _, err = tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}, SignerName: "example.com/late"}.Create(ctx, world.TokenConfig(token), "late")
+	_, _, err = tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}, SignerName: "example.com/late"}.Create(ctx, world.TokenConfig(token), "late")
 	must(t, err)
 	csr, err := requests.Get(ctx, "late", metav1.GetOptions{})
 	must(t, err)
@@ -57,10 +58,10 @@ spec:
 	_, err = requests.UpdateApproval(ctx, "late", csr, metav1.UpdateOptions{})
 	must(t, err)
 
-	must(t, tutorial.Eventually(ctx, enough, func() error {
+	must(t, harness.Eventually(ctx, enough, func() error {
 		return contains(kubectl(t, "get", "csr", "late", "-o", "jsonpath={.status}"), `"type":"ApprovalTooOld"`, "spec.maxApprovalAge")
 	}))
-	must(t, tutorial.Eventually(ctx, enough, func() error {
+	must(t, harness.Eventually(ctx, enough, func() error {
 		events, err := world.Events(ctx, "late")
 		if err != nil {
 			return err

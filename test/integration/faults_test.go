@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -46,14 +47,14 @@ func TestRestarts(t *testing.T) {
 	for worker := range 8 {
 		wg.Go(func() {
 			for i := worker; i < count; i += 8 {
-				ask := tutorial.Ask{DNSNames: []string{own}}
+				ask := tutorial.Request{DNSNames: []string{own}}
 				if i%2 == 1 {
 					ask.DNSNames = []string{foreign}
 				}
 				if i >= 100 { // the second half is for the API server that is away
 					<-second
 				}
-				err := tutorial.Eventually(ctx, enough, func() error {
+				err := harness.Eventually(ctx, enough, func() error {
 					_, _, err := ask.Create(ctx, config, name(i))
 					if apierrors.IsAlreadyExists(err) {
 						return nil
@@ -72,7 +73,7 @@ func TestRestarts(t *testing.T) {
 	start(t, "approver")
 	start(t, "signer")
 	// Both lead again, and have work in hand: a request that was made after they were killed is issued.
-	marker := tutorial.Ask{DNSNames: []string{own}}
+	marker := tutorial.Request{DNSNames: []string{own}}
 	_, _, err = marker.Create(ctx, config, "restart-marker")
 	must(t, err)
 	outcome(t, "restart-marker", certificatesv1.CertificateApproved)
@@ -86,7 +87,7 @@ func TestRestarts(t *testing.T) {
 
 	requests := world.Clientset().CertificatesV1().CertificateSigningRequests()
 	for i := range count {
-		err := tutorial.Eventually(ctx, enough, func() error {
+		err := harness.Eventually(ctx, enough, func() error {
 			csr, err := requests.Get(ctx, name(i), metav1.GetOptions{})
 			if err != nil {
 				return err
@@ -118,7 +119,7 @@ func TestRestarts(t *testing.T) {
 
 func waitForSome(t *testing.T, name string) {
 	t.Helper()
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		_, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), name, metav1.GetOptions{})
 		return err
 	}))
@@ -142,7 +143,7 @@ func start(t *testing.T, name string) {
 // revive starts again whatever has ended.
 func revive(t *testing.T) {
 	t.Helper()
-	for name, p := range map[string]*tutorial.Process{"approver": installation.Approver, "signer": installation.Signer} {
+	for name, p := range map[string]*harness.Process{"approver": installation.Approver, "signer": installation.Signer} {
 		select {
 		case <-p.Done():
 			start(t, name)
@@ -190,7 +191,7 @@ func TestBrokenPolicy(t *testing.T) {
 	ctx := t.Context()
 	apply(t, policyManifest("broken", "subject_controls_key if input.requester.usrname == \"x\""))
 	t.Cleanup(func() { remove(t, "approvalpolicy/broken") })
-	must(t, tutorial.Eventually(ctx, enough, func() error {
+	must(t, harness.Eventually(ctx, enough, func() error {
 		return contains(kubectl(t, "get", "approvalpolicy", "broken", "-o", "jsonpath={.status}"),
 			`"reason":"InvalidRego"`, `"reason":"NotLoaded"`, `"file":"mine.rego"`, `"row":5`, `"col":25`, "input.requester.usrname", `"username"`)
 	}))
@@ -200,7 +201,7 @@ func TestBrokenPolicy(t *testing.T) {
 	}
 	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
 	must(t, err)
-	_, _, err = tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}.Create(ctx, world.TokenConfig(token), "held-back")
+	_, _, err = tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}.Create(ctx, world.TokenConfig(token), "held-back")
 	must(t, err)
 	// Whatever would decide it by the other policy alone has time to: a request for a hostile name is not decided either.
 	time.Sleep(2 * time.Second)
@@ -215,10 +216,10 @@ func TestBrokenPolicy(t *testing.T) {
 	outcome(t, "held-back", certificatesv1.CertificateApproved)
 	must(t, installation.Approver.Ready(ctx))
 	apply(t, policyManifest("broken", "subject_controls_key if {"))
-	must(t, tutorial.Eventually(ctx, enough, func() error {
+	must(t, harness.Eventually(ctx, enough, func() error {
 		return contains(kubectl(t, "get", "approvalpolicy", "broken", "-o", "jsonpath={.status}"), `"reason":"InvalidRego"`, `"reason":"LastGoodActive"`)
 	}))
-	_, _, err = tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}.Create(ctx, world.TokenConfig(token), "by-last-good")
+	_, _, err = tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}.Create(ctx, world.TokenConfig(token), "by-last-good")
 	must(t, err)
 	outcome(t, "by-last-good", certificatesv1.CertificateApproved)
 }
@@ -246,15 +247,15 @@ func TestCAFaults(t *testing.T) {
 		_, err := world.Kubectl(context.Background(), nil, "patch", "signer", "serving", "--type=merge", "-p", `{"spec":{"trust":{"propagation":"5m"}}}`)
 		must(t, err)
 	})
-	must(t, world.Clientset().CoreV1().Secrets(tutorial.SystemNamespace).Delete(ctx, "serving-ca", metav1.DeleteOptions{}))
-	must(t, tutorial.Eventually(ctx, enough, func() error {
+	must(t, world.Clientset().CoreV1().Secrets(harness.SystemNamespace).Delete(ctx, "serving-ca", metav1.DeleteOptions{}))
+	must(t, harness.Eventually(ctx, enough, func() error {
 		return contains(kubectl(t, "get", "signer", "serving", "-o", "jsonpath={.status.conditions}"), `"reason":"SecretNotFound"`)
 	}))
 	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
 	must(t, err)
-	_, _, err = tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}.Create(ctx, world.TokenConfig(token), "without-ca")
+	_, _, err = tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}.Create(ctx, world.TokenConfig(token), "without-ca")
 	must(t, err)
-	must(t, tutorial.Eventually(ctx, enough, func() error {
+	must(t, harness.Eventually(ctx, enough, func() error {
 		csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(ctx, "without-ca", metav1.GetOptions{})
 		if err == nil && tutorial.Condition(csr, certificatesv1.CertificateApproved) == nil {
 			err = errors.New("not approved")
@@ -266,7 +267,7 @@ func TestCAFaults(t *testing.T) {
 	if tutorial.Condition(csr, certificatesv1.CertificateFailed) != nil {
 		t.Errorf("failed for want of a CA: %+v", csr.Status.Conditions)
 	}
-	must(t, tutorial.Eventually(ctx, enough, func() error {
+	must(t, harness.Eventually(ctx, enough, func() error {
 		return contains(kubectl(t, "get", "signer", "serving", "-o", "jsonpath={.status.ca.subject}"), "Another Example Signer")
 	}))
 }
@@ -300,28 +301,28 @@ func TestPrivileges(t *testing.T) {
 		{"webhook", signer("override-policy", "example.com/serving"), false},
 		{"webhook", request("approval"), false},
 		{"webhook", request("status"), false},
-		{"webhook", core("get", "secrets", tutorial.SystemNamespace, "webhook-ca"), false},
+		{"webhook", core("get", "secrets", harness.SystemNamespace, "webhook-ca"), false},
 		{"webhook", core("get", "configmaps", "kube-system", "any"), false},
 		{"webhook", authorizationv1.ResourceAttributes{Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Verb: "patch", Name: "countersign"}, true},
 		{"webhook", authorizationv1.ResourceAttributes{Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Verb: "patch", Name: "other"}, false},
 		{"webhook", authorizationv1.ResourceAttributes{Group: "countersign.dev", Resource: "approvalpolicies", Verb: "update", Name: "pod-serving"}, false},
-		{"approver", core("get", "secrets", tutorial.SystemNamespace, "serving-ca"), false},
+		{"approver", core("get", "secrets", harness.SystemNamespace, "serving-ca"), false},
 		{"approver", core("create", "configmaps", tutorial.Namespace, "example-serving-ca"), false},
 		{"signer", signer("sign", "example.com/serving"), true},
 		{"signer", signer("sign", "example.com/other"), false},
 		{"signer", signer("approve", "example.com/serving"), false},
 		{"signer", request("status"), true},
 		{"signer", request("approval"), false},
-		{"signer", core("get", "secrets", tutorial.SystemNamespace, "serving-ca"), true},
-		{"signer", core("get", "secrets", tutorial.SystemNamespace, "other"), false},
-		{"signer", core("list", "secrets", tutorial.SystemNamespace, ""), false},
+		{"signer", core("get", "secrets", harness.SystemNamespace, "serving-ca"), true},
+		{"signer", core("get", "secrets", harness.SystemNamespace, "other"), false},
+		{"signer", core("list", "secrets", harness.SystemNamespace, ""), false},
 		{"signer", core("create", "configmaps", tutorial.Namespace, "example-serving-ca"), true},
 		{"signer", core("create", "configmaps", tutorial.Namespace, "other"), false},
 	} {
 		review, err := world.Clientset().AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{
 			Spec: authorizationv1.SubjectAccessReviewSpec{
-				User:               "system:serviceaccount:" + tutorial.SystemNamespace + ":countersign-" + tc.who,
-				Groups:             []string{"system:serviceaccounts", "system:serviceaccounts:" + tutorial.SystemNamespace, "system:authenticated"},
+				User:               "system:serviceaccount:" + harness.SystemNamespace + ":countersign-" + tc.who,
+				Groups:             []string{"system:serviceaccounts", "system:serviceaccounts:" + harness.SystemNamespace, "system:authenticated"},
 				ResourceAttributes: &tc.what,
 			},
 		}, metav1.CreateOptions{})
@@ -374,7 +375,7 @@ func contains(text string, wanted ...string) error {
 func outcome(t *testing.T, name string, want certificatesv1.RequestConditionType) *certificatesv1.CertificateSigningRequest {
 	t.Helper()
 	var csr *certificatesv1.CertificateSigningRequest
-	must(t, tutorial.Eventually(t.Context(), enough, func() (err error) {
+	must(t, harness.Eventually(t.Context(), enough, func() (err error) {
 		csr, err = world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			return err

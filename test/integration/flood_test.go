@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -31,7 +32,7 @@ func TestFlood(t *testing.T) {
 	mine, theirs := config(tutorial.PodName), config("other-pod")
 	issue := func(name string) time.Duration {
 		start := time.Now()
-		_, _, err := tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}.Create(ctx, mine, name)
+		_, _, err := tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}.Create(ctx, mine, name)
 		must(t, err)
 		outcome(t, name, certificatesv1.CertificateApproved)
 		return time.Since(start)
@@ -45,7 +46,7 @@ func TestFlood(t *testing.T) {
 	requests := world.Clientset().CertificatesV1().CertificateSigningRequests()
 	t.Cleanup(func() {
 		// The API server gives a request a minute, which may not be enough; what is deleted stays so.
-		if err := tutorial.Eventually(context.Background(), 2*enough, func() error {
+		if err := harness.Eventually(context.Background(), 2*enough, func() error {
 			return requests.DeleteCollection(context.Background(), metav1.DeleteOptions{}, metav1.ListOptions{})
 		}); err != nil {
 			t.Error(err)
@@ -57,14 +58,14 @@ func TestFlood(t *testing.T) {
 	must(t, err)
 	for i := range count {
 		group.Go(func() error {
-			_, _, err := create(ctx, tutorial.Ask{DNSNames: []string{"other-pod.my-namespace.pod.cluster.local"}}, fmt.Sprintf("flood-%05d", i))
+			_, _, err := create(ctx, tutorial.Request{DNSNames: []string{"other-pod.my-namespace.pod.cluster.local"}}, fmt.Sprintf("flood-%05d", i))
 			return err
 		})
 	}
 	must(t, group.Wait())
 	start(t, "approver")
 	must(t, installation.Approver.Ready(ctx))
-	must(t, tutorial.Eventually(ctx, enough, func() error { // it leads, and works on the flood
+	must(t, harness.Eventually(ctx, enough, func() error { // it leads, and works on the flood
 		if pendingOf(t, "other-pod") == count {
 			return errors.New("the approver has not begun")
 		}

@@ -23,6 +23,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/test/cluster"
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -75,7 +76,7 @@ func kubelet(t *testing.T, node string, dnsNames, ips []string) certificate.Mana
 func requestOf(t *testing.T, node string) string {
 	t.Helper()
 	name := ""
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		list, err := world.Clientset().CertificatesV1().CertificateSigningRequests().List(t.Context(), metav1.ListOptions{
 			FieldSelector: "spec.signerName=" + certificatesv1.KubeletServingSignerName,
 		})
@@ -113,7 +114,7 @@ func TestKubeletServing(t *testing.T) {
 	if p := settled(t, "kubelet-serving"); p.Spec.Mode != v1alpha1.ModeAudit {
 		t.Errorf("installed in mode %q", p.Spec.Mode)
 	}
-	decided(t, "kubelet-marker", tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}})
+	decided(t, "kubelet-marker", tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}})
 	csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), watched, metav1.GetOptions{})
 	must(t, err)
 	if len(csr.Status.Conditions) > 0 {
@@ -160,7 +161,7 @@ func TestKubeletServing(t *testing.T) {
 			if c := csr.Status.Conditions[0]; c.Type != certificatesv1.CertificateApproved || c.Reason != "PolicyAllowed" {
 				t.Fatalf("got %+v", c)
 			}
-			must(t, tutorial.Eventually(t.Context(), enough, func() error {
+			must(t, harness.Eventually(t.Context(), enough, func() error {
 				if manager.Current() == nil {
 					return errors.New("the kubelet has no certificate")
 				}
@@ -173,7 +174,7 @@ func TestKubeletServing(t *testing.T) {
 		})
 	}
 	t.Run("a Pod that asks as a kubelet would", func(t *testing.T) {
-		csr := decided(t, "kubelet-pretender", tutorial.Ask{
+		csr := decided(t, "kubelet-pretender", tutorial.Request{
 			CommonName: "system:node:node-1", Organization: "system:nodes", IPs: []string{"10.0.0.11"},
 			SignerName: certificatesv1.KubeletServingSignerName, Usages: []certificatesv1.KeyUsage{"digital signature", "server auth"},
 		})
@@ -186,7 +187,7 @@ func TestKubeletServing(t *testing.T) {
 // held waits until a request is held, and sees that nothing is written to it.
 func held(t *testing.T, name string) {
 	t.Helper()
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		reasons, err := world.Events(t.Context(), name)
 		if err == nil && !slices.Contains(reasons, "Held") {
 			err = fmt.Errorf("no Event Held about %s", name)
@@ -215,23 +216,23 @@ func TestOtherPolicies(t *testing.T) {
 	settled(t, "spiffe")
 	client := []certificatesv1.KeyUsage{"digital signature", "client auth"}
 	for name, tc := range map[string]struct {
-		ask  tutorial.Ask
+		ask  tutorial.Request
 		want tutorial.Outcome
 	}{
 		"client-own": {
-			tutorial.Ask{CommonName: "system:serviceaccount:my-namespace:my-app", Usages: client, SignerName: "example.com/client"},
+			tutorial.Request{CommonName: "system:serviceaccount:my-namespace:my-app", Usages: client, SignerName: "example.com/client"},
 			tutorial.Outcome{Condition: certificatesv1.CertificateApproved, Reason: "PolicyAllowed"},
 		},
 		"client-of-another": {
-			tutorial.Ask{CommonName: "system:serviceaccount:kube-system:admin", Usages: client, SignerName: "example.com/client"},
+			tutorial.Request{CommonName: "system:serviceaccount:kube-system:admin", Usages: client, SignerName: "example.com/client"},
 			tutorial.Outcome{Condition: certificatesv1.CertificateDenied, Reason: "SubjectNotAuthorized"},
 		},
 		"spiffe-own": {
-			tutorial.Ask{URIs: []string{"spiffe://example.com/ns/my-namespace/sa/my-app"}, Usages: client, SignerName: "example.com/spiffe"},
+			tutorial.Request{URIs: []string{"spiffe://example.com/ns/my-namespace/sa/my-app"}, Usages: client, SignerName: "example.com/spiffe"},
 			tutorial.Outcome{Condition: certificatesv1.CertificateApproved, Reason: "PolicyAllowed"},
 		},
 		"spiffe-of-another": {
-			tutorial.Ask{URIs: []string{"spiffe://example.com/ns/my-namespace/sa/default"}, Usages: client, SignerName: "example.com/spiffe"},
+			tutorial.Request{URIs: []string{"spiffe://example.com/ns/my-namespace/sa/default"}, Usages: client, SignerName: "example.com/spiffe"},
 			tutorial.Outcome{Condition: certificatesv1.CertificateDenied, Reason: "SubjectNotAuthorized"},
 		},
 	} {

@@ -20,6 +20,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/test/cluster"
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -63,7 +64,7 @@ func policy(t *testing.T, name string) *v1alpha1.ApprovalPolicy {
 func settled(t *testing.T, name string) *v1alpha1.ApprovalPolicy {
 	t.Helper()
 	var out *v1alpha1.ApprovalPolicy
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		if out = policy(t, name); out.Status.ObservedGeneration != out.Generation {
 			return fmt.Errorf("policy %s is at generation %d, its status at %d", name, out.Generation, out.Status.ObservedGeneration)
 		}
@@ -73,7 +74,7 @@ func settled(t *testing.T, name string) *v1alpha1.ApprovalPolicy {
 }
 
 // decided makes a request of my-pod and returns what became of it.
-func decided(t *testing.T, name string, ask tutorial.Ask) *certificatesv1.CertificateSigningRequest {
+func decided(t *testing.T, name string, ask tutorial.Request) *certificatesv1.CertificateSigningRequest {
 	t.Helper()
 	token, err := world.PodToken(t.Context(), world.Pods[tutorial.PodName])
 	must(t, err)
@@ -86,7 +87,7 @@ func decided(t *testing.T, name string, ask tutorial.Ask) *certificatesv1.Certif
 func verdict(t *testing.T, name string) *certificatesv1.CertificateSigningRequest {
 	t.Helper()
 	var csr *certificatesv1.CertificateSigningRequest
-	must(t, tutorial.Eventually(t.Context(), enough, func() (err error) {
+	must(t, harness.Eventually(t.Context(), enough, func() (err error) {
 		csr, err = world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), name, metav1.GetOptions{})
 		if err == nil && tutorial.Condition(csr, certificatesv1.CertificateApproved, certificatesv1.CertificateDenied) == nil {
 			err = errors.New(name + " has no verdict")
@@ -114,7 +115,7 @@ func TestPolicyRevisions(t *testing.T) {
 		}
 	}
 	before := settled(t, "pod-serving")
-	configMaps := world.Clientset().CoreV1().ConfigMaps(tutorial.SystemNamespace)
+	configMaps := world.Clientset().CoreV1().ConfigMaps(harness.SystemNamespace)
 	old, err := configMaps.Get(ctx, before.Spec.Rego.ConfigMapRef.Name, metav1.GetOptions{})
 	must(t, err)
 	if old.Immutable == nil || !*old.Immutable {
@@ -125,7 +126,7 @@ func TestPolicyRevisions(t *testing.T) {
 	start := time.Now()
 	root.apply(t)
 	var after *v1alpha1.ApprovalPolicy
-	must(t, tutorial.Eventually(ctx, enough, func() error {
+	must(t, harness.Eventually(ctx, enough, func() error {
 		if after = policy(t, "pod-serving"); after.Status.Revision == before.Status.Revision || after.Status.ObservedGeneration != after.Generation {
 			return errors.New("the revision before is active")
 		}
@@ -135,7 +136,7 @@ func TestPolicyRevisions(t *testing.T) {
 	if after.Spec.Rego.ConfigMapRef.Name == before.Spec.Rego.ConfigMapRef.Name {
 		t.Error("the new revision has the ConfigMap of the old one")
 	}
-	csr := decided(t, "by-the-new-revision", tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}})
+	csr := decided(t, "by-the-new-revision", tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}})
 	must(t, contains(csr.Status.Conditions[0].Message, "pod-serving", after.Status.Revision[:12], recorded(t, installation.Approver.Log, csr.Name).ID))
 	still, err := configMaps.Get(ctx, old.Name, metav1.GetOptions{})
 	must(t, err)
@@ -145,7 +146,7 @@ func TestPolicyRevisions(t *testing.T) {
 
 	root.edit(t, "pod-serving/pod_serving.rego", "\t# A line more.\n", "") // git revert
 	root.apply(t)
-	must(t, tutorial.Eventually(ctx, enough, func() error {
+	must(t, harness.Eventually(ctx, enough, func() error {
 		if p := policy(t, "pod-serving"); p.Status.Revision != before.Status.Revision {
 			return errors.New("the revision before is not restored")
 		}
@@ -227,7 +228,7 @@ func TestBrokenRevisions(t *testing.T) {
 					t.Errorf("suggestions %v, want %s among them", e.Suggestions, tc.suggestion)
 				}
 			}
-			csr := decided(t, "by-last-good-"+fmt.Sprint(time.Now().UnixNano()), tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}})
+			csr := decided(t, "by-last-good-"+fmt.Sprint(time.Now().UnixNano()), tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}})
 			if c := csr.Status.Conditions[0]; c.Type != certificatesv1.CertificateApproved || !strings.Contains(c.Message, good[:12]) {
 				t.Errorf("decided otherwise than by last-good: %+v", c)
 			}
@@ -242,7 +243,7 @@ func TestCandidate(t *testing.T) {
 	root := copyPolicies(t)
 	root.apply(t)
 	active := settled(t, "pod-serving")
-	t.Cleanup(func() { remove(t, "configmap/stricter-rego", "-n", tutorial.SystemNamespace) })
+	t.Cleanup(func() { remove(t, "configmap/stricter-rego", "-n", harness.SystemNamespace) })
 	strict := filepath.Join(string(root), "pod-serving", "pod_serving.rego")
 	raw, err := os.ReadFile(strict)
 	must(t, err)
@@ -252,27 +253,27 @@ violations contains {"requirement": 2, "id": "not-on-sundays", "message": "the s
 }
 `
 	must(t, os.WriteFile(strict, []byte(stricter), 0o600))
-	kubectl(t, "create", "configmap", "stricter-rego", "-n", tutorial.SystemNamespace, "--from-file="+strict)
+	kubectl(t, "create", "configmap", "stricter-rego", "-n", harness.SystemNamespace, "--from-file="+strict)
 	patch := `{"spec": {"candidate": {"rego": {"package": "countersign.pod_serving", "configMapRef": {"name": "stricter-rego"}}}, "minCoverage": 0}}`
 	kubectl(t, "patch", "approvalpolicy", "pod-serving", "--type=merge", "-p", patch)
 	t.Cleanup(func() {
 		atEnd(t, "patch", "approvalpolicy", "pod-serving", "--type=merge", "-p", `{"spec": {"candidate": null, "minCoverage": 100}}`)
 	})
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		if p := policy(t, "pod-serving"); p.Status.Candidate == nil || p.Status.Candidate.Revision == "" {
 			return fmt.Errorf("candidate %+v", p.Status.Candidate)
 		}
 		return nil
 	}))
-	csr := decided(t, "with-candidate", tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}})
+	csr := decided(t, "with-candidate", tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}})
 	if c := csr.Status.Conditions[0]; c.Type != certificatesv1.CertificateApproved || !strings.Contains(c.Message, active.Status.Revision[:12]) {
 		t.Errorf("the candidate changed the verdict: %+v", c)
 	}
-	csr = decided(t, "with-candidate-too", tutorial.Ask{DNSNames: []string{"example.com"}})
+	csr = decided(t, "with-candidate-too", tutorial.Request{DNSNames: []string{"example.com"}})
 	if c := csr.Status.Conditions[0]; c.Type != certificatesv1.CertificateDenied {
 		t.Errorf("the candidate changed the verdict: %+v", c)
 	}
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		p := policy(t, "pod-serving")
 		c := p.Status.Candidate
 		if c == nil || c.Evaluations != 2 || c.Disagreements != 1 || len(c.Samples) != 1 {
@@ -289,7 +290,7 @@ violations contains {"requirement": 2, "id": "not-on-sundays", "message": "the s
 	}))
 	// Promotion is one field.
 	kubectl(t, "patch", "approvalpolicy", "pod-serving", "--type=merge", "-p", `{"spec": {"rego": {"configMapRef": {"name": "stricter-rego"}}}}`)
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		p := policy(t, "pod-serving")
 		if p.Status.Candidate == nil || p.Status.Revision != p.Status.Candidate.Revision {
 			return fmt.Errorf("active %s, candidate %+v", p.Status.Revision, p.Status.Candidate)
@@ -297,7 +298,7 @@ violations contains {"requirement": 2, "id": "not-on-sundays", "message": "the s
 		return nil
 	}))
 	kubectl(t, "patch", "approvalpolicy", "pod-serving", "--type=merge", "-p", fmt.Sprintf(`{"spec": {"rego": {"configMapRef": {"name": %q}}}}`, active.Spec.Rego.ConfigMapRef.Name))
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		if p := policy(t, "pod-serving"); p.Status.Revision != active.Status.Revision {
 			return errors.New("not rolled back")
 		}
@@ -325,9 +326,9 @@ spec:
 	token, err := world.PodToken(t.Context(), world.Pods[tutorial.PodName])
 	must(t, err)
 	for _, name := range []string{"watched-1", "watched-2", "watched-3"} {
-		_, _, err = tutorial.Ask{DNSNames: []string{"example.com"}, SignerName: signer}.Create(t.Context(), world.TokenConfig(token), name)
+		_, _, err = tutorial.Request{DNSNames: []string{"example.com"}, SignerName: signer}.Create(t.Context(), world.TokenConfig(token), name)
 		must(t, err)
-		decided(t, name+"-marker", tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}) // whatever would decide it has had its time
+		decided(t, name+"-marker", tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}) // whatever would decide it has had its time
 		csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), name, metav1.GetOptions{})
 		must(t, err)
 		events, err := world.Events(t.Context(), name)
@@ -340,7 +341,7 @@ spec:
 			kubectl(t, "label", "namespace", tutorial.Namespace, "team=blue")
 			t.Cleanup(func() { atEnd(t, "label", "namespace", tutorial.Namespace, "team-") })
 		case "watched-2": // looked at, by now
-			must(t, tutorial.Eventually(t.Context(), enough, func() error {
+			must(t, harness.Eventually(t.Context(), enough, func() error {
 				raw, err := os.ReadFile(installation.Approver.Log)
 				if err == nil && !strings.Contains(string(raw), `"verdict":"Audited","reason":"","message":"","request":{"name":"watched-2"`) {
 					err = errors.New("watched-2 is not on record")
@@ -367,7 +368,7 @@ func TestReplicasTellWhatTheyHaveLoaded(t *testing.T) {
 		}
 	})
 	must(t, standby.Ready(t.Context()))
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		p := policy(t, "pod-serving")
 		for _, replica := range p.Status.Replicas {
 			if replica.Name == "standby" && replica.Revision == p.Status.Revision {

@@ -15,6 +15,7 @@ import (
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -22,21 +23,21 @@ import (
 // what it is to do. Writes are dry runs, which are authorized and admitted as others are.
 func TestSignerIsRefused(t *testing.T) {
 	ctx := t.Context()
-	token, err := world.ServiceAccountToken(ctx, tutorial.SystemNamespace, "countersign-signer")
+	token, err := world.ServiceAccountToken(ctx, harness.SystemNamespace, "countersign-signer")
 	must(t, err)
 	signer, err := kubernetes.NewForConfig(world.TokenConfig(token))
 	must(t, err)
-	secret, err := world.Clientset().CoreV1().Secrets(tutorial.SystemNamespace).Get(ctx, "serving-ca", metav1.GetOptions{})
+	secret, err := world.Clientset().CoreV1().Secrets(harness.SystemNamespace).Get(ctx, "serving-ca", metav1.GetOptions{})
 	must(t, err)
 	certificate := string(secret.Data[corev1.TLSCertKey])
 	other := secret.DeepCopy()
 	other.ObjectMeta = metav1.ObjectMeta{Name: "not-named"}
-	_, err = world.Clientset().CoreV1().Secrets(tutorial.SystemNamespace).Create(ctx, other, metav1.CreateOptions{})
+	_, err = world.Clientset().CoreV1().Secrets(harness.SystemNamespace).Create(ctx, other, metav1.CreateOptions{})
 	must(t, err)
-	t.Cleanup(func() { remove(t, "secret/not-named", "-n", tutorial.SystemNamespace) })
+	t.Cleanup(func() { remove(t, "secret/not-named", "-n", harness.SystemNamespace) })
 	// For the admission plugin alone to refuse what follows, RBAC lets it through.
 	kubectl(t, "create", "clusterrole", "other-bundles", "--resource=clustertrustbundles.certificates.k8s.io", "--resource-name=example.com:other:serving", "--verb=create,patch")
-	kubectl(t, "create", "clusterrolebinding", "other-bundles", "--clusterrole=other-bundles", "--serviceaccount="+tutorial.SystemNamespace+":countersign-signer")
+	kubectl(t, "create", "clusterrolebinding", "other-bundles", "--clusterrole=other-bundles", "--serviceaccount="+harness.SystemNamespace+":countersign-signer")
 	t.Cleanup(func() { remove(t, "clusterrole/other-bundles", "clusterrolebinding/other-bundles") })
 
 	soonThat(t, func() error { // what is there can be deleted
@@ -45,7 +46,7 @@ func TestSignerIsRefused(t *testing.T) {
 	})
 
 	request := func(name, signerName string) *certificatesv1.CertificateSigningRequest {
-		_, _, err := tutorial.Ask{DNSNames: []string{"example.com"}, CA: true, SignerName: signerName}.Create(ctx, world.Config(), name)
+		_, _, err := tutorial.Request{DNSNames: []string{"example.com"}, CA: true, SignerName: signerName}.Create(ctx, world.Config(), name)
 		must(t, err)
 		t.Cleanup(func() { remove(t, "csr/"+name) })
 		if signerName == tutorial.SignerName {
@@ -67,11 +68,11 @@ func TestSignerIsRefused(t *testing.T) {
 		return metav1.ListOptions{FieldSelector: "metadata.name=" + name}
 	}
 	getSecret := func(name string) error {
-		_, err := core.Secrets(tutorial.SystemNamespace).Get(ctx, name, metav1.GetOptions{})
+		_, err := core.Secrets(harness.SystemNamespace).Get(ctx, name, metav1.GetOptions{})
 		return err
 	}
 	listSecrets := func(name string) error {
-		_, err := core.Secrets(tutorial.SystemNamespace).List(ctx, list(name))
+		_, err := core.Secrets(harness.SystemNamespace).List(ctx, list(name))
 		return err
 	}
 	listConfigMaps := func(name string) error {
@@ -128,7 +129,7 @@ func TestSignerIsRefused(t *testing.T) {
 		{"attesting for another signerName", applyBundle("example.com/other", "serving"), `user not permitted to attest for signerName "example.com/other"`, "for ours", applyBundle("example.com/serving", "serving")},
 		{"a ClusterTrustBundle of another name", applyBundle("example.com/serving", "other"), `cannot patch resource "clustertrustbundles"`, "of ours", applyBundle("example.com/serving", "serving")},
 		{"a ConfigMap of another name", applyConfigMap("default", "other"), `cannot patch resource "configmaps"`, "of ours", applyConfigMap("default", configMapName)},
-		{"the webhook's ConfigMap elsewhere", applyConfigMap("default", "countersign-webhook-ca"), `cannot patch resource "configmaps"`, "in its namespace", applyConfigMap(tutorial.SystemNamespace, "countersign-webhook-ca")},
+		{"the webhook's ConfigMap elsewhere", applyConfigMap("default", "countersign-webhook-ca"), `cannot patch resource "configmaps"`, "in its namespace", applyConfigMap(harness.SystemNamespace, "countersign-webhook-ca")},
 		{"deleting another ConfigMap", deleteConfigMap("default", "kube-root-ca.crt"), `cannot delete resource "configmaps"`, "ours", deleteConfigMap("default", configMapName)},
 	} {
 		if !apierrors.IsForbidden(tc.refused) || !strings.Contains(tc.refused.Error(), tc.says) {

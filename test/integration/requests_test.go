@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -89,7 +90,7 @@ func TestSignersComeAndGo(t *testing.T) {
 	standby, err := installation.Run(ctx, "signer", "standby")
 	must(t, err)
 	must(t, standby.Ready(ctx))
-	must(t, tutorial.Eventually(ctx, enough, func() error {
+	must(t, harness.Eventually(ctx, enough, func() error {
 		if n := signerReads(t)[selector]; n <= reads {
 			return fmt.Errorf("read %d times, %d before there was a standby", n, reads)
 		}
@@ -152,7 +153,7 @@ func TestUnreadableRequests(t *testing.T) {
 	may(ctx, false)
 	newSigner(t, c, "late.example", "late", v1alpha1.SignerCA{Managed: &v1alpha1.ManagedCA{SecretName: "late", CommonName: "Late"}})
 	request(t, "unreadable-late", own("late.example/late"))
-	must(t, tutorial.Eventually(ctx, enough, func() error {
+	must(t, harness.Eventually(ctx, enough, func() error {
 		return contains(installation.Signer.Tail(), "late.example/late", "forbidden")
 	}))
 	_, err := installation.Signer.Probe(ctx, "/readyz")

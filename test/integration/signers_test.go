@@ -21,6 +21,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/signer"
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -128,7 +129,7 @@ func newSigner(t *testing.T, c client.Client, domain, name string, from v1alpha1
 
 // storeSecret creates a Secret where Signers look for their CAs, or replaces it.
 func storeSecret(ctx context.Context, secret corev1.Secret) error {
-	secrets := world.Clientset().CoreV1().Secrets(tutorial.SystemNamespace)
+	secrets := world.Clientset().CoreV1().Secrets(harness.SystemNamespace)
 	_, err := secrets.Create(ctx, &secret, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		_, err = secrets.Update(ctx, &secret, metav1.UpdateOptions{})
@@ -137,13 +138,13 @@ func storeSecret(ctx context.Context, secret corev1.Secret) error {
 }
 
 func deleteSecret(ctx context.Context, name string) error {
-	return client.IgnoreNotFound(world.Clientset().CoreV1().Secrets(tutorial.SystemNamespace).Delete(ctx, name, metav1.DeleteOptions{}))
+	return client.IgnoreNotFound(world.Clientset().CoreV1().Secrets(harness.SystemNamespace).Delete(ctx, name, metav1.DeleteOptions{}))
 }
 
 // tlsSecret is a CA as spec.ca.secretRef names it.
 func tlsSecret(name string, crt, key []byte) corev1.Secret {
 	return corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: tutorial.SystemNamespace}, Type: corev1.SecretTypeTLS,
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: harness.SystemNamespace}, Type: corev1.SecretTypeTLS,
 		Data: map[string][]byte{corev1.TLSCertKey: crt, corev1.TLSPrivateKeyKey: key},
 	}
 }
@@ -152,7 +153,7 @@ func tlsSecret(name string, crt, key []byte) corev1.Secret {
 func awaitSigner(t *testing.T, c client.Client, name string, reached func(*v1alpha1.Signer) error) *v1alpha1.Signer {
 	t.Helper()
 	var s v1alpha1.Signer
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		if err := c.Get(t.Context(), client.ObjectKey{Name: name}, &s); err != nil {
 			return err
 		}
@@ -165,8 +166,8 @@ func awaitSigner(t *testing.T, c client.Client, name string, reached func(*v1alp
 }
 
 // own is what the Pod of the walk may ask of a signer.
-func own(signerName string) tutorial.Ask {
-	return tutorial.Ask{
+func own(signerName string) tutorial.Request {
+	return tutorial.Request{
 		SignerName: signerName, CommonName: "my-pod.my-namespace.pod.cluster.local",
 		DNSNames: []string{"my-svc.my-namespace.svc.cluster.local", "my-pod.my-namespace.pod.cluster.local"},
 		IPs:      []string{"192.0.2.24", "10.0.34.2"},
@@ -174,13 +175,13 @@ func own(signerName string) tutorial.Ask {
 }
 
 // request has the Pod of the walk make a request, and returns when it is approved.
-func request(t *testing.T, name string, ask tutorial.Ask) {
+func request(t *testing.T, name string, ask tutorial.Request) {
 	t.Helper()
 	token, err := world.PodToken(t.Context(), world.Pods[tutorial.PodName])
 	must(t, err)
 	_, _, err = ask.Create(t.Context(), world.TokenConfig(token), name)
 	must(t, err)
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), name, metav1.GetOptions{})
 		switch {
 		case err != nil:
@@ -196,7 +197,7 @@ func request(t *testing.T, name string, ask tutorial.Ask) {
 func bundle(t *testing.T, name string) []byte {
 	t.Helper()
 	var text string
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		configMap, err := world.Clientset().CoreV1().ConfigMaps(tutorial.Namespace).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			return err

@@ -66,7 +66,7 @@ func TestCAsOfOtherTools(t *testing.T) {
 			ask := own(domain + "/" + name)
 			request(t, name, ask)
 			csr := outcome(t, name, certificatesv1.CertificateApproved)
-			checkCertificate(t, csr, tutorial.Row{Ask: ask})
+			checkCertificate(t, csr, tutorial.Row{Request: ask})
 
 			issued := certificates(t, csr.Status.Certificate)
 			if len(issued) != tc.chain || issued[0].SignatureAlgorithm != signedBy[tc.key] {

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"countersign.dev/countersign/test/cluster"
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -34,7 +35,7 @@ const (
 // soonThat waits for what a watch brings about.
 func soonThat(t *testing.T, try func() error) {
 	t.Helper()
-	must(t, tutorial.Eventually(t.Context(), soon, try))
+	must(t, harness.Eventually(t.Context(), soon, try))
 }
 
 // published reads the published ConfigMap of a namespace, or the ClusterTrustBundle if that is empty:
@@ -133,7 +134,7 @@ func TestTrust(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	secret, err := world.Clientset().CoreV1().Secrets(tutorial.SystemNamespace).Get(ctx, "serving-ca", metav1.GetOptions{})
+	secret, err := world.Clientset().CoreV1().Secrets(harness.SystemNamespace).Get(ctx, "serving-ca", metav1.GetOptions{})
 	must(t, err)
 	ca := string(secret.Data[corev1.TLSCertKey])
 	// Other tests have replaced the CA: those before it would be published too.
@@ -280,7 +281,7 @@ func TestTrust(t *testing.T) {
 			)
 		})
 		kubectl(t, "create", "clusterrole", "renamed-serving-ca", "--resource=configmaps", "--resource-name=renamed-serving-ca", "--verb=get,list,watch,create,patch,delete")
-		kubectl(t, "create", "clusterrolebinding", "renamed-serving-ca", "--clusterrole=renamed-serving-ca", "--serviceaccount="+tutorial.SystemNamespace+":countersign-signer")
+		kubectl(t, "create", "clusterrolebinding", "renamed-serving-ca", "--clusterrole=renamed-serving-ca", "--serviceaccount="+harness.SystemNamespace+":countersign-signer")
 		t.Cleanup(func() { remove(t, "clusterrole/renamed-serving-ca", "clusterrolebinding/renamed-serving-ca") })
 		began := time.Now()
 		soonThat(t, func() error {
@@ -305,13 +306,13 @@ func TestTrust(t *testing.T) {
 		soonThat(t, func() error {
 			return trustPublished(t, "elsewhere", metav1.ConditionTrue, "Published", name, " 1 namespace")
 		})
-		if data, _, err := published(t, tutorial.SystemNamespace, name); err != nil || data["ca.crt"] != ca {
+		if data, _, err := published(t, harness.SystemNamespace, name); err != nil || data["ca.crt"] != ca {
 			t.Errorf("got %v, %v", data, err)
 		}
 		kubectl(t, "patch", "signer", "elsewhere", "--type=merge", "-p", `{"spec": {"trust": {"configMap": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "trust-a"}}}}}}`)
 		soonThat(t, func() error {
 			return errors.Join(
-				absent(t, tutorial.SystemNamespace, name),
+				absent(t, harness.SystemNamespace, name),
 				trustPublished(t, "elsewhere", metav1.ConditionFalse, "PublishFailed", "trust-a/countersign-webhook-ca",
 					`User "system:serviceaccount:countersign-system:countersign-signer" cannot get resource "configmaps" in API group "" in the namespace "trust-a"`,
 					`resourceNames ["countersign-webhook-ca"]`),

@@ -23,20 +23,21 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
 var (
-	installation *tutorial.Installation
+	installation *harness.Installation
 	world        *tutorial.World
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(tutorial.Run(30*time.Minute, func(ctx context.Context, i *tutorial.Installation) (err error) {
+	harness.Main(m, 30*time.Minute, func(ctx context.Context, i *harness.Installation) (err error) {
 		installation = i
 		world, err = tutorial.NewWorld(ctx, i.Cluster, os.Stderr)
 		return err
-	}, m.Run))
+	})
 }
 
 // TestTutorial makes every request of the walk and asserts the one outcome that is right.
@@ -72,11 +73,11 @@ func runRow(t *testing.T, row tutorial.Row) {
 	}
 	want := row.Expected(world)
 	if diff := cmp.Diff(want, got.Outcome); diff != "" {
-		t.Errorf("(-want +got)\n%s%s", diff, got.Said)
+		t.Errorf("(-want +got)\n%s%s", diff, got.Message)
 	}
 	byHand := want.Reason == "KubectlApprove"
 	if got.CSR != nil && want.Condition != "" && !byHand {
-		if err := contains(got.Said, recorded(t, installation.Approver.Log, row.Name).ID); err != nil {
+		if err := contains(got.Message, recorded(t, installation.Approver.Log, row.Name).ID); err != nil {
 			t.Errorf("the message does not name the decision: %v", err)
 		}
 	}
@@ -91,12 +92,12 @@ func runRow(t *testing.T, row tutorial.Row) {
 		checkCertificate(t, got.CSR, row)
 	}
 	if !world.Webhook {
-		row.Warned = nil
+		row.Warnings = nil
 	}
-	if len(got.Warnings) < len(row.Warned) || world.Webhook == false && len(got.Warnings) > 0 {
-		t.Errorf("warnings %q, want some of %v", got.Warnings, row.Warned)
+	if len(got.Warnings) < len(row.Warnings) || world.Webhook == false && len(got.Warnings) > 0 {
+		t.Errorf("warnings %q, want some of %v", got.Warnings, row.Warnings)
 	}
-	for i, id := range row.Warned {
+	for i, id := range row.Warnings {
 		if err := contains(got.Warnings[i], "pod-serving", id); err != nil {
 			t.Errorf("warning %d: %v", i+1, err)
 		}
@@ -119,17 +120,17 @@ func checkCertificate(t *testing.T, csr *certificatesv1.CertificateSigningReques
 	if !slices.Equal(certificate.RawSubjectPublicKeyInfo, request.RawSubjectPublicKeyInfo) {
 		t.Error("the certificate is for another key")
 	}
-	if diff := cmp.Diff(row.Ask.DNSNames, certificate.DNSNames); diff != "" {
+	if diff := cmp.Diff(row.Request.DNSNames, certificate.DNSNames); diff != "" {
 		t.Error(diff)
 	}
 	var ips []string
 	for _, ip := range certificate.IPAddresses {
 		ips = append(ips, ip.String())
 	}
-	if diff := cmp.Diff(row.Ask.IPs, ips); diff != "" {
+	if diff := cmp.Diff(row.Request.IPs, ips); diff != "" {
 		t.Error(diff)
 	}
-	if certificate.IsCA || certificate.Subject.CommonName != row.Ask.CommonName {
+	if certificate.IsCA || certificate.Subject.CommonName != row.Request.CommonName {
 		t.Errorf("got CA %v, subject %s", certificate.IsCA, certificate.Subject)
 	}
 	if diff := cmp.Diff([]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, certificate.ExtKeyUsage); diff != "" {
@@ -159,7 +160,7 @@ func TestVerdictsLeaveMetadataAlone(t *testing.T) {
 	clientset, err := kubernetes.NewForConfig(world.TokenConfig(token))
 	must(t, err)
 	for name, dns := range map[string]string{"metadata-approved": "my-pod.my-namespace.pod.cluster.local", "metadata-denied": "example.com"} {
-		request, _, err := tutorial.Ask{DNSNames: []string{dns}}.PEM()
+		request, _, err := tutorial.Request{DNSNames: []string{dns}}.PEM()
 		must(t, err)
 		before, err := clientset.CertificatesV1().CertificateSigningRequests().Create(ctx, &certificatesv1.CertificateSigningRequest{
 			ObjectMeta: metav1.ObjectMeta{

@@ -34,7 +34,7 @@ func TestUnsyncedCache(t *testing.T) {
 	start(t, "approver")
 	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
 	must(t, err)
-	_, _, err = tutorial.Ask{DNSNames: []string{"other-pod.my-namespace.pod.cluster.local"}}.Create(ctx, world.TokenConfig(token), "unsynced")
+	_, _, err = tutorial.Request{DNSNames: []string{"other-pod.my-namespace.pod.cluster.local"}}.Create(ctx, world.TokenConfig(token), "unsynced")
 	must(t, err)
 	for range 20 { // readyz takes up to a second each time
 		if _, err := installation.Approver.Probe(ctx, "/readyz"); err == nil {
@@ -49,7 +49,7 @@ func TestUnsyncedCache(t *testing.T) {
 	must(t, installation.Approver.Stop())
 	_, err = world.Kubectl(ctx, nil, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(root, "deploy/overlays/default"))
 	must(t, err)
-	remove(t, "validatingwebhookconfiguration/countersign") // as tutorial.Install does
+	remove(t, "validatingwebhookconfiguration/countersign") // as harness.Install does
 	start(t, "approver")
 	must(t, installation.Approver.Ready(ctx))
 	outcome(t, "unsynced", certificatesv1.CertificateDenied)

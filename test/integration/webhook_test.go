@@ -25,6 +25,7 @@ import (
 
 	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/test/cluster"
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -53,7 +54,7 @@ func withWebhook(t *testing.T) {
 func TestWebhookTutorial(t *testing.T) {
 	withWebhook(t)
 	for _, row := range tutorial.Rows() {
-		if !row.NeedsWebhook && !row.AtOnce && row.Warned == nil {
+		if !row.NeedsWebhook && !row.RejectedOnCreate && row.Warnings == nil {
 			continue
 		}
 		row.Name = "webhook-" + row.Name
@@ -142,7 +143,7 @@ func TestApprovalsByHand(t *testing.T) {
 	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
 	must(t, err)
 	create := func(name string, names ...string) {
-		_, _, err := tutorial.Ask{DNSNames: names}.Create(ctx, world.TokenConfig(token), name)
+		_, _, err := tutorial.Request{DNSNames: names}.Create(ctx, world.TokenConfig(token), name)
 		must(t, err)
 	}
 	create("by-hand-denied", "other-pod.my-namespace.pod.cluster.local", "*.my-namespace.svc")
@@ -189,7 +190,7 @@ func TestApprovalsByHand(t *testing.T) {
 		t.Errorf("on record (-want +got):\n%s", diff)
 	}
 	revision := policy(t, "pod-serving").Status.Revision[:12]
-	must(t, tutorial.Eventually(ctx, enough, func() error {
+	must(t, harness.Eventually(ctx, enough, func() error {
 		raw, err := os.ReadFile(world.AuditLog())
 		if err != nil {
 			return err
@@ -237,10 +238,10 @@ func recorded(t *testing.T, path, request string) audit.Decision {
 func TestWebhookOutage(t *testing.T) {
 	ctx := t.Context()
 	withWebhook(t)
-	must(t, world.RunSlow(ctx, "outage-pod"))
+	must(t, world.RunPendingPod(ctx, "outage-pod"))
 	token, err := world.PodToken(ctx, world.Pods["outage-pod"])
 	must(t, err)
-	_, _, err = tutorial.Ask{IPs: []string{"10.0.34.99"}}.Create(ctx, world.TokenConfig(token), "outage-pending")
+	_, _, err = tutorial.Request{IPs: []string{"10.0.34.99"}}.Create(ctx, world.TokenConfig(token), "outage-pending")
 	must(t, err)
 	held(t, "outage-pending")
 
@@ -251,7 +252,7 @@ func TestWebhookOutage(t *testing.T) {
 	_, err = world.SetPodStatus(ctx, world.Pods["outage-pod"], corev1.PodRunning, "10.0.34.99")
 	must(t, err)
 	outcome(t, "outage-pending", certificatesv1.CertificateApproved)
-	if csr := decided(t, "outage-new", tutorial.Ask{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}); csr.Status.Conditions[0].Type != certificatesv1.CertificateApproved {
+	if csr := decided(t, "outage-new", tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}); csr.Status.Conditions[0].Type != certificatesv1.CertificateApproved {
 		t.Errorf("got %+v", csr.Status.Conditions)
 	}
 	outcome(t, "outage-new", certificatesv1.CertificateApproved)
@@ -277,7 +278,7 @@ func TestWebhookCertificate(t *testing.T) {
 	t.Cleanup(func() { remove(t, "validatingwebhookconfiguration/countersign") })
 	no, yes := false, true
 	pod, err := world.RunPod(ctx, &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: tutorial.SystemNamespace, Name: "countersign-webhook-0", Labels: map[string]string{"app.kubernetes.io/name": "countersign-webhook"}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: harness.SystemNamespace, Name: "countersign-webhook-0", Labels: map[string]string{"app.kubernetes.io/name": "countersign-webhook"}},
 		Spec: corev1.PodSpec{
 			ServiceAccountName: "countersign-webhook",
 			SecurityContext:    &corev1.PodSecurityContext{RunAsNonRoot: &yes, SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
@@ -320,7 +321,7 @@ func TestWebhookCertificate(t *testing.T) {
 func trusted(t *testing.T, address string, before *x509.Certificate) *x509.Certificate {
 	t.Helper()
 	var leaf *x509.Certificate
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		configuration, err := world.Clientset().AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "countersign", metav1.GetOptions{})
 		if err != nil {
 			return err

@@ -6,16 +6,9 @@ package integration
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
@@ -29,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -217,11 +211,13 @@ func secretInputs(t *testing.T) map[string]wrongInput {
 			values: []string{"tls.key", "tls.crt", "CN=My CA"},
 		},
 		"expired": {
-			before: store(newCA(t, func(c *x509.Certificate) { c.NotAfter = time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC) }).pair()), mends: mend, reason: v1alpha1.ReasonCAExpired,
+			before: store(expiredCA(t).pair()), mends: mend, reason: v1alpha1.ReasonCAExpired,
 			values: []string{"CN=My CA", "2020-01-02T03:04:05Z"},
 		},
 		"not-yet-valid": {
-			before: store(newCA(t, func(c *x509.Certificate) { c.NotBefore = time.Date(2090, 1, 2, 3, 4, 5, 0, time.UTC) }).pair()), mends: mend, reason: v1alpha1.ReasonCANotYetValid,
+			before: store(newCA(t, func(c *x509.Certificate) {
+				c.NotBefore, c.NotAfter = time.Date(2090, 1, 2, 3, 4, 5, 0, time.UTC), time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
+			}).pair()), mends: mend, reason: v1alpha1.ReasonCANotYetValid,
 			values: []string{"CN=My CA", "2090-01-02T03:04:05Z"},
 		},
 		"leaf": {
@@ -315,7 +311,7 @@ func managedInputs(t *testing.T) map[string]wrongInput {
 	patch := func(t *testing.T, c client.Client, name string, change func(*corev1.Secret)) {
 		t.Helper()
 		var secret corev1.Secret
-		must(t, c.Get(t.Context(), client.ObjectKey{Namespace: tutorial.SystemNamespace, Name: name}, &secret))
+		must(t, c.Get(t.Context(), client.ObjectKey{Namespace: harness.SystemNamespace, Name: name}, &secret))
 		base := secret.DeepCopy()
 		change(&secret)
 		must(t, c.Patch(t.Context(), &secret, client.MergeFrom(base)))
@@ -383,7 +379,7 @@ func managedInputs(t *testing.T) map[string]wrongInput {
 			from: rooted, reason: v1alpha1.ReasonRotationFailed,
 			before: func(t *testing.T, _ client.Client, name string) {
 				t.Helper()
-				root := newCA(t, func(c *x509.Certificate) { c.NotAfter = time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC) })
+				root := expiredCA(t)
 				must(t, storeSecret(t.Context(), tlsSecret(name+"-root", root.crt, root.key)))
 			},
 			mends: func(t *testing.T, _ client.Client, name string) {
@@ -431,7 +427,7 @@ func fileInputs(t *testing.T, dir string) map[string]wrongInput {
 		},
 		"file-expired": {
 			from: from, mends: mend, reason: v1alpha1.ReasonCAExpired,
-			before: put(newCA(t, func(c *x509.Certificate) { c.NotAfter = time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC) }).pair()),
+			before: put(expiredCA(t).pair()),
 			values: []string{"CN=My CA", "2020-01-02T03:04:05Z"},
 		},
 	}
@@ -440,7 +436,7 @@ func fileInputs(t *testing.T, dir string) map[string]wrongInput {
 // may lets the signer do only this with the Secret of a Signer.
 func may(t *testing.T, name string, verbs ...string) {
 	t.Helper()
-	roles := world.Clientset().RbacV1().Roles(tutorial.SystemNamespace)
+	roles := world.Clientset().RbacV1().Roles(harness.SystemNamespace)
 	role, err := roles.Get(t.Context(), name+"-ca", metav1.GetOptions{})
 	must(t, err)
 	role.Rules = nil
@@ -456,27 +452,20 @@ func rotate(t *testing.T, name string) {
 	kubectl(t, "annotate", "signer", name, v1alpha1.RotateAnnotation+"=now")
 }
 
-// newCA makes a CA called "My CA", valid for a year, or what change makes of it.
-func newCA(t *testing.T, change func(*x509.Certificate)) toolCA {
+// newCA returns a CA named "My CA". If edit is not nil, it edits the certificate before it is signed.
+func newCA(t *testing.T, edit func(*x509.Certificate)) toolCA {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ca, err := harness.NewCA("My CA", edit)
 	must(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "My CA"},
-		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	if change != nil {
-		change(template)
-	}
-	crt, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	must(t, err)
-	encoded, err := x509.MarshalPKCS8PrivateKey(crypto.PrivateKey(key))
-	must(t, err)
-	return toolCA{
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: crt}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}),
-	}
+	return toolCA{ca.CertificatePEM, ca.KeyPEM}
+}
+
+// expiredCA returns a CA that expired at 2020-01-02T03:04:05Z.
+func expiredCA(t *testing.T) toolCA {
+	t.Helper()
+	return newCA(t, func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
+	})
 }
 
 func (c toolCA) pair() (crt, key []byte) { return c.crt, c.key }

@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
-	"countersign.dev/countersign/test/tutorial"
+	"countersign.dev/countersign/test/harness"
 )
 
 // These tests walk through "Disaster recovery" in docs/operations.md.
@@ -35,7 +35,7 @@ func TestLostSecret(t *testing.T) {
 	before := one(t, c, "rotated").Status.TrustAnchors[0]
 
 	must(t, installation.Signer.Stop())
-	kubectl(t, "delete", "secret", "rotated-ca", "-n", tutorial.SystemNamespace)
+	kubectl(t, "delete", "secret", "rotated-ca", "-n", harness.SystemNamespace)
 	startSigner(t)
 	waits := signerWhen(t, c, "rotated", "the next CA waits", func(s *v1alpha1.Signer) error { return is(s, v1alpha1.ConditionReady, "CAPropagating") })
 	trusts(t, s, bundleName)
@@ -73,7 +73,7 @@ func TestCompromisedCA(t *testing.T) {
 	if phasesOf(after) != "Current" {
 		t.Errorf("on record: %s", phasesOf(after))
 	}
-	must(t, tutorial.Eventually(t.Context(), enough, func() error {
+	must(t, harness.Eventually(t.Context(), enough, func() error {
 		roots, err := pool(t.Context(), bundleName)
 		if err == nil {
 			_, err = s.handshake(t.Context(), roots)
@@ -98,7 +98,7 @@ func TestLostKey(t *testing.T) {
 	must(t, s.ask(t.Context()))
 	trusts(t, s, bundle)
 
-	kubectl(t, "patch", "secret", "brought-ca", "-n", tutorial.SystemNamespace, "--type=merge", "-p", `{"data":{"tls.key":"bG9zdA=="}}`)
+	kubectl(t, "patch", "secret", "brought-ca", "-n", harness.SystemNamespace, "--type=merge", "-p", `{"data":{"tls.key":"bG9zdA=="}}`)
 	broken := signerWhen(t, c, name, "the fault is told", func(s *v1alpha1.Signer) error { return is(s, v1alpha1.ConditionReady, "InvalidCA") })
 	if got := meta.FindStatusCondition(broken.Status.Conditions, v1alpha1.ConditionReady).Message; !strings.Contains(got, "tls.key") {
 		t.Errorf("the message does not name tls.key: %q", got)
@@ -151,7 +151,7 @@ func is(s *v1alpha1.Signer, kind, reason string) error {
 func signerWhen(t *testing.T, c client.Client, name, what string, reached func(*v1alpha1.Signer) error) *v1alpha1.Signer {
 	t.Helper()
 	s := &v1alpha1.Signer{}
-	err := tutorial.Eventually(t.Context(), enough, func() error {
+	err := harness.Eventually(t.Context(), enough, func() error {
 		if err := c.Get(t.Context(), client.ObjectKey{Name: name}, s); err != nil {
 			return err
 		}
@@ -167,7 +167,7 @@ func signerWhen(t *testing.T, c client.Client, name, what string, reached func(*
 // Signers are restored it is made again.
 func trusts(t *testing.T, s *server, bundle string) {
 	t.Helper()
-	err := tutorial.Eventually(t.Context(), enough, func() error {
+	err := harness.Eventually(t.Context(), enough, func() error {
 		roots, err := pool(t.Context(), bundle)
 		if err == nil {
 			_, err = s.handshake(t.Context(), roots)

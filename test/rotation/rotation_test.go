@@ -8,7 +8,6 @@ package rotation
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +17,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/signer"
-	"countersign.dev/countersign/test/tutorial"
+	"countersign.dev/countersign/test/harness"
 )
 
 const (
@@ -31,18 +30,18 @@ const (
 	enough = 3 * time.Minute
 )
 
-var installation *tutorial.Installation
+var installation *harness.Installation
 
 // The tests share the Signers of rotated.yaml.
 func TestMain(m *testing.M) {
-	os.Exit(tutorial.Run(20*time.Minute, func(ctx context.Context, i *tutorial.Installation) error {
+	harness.Main(m, 20*time.Minute, func(ctx context.Context, i *harness.Installation) error {
 		installation = i
 		if err := i.Cluster.CreateNamespace(ctx, namespace, nil); err != nil {
 			return err
 		}
 		_, err := i.Cluster.Kubectl(ctx, nil, "apply", "--server-side", "-f", "rotated.yaml")
 		return err
-	}, m.Run))
+	})
 }
 
 // TestRotation rotates a managed CA twice, from the annotation until the old CA is trusted by nobody. All the
@@ -115,12 +114,12 @@ func annotate(t *testing.T) {
 func await(t *testing.T, c client.Client, what string, reached func(*v1alpha1.Signer, *corev1.Secret) bool) *v1alpha1.Signer {
 	t.Helper()
 	var s v1alpha1.Signer
-	err := tutorial.Eventually(t.Context(), enough, func() error {
+	err := harness.Eventually(t.Context(), enough, func() error {
 		var secret corev1.Secret
 		if err := c.Get(t.Context(), client.ObjectKey{Name: objectName}, &s); err != nil {
 			return err
 		}
-		if err := c.Get(t.Context(), client.ObjectKey{Namespace: tutorial.SystemNamespace, Name: "rotated-ca"}, &secret); err != nil {
+		if err := c.Get(t.Context(), client.ObjectKey{Namespace: harness.SystemNamespace, Name: "rotated-ca"}, &secret); err != nil {
 			return err
 		}
 		if !reached(&s, &secret) {

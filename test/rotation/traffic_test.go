@@ -22,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"countersign.dev/countersign/test/harness"
 	"countersign.dev/countersign/test/tutorial"
 )
 
@@ -206,11 +207,11 @@ func (s *server) renew(ctx context.Context, tr *traffic) {
 
 func (s *server) ask(ctx context.Context) error {
 	s.asked++
-	csr, key, err := s.create(ctx, tutorial.Ask{DNSNames: []string{s.dnsName}, SignerName: s.signerName}, fmt.Sprintf("%s-%d", s.name, s.asked))
+	csr, key, err := s.create(ctx, tutorial.Request{DNSNames: []string{s.dnsName}, SignerName: s.signerName}, fmt.Sprintf("%s-%d", s.name, s.asked))
 	if err != nil {
 		return err
 	}
-	return tutorial.Eventually(ctx, enough, func() error {
+	return harness.Eventually(ctx, enough, func() error {
 		csr, err = s.clientset.CertificatesV1().CertificateSigningRequests().Get(ctx, csr.Name, metav1.GetOptions{})
 		if err != nil {
 			return err

@@ -1,10 +1,9 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tutorial walks the Kubernetes page "Manage TLS Certificates in a Cluster" with
-// Countersign in place of the people: the same names, honest requests and hostile ones.
+// Package tutorial holds the Kubernetes page "Manage TLS Certificates in a Cluster" as data, with Countersign in place
+// of the people who approve and sign.
 //
-// [Install] puts deploy/ and policies/ into a real cluster and runs the shipped binaries
-// under the credentials of their own ServiceAccounts. [Rows] are the requests, each with
-// the one outcome that is right. The demo shows them; the integration tests assert them.
+// [Rows] are the requests, honest and hostile, each with its expected outcome. [World] has the Pods, Services and users
+// of the page and runs a row. The demo prints the rows and the integration tests assert them.
 package tutorial

@@ -16,7 +16,6 @@ import (
 	"net"
 	"net/url"
 	"slices"
-	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,61 +26,44 @@ import (
 // SignerName is the signer of the Kubernetes page.
 const SignerName = "example.com/serving"
 
-// serving are the usages of the Kubernetes page.
-var serving = []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment, certificatesv1.UsageServerAuth}
+// servingUsages are the usages of the Kubernetes page.
+var servingUsages = []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment, certificatesv1.UsageServerAuth}
 
-// Ask is a certificate request to make.
-type Ask struct {
+// Request describes a CertificateSigningRequest.
+type Request struct {
 	DNSNames   []string
 	IPs        []string
 	URIs       []string
 	CommonName string
-	// Organization, if not empty.
+	// Organization is one organization of the subject, or empty.
 	Organization string
-	// Usages; the page's own if nil.
+	// Usages default to those of the Kubernetes page.
 	Usages []certificatesv1.KeyUsage
-	// SignerName; the page's own if empty.
+	// SignerName defaults to that of the Kubernetes page.
 	SignerName string
-	// CA asks for a CA certificate.
+	// CA requests a CA certificate.
 	CA bool
-	// Key to use; a new P-256 key if nil.
+	// Key defaults to a new P-256 key.
 	Key crypto.Signer
-	// PKCS10 replaces all of the above but Usages and SignerName: somebody's bytes, replayed.
+	// PKCS10 replaces all fields above except Usages and SignerName: bytes to replay.
 	PKCS10 []byte
 }
 
-// PEM is the PKCS#10 request, and the key that signed it.
-func (a Ask) PEM() ([]byte, crypto.Signer, error) {
-	if a.PKCS10 != nil {
-		return a.PKCS10, a.Key, nil
+// PEM returns the PKCS#10 request and the key that signed it.
+func (r Request) PEM() ([]byte, crypto.Signer, error) {
+	if r.PKCS10 != nil {
+		return r.PKCS10, r.Key, nil
 	}
-	key := a.Key
+	key := r.Key
 	if key == nil {
 		var err error
 		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 			return nil, nil, err
 		}
 	}
-	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: a.CommonName}, DNSNames: a.DNSNames}
-	if a.Organization != "" {
-		template.Subject.Organization = []string{a.Organization}
-	}
-	for _, ip := range a.IPs {
-		template.IPAddresses = append(template.IPAddresses, net.ParseIP(ip))
-	}
-	for _, text := range a.URIs {
-		uri, err := url.Parse(text)
-		if err != nil {
-			return nil, nil, err
-		}
-		template.URIs = append(template.URIs, uri)
-	}
-	if a.CA {
-		value, err := asn1.Marshal(struct{ CA bool }{true})
-		if err != nil {
-			return nil, nil, err
-		}
-		template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Critical: true, Value: value})
+	template, err := r.template()
+	if err != nil {
+		return nil, nil, err
 	}
 	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
 	if err != nil {
@@ -90,32 +72,57 @@ func (a Ask) PEM() ([]byte, crypto.Signer, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), key, nil
 }
 
-// Create makes the request in the cluster under the credentials of config.
-func (a Ask) Create(ctx context.Context, config *rest.Config, name string) (*certificatesv1.CertificateSigningRequest, crypto.Signer, error) {
+func (r Request) template() (*x509.CertificateRequest, error) {
+	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: r.CommonName}, DNSNames: r.DNSNames}
+	if r.Organization != "" {
+		template.Subject.Organization = []string{r.Organization}
+	}
+	for _, ip := range r.IPs {
+		template.IPAddresses = append(template.IPAddresses, net.ParseIP(ip))
+	}
+	for _, text := range r.URIs {
+		uri, err := url.Parse(text)
+		if err != nil {
+			return nil, err
+		}
+		template.URIs = append(template.URIs, uri)
+	}
+	if r.CA {
+		value, err := asn1.Marshal(struct{ CA bool }{true})
+		if err != nil {
+			return nil, err
+		}
+		template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Critical: true, Value: value})
+	}
+	return template, nil
+}
+
+// Create creates the request in the cluster with the credentials of config.
+func (r Request) Create(ctx context.Context, config *rest.Config, name string) (*certificatesv1.CertificateSigningRequest, crypto.Signer, error) {
 	create, err := NewCreator(config)
 	if err != nil {
 		return nil, nil, err
 	}
-	return create(ctx, a, name)
+	return create(ctx, r, name)
 }
 
-// Creator makes requests in the cluster.
-type Creator func(ctx context.Context, ask Ask, name string) (*certificatesv1.CertificateSigningRequest, crypto.Signer, error)
+// Creator creates requests in the cluster.
+type Creator func(ctx context.Context, request Request, name string) (*certificatesv1.CertificateSigningRequest, crypto.Signer, error)
 
-// NewCreator makes one with the credentials of config, for many requests.
+// NewCreator returns a Creator that creates many requests with the credentials of config.
 func NewCreator(config *rest.Config) (Creator, error) {
 	clientset, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context, a Ask, name string) (*certificatesv1.CertificateSigningRequest, crypto.Signer, error) {
-		request, key, err := a.PEM()
+	return func(ctx context.Context, r Request, name string) (*certificatesv1.CertificateSigningRequest, crypto.Signer, error) {
+		request, key, err := r.PEM()
 		if err != nil {
 			return nil, nil, err
 		}
-		usages, signerName := a.Usages, a.SignerName
+		usages, signerName := r.Usages, r.SignerName
 		if usages == nil {
-			usages = serving
+			usages = servingUsages
 		}
 		if signerName == "" {
 			signerName = SignerName
@@ -128,7 +135,7 @@ func NewCreator(config *rest.Config) (Creator, error) {
 	}, nil
 }
 
-// Condition returns the first condition of a request of one of some types, or nil.
+// Condition returns the first condition of a request that has one of these types, or nil.
 func Condition(csr *certificatesv1.CertificateSigningRequest, types ...certificatesv1.RequestConditionType) *certificatesv1.CertificateSigningRequestCondition {
 	for i := range csr.Status.Conditions {
 		if slices.Contains(types, csr.Status.Conditions[i].Type) {
@@ -137,6 +144,3 @@ func Condition(csr *certificatesv1.CertificateSigningRequest, types ...certifica
 	}
 	return nil
 }
-
-// wait is how long a verdict or a certificate may take on a busy machine. Nothing asserts less.
-const wait = 90 * time.Second

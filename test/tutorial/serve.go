@@ -17,18 +17,19 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"countersign.dev/countersign/test/harness"
 )
 
-// Serve runs a TLS server with an issued certificate (a PEM chain) and its key, and a client
-// that trusts nothing but the CA in the ConfigMap that the signer publishes in the namespace
-// of the Pod. It returns what the client read.
+// Serve runs a TLS server with an issued certificate (a PEM chain) and its key. A client that trusts only the CA in the
+// ConfigMap that the signer publishes in the namespace of the Pod connects to it. Serve returns the body that it reads.
 func (w *World) Serve(ctx context.Context, chain []byte, key crypto.Signer, serverName string) (string, error) {
 	certificate := tls.Certificate{PrivateKey: key}
 	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
 		certificate.Certificate = append(certificate.Certificate, block.Bytes)
 	}
 	roots := x509.NewCertPool()
-	err := Eventually(ctx, wait, func() error {
+	err := harness.Eventually(ctx, timeout, func() error {
 		configMap, err := w.Clientset().CoreV1().ConfigMaps(Namespace).Get(ctx, "example-serving-ca", metav1.GetOptions{})
 		if err == nil && !roots.AppendCertsFromPEM([]byte(configMap.Data["ca.crt"])) {
 			err = errors.New("ConfigMap example-serving-ca holds no certificate under ca.crt")
@@ -49,7 +50,7 @@ func (w *World) Serve(ctx context.Context, chain []byte, key crypto.Signer, serv
 			fmt.Fprintf(response, "hello from %s", request.TLS.ServerName)
 		}),
 	}
-	defer server.Close() //nolint:errcheck // it has served
+	defer server.Close() //nolint:errcheck // the response was read
 	go func() { _ = server.ServeTLS(listener, "", "") }()
 
 	client := &http.Client{Transport: &http.Transport{
