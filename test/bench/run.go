@@ -41,6 +41,9 @@ type bench struct {
 // which loads were not served as they should.
 func run(ctx context.Context, s settings, profiles string, out io.Writer) (_ *results, err error) {
 	began := time.Now()
+	if _, err := cluster.Binaries(ctx, out, cluster.ControllerManager); err != nil { // one of the systems
+		return nil, err
+	}
 	fmt.Fprintln(out, "-- starting etcd and kube-apiserver")
 	c, err := cluster.Start(ctx, cluster.Options{Progress: out, ServiceCIDR: serviceCIDR})
 	if err != nil {

@@ -78,7 +78,11 @@ type Cluster struct {
 // Start starts a control plane on free loopback ports and waits until it is ready. The error
 // shows the end of the log of what did not start. The processes outlive ctx: call Stop.
 func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
-	bin, err := Binaries(ctx, o.Progress)
+	var more []string
+	if o.ControllerManager {
+		more = append(more, ControllerManager)
+	}
+	bin, err := Binaries(ctx, o.Progress, more...)
 	if err != nil {
 		return nil, err
 	}
@@ -209,6 +213,9 @@ func (c *Cluster) StopAPIServer() error {
 func (c *Cluster) StartControllerManager(ctx context.Context, controllers string, flags ...string) error {
 	if c.controllerManager != nil {
 		return errors.New("kube-controller-manager is running already")
+	}
+	if _, err := Binaries(ctx, nil, ControllerManager); err != nil {
+		return err
 	}
 	cfg, err := c.ConfigFor("system:kube-controller-manager")
 	if err != nil {

@@ -252,9 +252,25 @@ func TestBinariesNamesWhatIsMissing(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "etcd"), nil, 0o700))
 	must(t, os.WriteFile(filepath.Join(dir, "kubectl"), nil, 0o600)) // it cannot be run
 	must(t, os.WriteFile(filepath.Join(dir, "kube-apiserver"), nil, 0o700))
-	_, err := cluster.Binaries(t.Context(), os.Stderr)
-	if want := "KUBEBUILDER_ASSETS=" + dir + " lacks kube-controller-manager, kubectl: add them, or unset it to have them built"; err == nil || err.Error() != want {
-		t.Errorf("got  %v\nwant %s", err, want)
+	for _, tc := range []struct {
+		name, want string
+		more       []string
+	}{
+		{
+			name: "of setup-envtest",
+			want: "missing kubectl: run 'export KUBEBUILDER_ASSETS=$(setup-envtest use 1.37.x -p path)', or unset it to build from source",
+		},
+		{
+			name: "kube-controller-manager", more: []string{cluster.ControllerManager},
+			want: "missing kubectl, kube-controller-manager: unset KUBEBUILDER_ASSETS to build from source, or add the binaries (setup-envtest does not install kube-controller-manager)",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := cluster.Binaries(t.Context(), os.Stderr, tc.more...)
+			if want := "KUBEBUILDER_ASSETS=" + dir + ": " + tc.want; err == nil || err.Error() != want {
+				t.Errorf("got  %v\nwant %s", err, want)
+			}
+		})
 	}
 }
 
@@ -269,7 +285,7 @@ func TestRootIsFoundFromBelowAndNotFromOutside(t *testing.T) {
 		t.Errorf("from test/controlplane: got %s, %v; want %s", got, err, want)
 	}
 	t.Chdir(string(filepath.Separator))
-	if got, err := cluster.Root(); err == nil || err.Error() != "/ is not inside of the module countersign.dev/countersign" {
+	if got, err := cluster.Root(); err == nil || err.Error() != "/ is not inside the module countersign.dev/countersign" {
 		t.Errorf("from /: got %s, %v", got, err)
 	}
 }
@@ -277,7 +293,7 @@ func TestRootIsFoundFromBelowAndNotFromOutside(t *testing.T) {
 // binaries has them built, so that no time that follows includes it.
 func binaries(t *testing.T) {
 	t.Helper()
-	_, err := cluster.Binaries(t.Context(), os.Stderr)
+	_, err := cluster.Binaries(t.Context(), os.Stderr, cluster.ControllerManager)
 	must(t, err)
 }
 

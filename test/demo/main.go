@@ -42,8 +42,8 @@ func main() {
 
 func run(ctx context.Context, out io.Writer, keep bool) (err error) {
 	say := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
-	say("-- starting etcd, kube-apiserver and kube-controller-manager")
-	c, err := cluster.Start(ctx, cluster.Options{Progress: out, ControllerManager: true})
+	say("-- starting etcd and kube-apiserver")
+	c, err := cluster.Start(ctx, cluster.Options{Progress: out})
 	if err != nil {
 		return fmt.Errorf("starting the control plane: %w", err)
 	}
