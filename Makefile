@@ -14,7 +14,7 @@ help: ## Show this help.
 
 ##@ Run
 
-demo: controlplane ## Walk the Kubernetes tutorial on a real API server. KEEP=1 leaves it running.
+demo: ## Walk the Kubernetes tutorial on a real API server. KEEP=1 leaves it running.
 	@mkdir -p bin && go build -trimpath -o bin/demo ./test/demo # go run would report an interrupt as a failure
 	bin/demo $(if $(KEEP),-keep)
 
@@ -52,7 +52,7 @@ generate: ## Generate deepcopy functions, CRDs, the schema of the policy input a
 	$(TOOL) controller-gen crd paths=./api/... output:crd:dir=deploy/base/crds
 	go test ./approver/facts -run 'TestInput(Schema|Reference)IsCurrent' -count=1 -update
 
-verify: controlplane ## Check generated files, modules, formatting, imports, manifests, language and lint.
+verify: ## Check generated files, modules, formatting, imports, manifests, language and lint.
 	sh hack/verify.sh
 
 ##@ Build
@@ -60,7 +60,7 @@ verify: controlplane ## Check generated files, modules, formatting, imports, man
 build: ## Build the binaries into bin/, statically linked.
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
-controlplane: ## Build etcd, kube-apiserver and kubectl from source, once per machine: about 10 minutes.
+controlplane: ## Build etcd, kube-apiserver, kubectl and kube-controller-manager from source, once per machine: about 10 minutes.
 	@go run ./test/cluster/build
 
 clean: ## Remove bin/. The control plane in the user's cache directory remains.

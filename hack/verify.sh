@@ -34,7 +34,7 @@ if printf '%s\n' "$dependencies" | grep open-policy-agent; then
 fi
 
 step "manifests render"
-kubectl=$(go run ./test/cluster/build)/kubectl
+kubectl=$(go run ./test/cluster/build kubectl)/kubectl
 for root in deploy/overlays/default deploy/signers/serving deploy/signers/webhook deploy/signers/kubelet-serving policies test/monitoring/overlay; do
 	"$kubectl" kustomize "$root" >/dev/null || fail "$root does not render"
 done
