@@ -119,7 +119,7 @@ func (s *scene) gatherer(t *testing.T) *Gatherer {
 			known = append(known, pod)
 		}
 	}
-	if err := (podStore{pods}).Replace(known, ""); err != nil {
+	if err := pods.Store(allPods).Replace(known, ""); err != nil {
 		t.Fatal(err)
 	}
 	return NewGatherer(s.client(t, s.cached, false), pods, api, api, "cluster.local")

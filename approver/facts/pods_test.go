@@ -22,14 +22,14 @@ import (
 	cachetesting "k8s.io/client-go/tools/cache/testing"
 )
 
-// podSource lists and watches. It cannot do both in one.
+// podSource lists and watches. It cannot stream a list.
 type podSource struct {
 	*cachetesting.FakeControllerSource
 }
 
 func (podSource) IsWatchListSemanticsUnSupported() bool { return true }
 
-// names are those of Pods, sorted.
+// names are the names and UIDs of Pods, sorted.
 func names(t *testing.T, pods []*knownPod, err error) string {
 	t.Helper()
 	if err != nil {
@@ -47,12 +47,12 @@ func withIP(ip string) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) { pod.Status.PodIPs = []corev1.PodIP{{IP: ip}} }
 }
 
-func TestPodsAreFollowed(t *testing.T) {
+func TestPods(t *testing.T) {
 	all := podSource{cachetesting.NewFakeControllerSource()}
-	told := make(chan []Awaited, 100)
-	pods := NewPods(all, func(changed []Awaited) { told <- changed })
+	notified := make(chan []Awaited, 100)
+	pods := NewPods(all, func(changed []Awaited) { notified <- changed })
 	if pods.Synced() {
-		t.Fatal("all Pods are known before it is started")
+		t.Fatal("synced before it is started")
 	}
 	all.Add(podObject("a", nil))
 	all.Add(podObject("b", func(pod *corev1.Pod) {
@@ -64,7 +64,7 @@ func TestPodsAreFollowed(t *testing.T) {
 	}
 	next := func() []Awaited {
 		select {
-		case changed := <-told:
+		case changed := <-notified:
 			return changed
 		case <-t.Context().Done():
 			return nil
@@ -73,7 +73,7 @@ func TestPodsAreFollowed(t *testing.T) {
 	next()
 	next()
 	a, b := types.NamespacedName{Namespace: "ns", Name: "a"}, types.NamespacedName{Namespace: "other", Name: "b"}
-	see := func(when, wantIP, wantIPHere, wantHostname, wantA string) {
+	check := func(when, wantIP, wantIPHere, wantHostname, wantA string) {
 		t.Helper()
 		for _, tc := range []struct {
 			what, want string
@@ -91,89 +91,89 @@ func TestPodsAreFollowed(t *testing.T) {
 			}
 		}
 	}
-	see("at first", "ns/a=a-uid other/b=b-uid", "ns/a=a-uid", "other/b=b-uid", "ns/a=a-uid")
+	check("at first", "ns/a=a-uid other/b=b-uid", "ns/a=a-uid", "other/b=b-uid", "ns/a=a-uid")
 
 	all.Modify(podObject("a", withIP("::ffff:10.0.34.9")))
 	if diff := cmp.Diff([][]Awaited{
 		{{"Pod", "ns", "a"}, {"Pod", "ns", ""}, {"IP", "", "10.0.34.2"}},
 		{{"Pod", "ns", "a"}, {"Pod", "ns", ""}, {"IP", "", "10.0.34.9"}},
 	}, [][]Awaited{next(), next()}); diff != "" {
-		t.Errorf("of a change, what was and what is (-want +got):\n%s", diff)
+		t.Errorf("notifications of a change (-want +got):\n%s", diff)
 	}
-	see("after a change of address", "other/b=b-uid", "", "other/b=b-uid", "ns/a=a-uid")
+	check("after a change of address", "other/b=b-uid", "", "other/b=b-uid", "ns/a=a-uid")
 	found, err := pods.withIP(t.Context(), "10.0.34.9", "")
 	if got := names(t, found, err); got != "ns/a=a-uid" {
 		t.Errorf("by the new address: %q", got)
 	}
 
-	all.Modify(podObject("a", func(pod *corev1.Pod) { pod.UID = "again" }))
+	all.Modify(podObject("a", func(pod *corev1.Pod) { pod.UID = "a-uid-2" }))
 	next()
 	next()
-	see("after another took its place", "ns/a=again other/b=b-uid", "ns/a=again", "other/b=b-uid", "ns/a=again")
+	check("after it was created again", "ns/a=a-uid-2 other/b=b-uid", "ns/a=a-uid-2", "other/b=b-uid", "ns/a=a-uid-2")
 
-	all.Modify(podObject("a", func(pod *corev1.Pod) { pod.UID, pod.Status.Phase = "again", corev1.PodFailed }))
+	all.Modify(podObject("a", func(pod *corev1.Pod) { pod.UID, pod.Status.Phase = "a-uid-2", corev1.PodFailed }))
 	next()
 	next()
-	see("when it has finished", "other/b=b-uid", "", "other/b=b-uid", "ns/a=again")
+	check("after it has finished", "other/b=b-uid", "", "other/b=b-uid", "ns/a=a-uid-2")
 
 	all.Delete(podObject("b", func(pod *corev1.Pod) { pod.Namespace = "other" }))
 	next()
-	next()
-	see("when the other is gone", "", "", "", "ns/a=again")
+	check("after the other was deleted", "", "", "", "ns/a=a-uid-2")
 	if found, err := pods.named(t.Context(), b); len(found) != 0 || err != nil {
-		t.Errorf("one that is gone: %v, %v", found, err)
-	}
-	if len(pods.byIP) != 0 || len(pods.byHostname) != 0 {
-		t.Errorf("left behind: %v, %v", pods.byIP, pods.byHostname)
+		t.Errorf("a deleted Pod: got %v, error %v", found, err)
 	}
 }
 
-// Requests may come before all Pods are known, and are judged then, not failed.
-func TestWhoFindsPodsWaitsForThem(t *testing.T) {
-	for what, find := range map[string]func(context.Context, *Pods) ([]*knownPod, error){
-		"by address":  func(ctx context.Context, p *Pods) ([]*knownPod, error) { return p.withIP(ctx, "10.0.34.2", "") },
-		"by hostname": func(ctx context.Context, p *Pods) ([]*knownPod, error) { return p.withHostname(ctx, "h.s", "ns") },
-		"by name": func(ctx context.Context, p *Pods) ([]*knownPod, error) {
+// TestPods_wait: a request that comes before the first list waits for it.
+func TestPods_wait(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		find func(context.Context, *Pods) ([]*knownPod, error)
+	}{
+		{"by address", func(ctx context.Context, p *Pods) ([]*knownPod, error) { return p.withIP(ctx, "10.0.34.2", "") }},
+		{"by hostname", func(ctx context.Context, p *Pods) ([]*knownPod, error) { return p.withHostname(ctx, "h.s", "ns") }},
+		{"by name", func(ctx context.Context, p *Pods) ([]*knownPod, error) {
 			return p.named(ctx, types.NamespacedName{Namespace: "ns", Name: "a"})
-		},
+		}},
 	} {
-		t.Run(what, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := podStore{NewPods(nil, func([]Awaited) {})}
+				pods := NewPods(nil, func([]Awaited) {})
 				ctx, cancel := context.WithTimeout(t.Context(), Timeout)
 				defer cancel()
 				start := time.Now()
-				if _, err := find(ctx, store.Pods); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != Timeout {
-					t.Errorf("not known in time: %v, after %s", err, time.Since(start))
+				if _, err := tc.find(ctx, pods); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != Timeout {
+					t.Errorf("without a list: error %v after %s", err, time.Since(start))
 				}
 				go func() {
 					time.Sleep(time.Second)
-					_ = store.Replace([]any{podObject("a", func(pod *corev1.Pod) { pod.Spec.Hostname, pod.Spec.Subdomain = "h", "s" })}, "")
+					_ = pods.Store(allPods).Replace([]any{podObject("a", func(pod *corev1.Pod) { pod.Spec.Hostname, pod.Spec.Subdomain = "h", "s" })}, "")
 				}()
-				found, err := find(t.Context(), store.Pods)
+				found, err := tc.find(t.Context(), pods)
 				if got := names(t, found, err); got != "ns/a=a-uid" {
-					t.Errorf("known after a second: %q", got)
+					t.Errorf("listed after a second: got %q", got)
 				}
 			})
 		})
 	}
 }
 
-func TestWhatAPodAnswersTo(t *testing.T) {
-	for name, tc := range map[string]struct {
+func TestKnownOf(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
 		change func(*corev1.Pod)
 		want   knownPod
 	}{
-		"its addresses":               {func(pod *corev1.Pod) { pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: "FD00::5"}) }, knownPod{ips: []string{"10.0.34.2", "fd00::5"}}},
-		"in the host network, none":   {func(pod *corev1.Pod) { pod.Spec.HostNetwork = true }, knownPod{}},
-		"succeeded, none":             {func(pod *corev1.Pod) { pod.Status.Phase = corev1.PodSucceeded }, knownPod{}},
-		"failed, none":                {func(pod *corev1.Pod) { pod.Status.Phase = corev1.PodFailed }, knownPod{}},
-		"a hostname and a subdomain":  {func(pod *corev1.Pod) { pod.Spec.Hostname, pod.Spec.Subdomain = "h", "s" }, knownPod{ips: []string{"10.0.34.2"}, hostname: "h.s"}},
-		"a hostname alone, nothing":   {func(pod *corev1.Pod) { pod.Spec.Hostname = "h" }, knownPod{ips: []string{"10.0.34.2"}}},
-		"a subdomain alone, nothing":  {func(pod *corev1.Pod) { pod.Spec.Subdomain = "s" }, knownPod{ips: []string{"10.0.34.2"}}},
-		"what is no address, nothing": {withIP("None"), knownPod{ips: []string{}}},
+		{"addresses", func(pod *corev1.Pod) { pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: "FD00::5"}) }, knownPod{ips: []string{"10.0.34.2", "fd00::5"}}},
+		{"host network", func(pod *corev1.Pod) { pod.Spec.HostNetwork = true }, knownPod{}},
+		{"succeeded", func(pod *corev1.Pod) { pod.Status.Phase = corev1.PodSucceeded }, knownPod{}},
+		{"failed", func(pod *corev1.Pod) { pod.Status.Phase = corev1.PodFailed }, knownPod{}},
+		{"hostname and subdomain", func(pod *corev1.Pod) { pod.Spec.Hostname, pod.Spec.Subdomain = "h", "s" }, knownPod{ips: []string{"10.0.34.2"}, hostname: "h.s"}},
+		{"hostname only", func(pod *corev1.Pod) { pod.Spec.Hostname = "h" }, knownPod{ips: []string{"10.0.34.2"}}},
+		{"subdomain only", func(pod *corev1.Pod) { pod.Spec.Subdomain = "s" }, knownPod{ips: []string{"10.0.34.2"}}},
+		{"invalid address", withIP("None"), knownPod{ips: []string{}}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			tc.want.key, tc.want.uid = types.NamespacedName{Namespace: "ns", Name: "my-pod"}, "my-pod-uid"
 			tc.want.namespace = unique.Make("ns")
 			got := knownOf(podObject("my-pod", tc.change))
@@ -184,11 +184,11 @@ func TestWhatAPodAnswersTo(t *testing.T) {
 	}
 }
 
-// A reflector hands over all Pods at the start, and again when it has lost track: by then some may
-// be gone, and others new. It keeps them meanwhile as they come out of the transformer.
-func TestAllPodsAreReplaced(t *testing.T) {
-	var told []Awaited
-	store := podStore{NewPods(nil, func(changed []Awaited) { told = append(told, changed[0]) })}
+// TestPods_replace: a reflector passes a new list after it has missed events. It reduces the Pods first.
+func TestPods_replace(t *testing.T) {
+	var notified []Awaited
+	pods := NewPods(nil, func(changed []Awaited) { notified = append(notified, changed[0]) })
+	store := pods.Store(allPods)
 	replace := func(objects ...any) {
 		t.Helper()
 		for i := range objects {
@@ -196,8 +196,8 @@ func TestAllPodsAreReplaced(t *testing.T) {
 			if objects[i], err = store.Transformer()(objects[i]); err != nil {
 				t.Fatal(err)
 			}
-			if _, small := objects[i].(*knownPod); !small {
-				t.Errorf("%T is kept until all are there", objects[i])
+			if _, whole := objects[i].(*corev1.Pod); whole {
+				t.Error("the list holds whole Pods")
 			}
 		}
 		if err := store.Replace(objects, ""); err != nil {
@@ -205,43 +205,43 @@ func TestAllPodsAreReplaced(t *testing.T) {
 		}
 	}
 	replace(podObject("a", nil), podObject("b", nil))
-	told = nil
+	notified = nil
 	replace(podObject("b", withIP("10.0.34.3")), podObject("c", withIP("10.0.34.3")))
-	for ip, want := range map[string]string{"10.0.34.2": "", "10.0.34.3": "ns/b=b-uid ns/c=c-uid"} {
-		found, err := store.withIP(t.Context(), ip, "")
-		if got := names(t, found, err); got != want {
-			t.Errorf("%s: got %q, want %q", ip, got, want)
+	for _, tc := range []struct{ ip, want string }{{"10.0.34.2", ""}, {"10.0.34.3", "ns/b=b-uid ns/c=c-uid"}} {
+		found, err := pods.withIP(t.Context(), tc.ip, "")
+		if got := names(t, found, err); got != tc.want {
+			t.Errorf("%s: got %q, want %q", tc.ip, got, tc.want)
 		}
 	}
 	for _, name := range []string{"a", "b", "c"} {
-		if !slices.Contains(told, Awaited{"Pod", "ns", name}) {
-			t.Errorf("nobody is told of %s: %v", name, told)
+		if !slices.Contains(notified, Awaited{"Pod", "ns", name}) {
+			t.Errorf("no notification of Pod %s: %v", name, notified)
 		}
 	}
-	if err := store.Replace([]any{podObject("x", nil), "y"}, ""); err == nil || err.Error() != "a string is no Pod" {
+	if err := store.Replace([]any{podObject("x", nil), "y"}, ""); err == nil || err.Error() != "unexpected type string, want *v1.Pod" {
 		t.Errorf("got %v", err)
 	}
-	if found, err := store.withIP(t.Context(), "10.0.34.3", ""); len(found) != 2 || err != nil {
-		t.Errorf("a list that cannot be taken changes nothing: %v, %v", found, err)
+	if found, err := pods.withIP(t.Context(), "10.0.34.3", ""); len(found) != 2 || err != nil {
+		t.Errorf("after a list that is an error: got %v, error %v; want the 2 Pods of before", found, err)
 	}
 }
 
-func TestPodsOfANamespaceShareItsName(t *testing.T) {
+func TestKnownOf_sharedNamespace(t *testing.T) {
 	named := func(name string) *knownPod {
 		return knownOf(podObject(name, func(pod *corev1.Pod) { pod.Namespace = strings.Clone("my-namespace") }))
 	}
 	first := named("a")
-	for range 3 { // what nobody holds is dropped
+	for range 3 { // strings without a holder are dropped
 		runtime.GC()
 	}
 	second := named("b")
 	if unsafe.StringData(first.key.Namespace) != unsafe.StringData(second.key.Namespace) {
-		t.Error("each has one of its own")
+		t.Error("each Pod has its own string")
 	}
 	runtime.KeepAlive(first)
 }
 
-func TestAPodNeedsLittle(t *testing.T) {
+func TestPods_memory(t *testing.T) {
 	const many, most = 20_000, 640 // bytes a Pod
 	heap := func() uint64 {
 		runtime.GC()
@@ -249,7 +249,8 @@ func TestAPodNeedsLittle(t *testing.T) {
 		runtime.ReadMemStats(&stats)
 		return stats.HeapAlloc
 	}
-	store := podStore{NewPods(nil, func([]Awaited) {})}
+	pods := NewPods(nil, func([]Awaited) {})
+	store := pods.Store(allPods)
 	fill := func(objects []any) error {
 		for i := range objects {
 			pod := podObject(fmt.Sprintf("my-deployment-7d4b9c6f5d-%05d", i), withIP(fmt.Sprintf("10.%d.%d.7", i/256, i%256)))
@@ -269,7 +270,7 @@ func TestAPodNeedsLittle(t *testing.T) {
 	} else {
 		t.Logf("%d bytes a Pod", each)
 	}
-	if !store.Synced() || len(store.byName) != many {
-		t.Errorf("%d Pods", len(store.byName))
+	if !pods.Synced() || len(pods.List()) != many {
+		t.Errorf("synced %v, %d Pods, want true, %d", pods.Synced(), len(pods.List()), many)
 	}
 }

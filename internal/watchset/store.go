@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"unique"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -113,8 +114,10 @@ func (w *store[O, T]) reduce(object any) (item[T], error) {
 	case *item[T]:
 		return *object, nil
 	case O:
+		name := types.NamespacedName{Name: object.GetName()}
 		kept := w.set.options.Keep(object)
-		return item[T]{types.NamespacedName{Namespace: object.GetNamespace(), Name: object.GetName()}, kept}, nil
+		name.Namespace = unique.Make(object.GetNamespace()).Value() // shared with kept, if that holds a handle
+		return item[T]{name, kept}, nil
 	}
 	return item[T]{}, fmt.Errorf("unexpected type %T, want %T", object, w.set.options.Object)
 }
