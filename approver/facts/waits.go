@@ -8,13 +8,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Awaited is something in the cluster whose change may change what is decided: an object, all
-// objects of a kind in a namespace if Name is empty, or whatever has an IP address.
+// Awaited identifies objects that a held request waits for: one object, all objects of a kind in a
+// namespace if Name is empty, or, with the kind IP, all objects that have the IP address Name.
 type Awaited struct {
 	Kind, Namespace, Name string
 }
 
-// Awaits lists what a change of which may change what policies make of a request.
+// Awaits lists the objects that the result of a request depends on. If one of them changes, evaluate
+// the request again.
 func (f *Facts) Awaits() []Awaited {
 	if name, ok := nodeOf(&f.Requester); ok {
 		return []Awaited{{Kind: "Node", Name: name}}
@@ -25,7 +26,7 @@ func (f *Facts) Awaits() []Awaited {
 		namespace, pod = f.Requester.ServiceAccount.Namespace, f.Requester.Pod.Name
 	case f.Cluster.Subject.Pod != nil:
 		namespace, pod = f.Cluster.Subject.Pod.Namespace, f.Cluster.Subject.Pod.Name
-	default: // a delegate, whose Pod is not there yet
+	default: // a delegate: its Pod does not exist yet
 		var out []Awaited
 		r := resolver{Gatherer: &Gatherer{domain: f.Cluster.Domain}}
 		for _, name := range f.PKCS10.DNSNames {
@@ -44,7 +45,7 @@ func (f *Facts) Awaits() []Awaited {
 	return []Awaited{{"Pod", namespace, pod}, {"Service", namespace, ""}}
 }
 
-// awaitedBy lists everything that the change of a Pod may be the change of.
+// awaitedBy lists each Awaited that matches a Pod.
 func (p *knownPod) awaitedBy() []Awaited {
 	out := []Awaited{{"Pod", p.key.Namespace, p.key.Name}, {"Pod", p.key.Namespace, ""}}
 	for _, ip := range p.ips {
@@ -53,8 +54,8 @@ func (p *knownPod) awaitedBy() []Awaited {
 	return out
 }
 
-// AwaitedBy lists everything that the change of an object may be the change of: a Service or a
-// Node, as the caches keep it. Of Pods, [Pods] tells.
+// AwaitedBy lists each Awaited that matches a Service or a Node from the cache. [Pods] reports changes
+// of Pods.
 func AwaitedBy(object client.Object) []Awaited {
 	switch o := object.(type) {
 	case *corev1.Service:

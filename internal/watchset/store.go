@@ -116,7 +116,7 @@ func (w *store[O, T]) reduce(object any) (item[T], error) {
 	case O:
 		name := types.NamespacedName{Name: object.GetName()}
 		kept := w.set.options.Keep(object)
-		name.Namespace = unique.Make(object.GetNamespace()).Value() // shared with kept, if that holds a handle
+		name.Namespace = unique.Make(object.GetNamespace()).Value() // one string per namespace, if kept holds its handle
 		return item[T]{name, kept}, nil
 	}
 	return item[T]{}, fmt.Errorf("unexpected type %T, want %T", object, w.set.options.Object)
