@@ -4,9 +4,9 @@
 // Package policies embeds the Rego that Countersign ships, and the JSON Schema of the
 // input that every policy is compiled against.
 //
-// The folder is also a kustomize root, and `opa test policies/` runs its tests. Modules
-// of lib are there for every policy, built in or not; each other folder that holds Rego is
-// one policy. What is tested here is what is embedded: nothing is generated from it.
+// The folder is also a kustomize root, and `opa test policies/` runs its tests. Every policy,
+// built in or not, can import the modules of lib. Each other folder with Rego is one policy. The
+// embedded files are the tested files: nothing is generated from them.
 package policies
 
 import (
@@ -26,7 +26,7 @@ var InputSchema []byte
 //go:embed lib/*.rego */*.rego */parameters.schema.json
 var sources embed.FS
 
-// builtins are the packages of the policies that can be named in spec.rego.builtin.
+// builtins maps the values of spec.rego.builtin to the packages of the policies.
 var builtins = map[string]string{
 	"kubelet-serving": "countersign.kubelet_serving",
 	"pod-client":      "countersign.pod_client",
@@ -34,8 +34,8 @@ var builtins = map[string]string{
 	"spiffe":          "countersign.spiffe",
 }
 
-// Lib returns the modules that are compiled beside every policy, without their tests, by
-// file name, such as "lib/names.rego". The map is the caller's own.
+// Lib returns the modules that are compiled with every policy, without their tests, by
+// file name, such as "lib/names.rego". The caller can modify the map.
 func Lib() map[string]string {
 	out := map[string]string{}
 	for name, text := range files("lib") {
@@ -47,8 +47,8 @@ func Lib() map[string]string {
 }
 
 // Builtin returns the package of an embedded policy and its files by name, such as
-// "pod_serving.rego": what its ConfigMap has, tests and the schema of its parameters among
-// it. The map is the caller's own.
+// "pod_serving.rego", as in its ConfigMap: with the tests and the schema of the parameters.
+// The caller can modify the map.
 func Builtin(name string) (pkg string, source map[string]string, ok bool) {
 	if pkg, ok = builtins[name]; !ok {
 		return "", nil, false
@@ -56,11 +56,11 @@ func Builtin(name string) (pkg string, source map[string]string, ok bool) {
 	return pkg, files(name), true
 }
 
-// Builtins are the names of the embedded policies, sorted.
+// Builtins returns the names of the embedded policies, sorted.
 func Builtins() []string { return slices.Sorted(maps.Keys(builtins)) }
 
-// files reads a folder of the embedded files, which cannot fail: patterns that match nothing do
-// not compile, and what was embedded can be read.
+// files returns the embedded files of a folder. Reading them cannot fail: embed patterns that
+// match nothing do not compile.
 func files(folder string) map[string]string {
 	out := map[string]string{}
 	entries, _ := fs.ReadDir(sources, folder)

@@ -28,7 +28,7 @@ import (
 	"countersign.dev/countersign/policies"
 )
 
-// sources are all .rego files of this folder, by path.
+// sources returns all .rego files in this folder, by path.
 func sources(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -62,7 +62,7 @@ func parse(t *testing.T, sources map[string]string) map[string]*ast.Module {
 	return out
 }
 
-// strict makes a compiler like the approver's: strict, and with the schema of the input.
+// strict returns a compiler with the options of the approver: strict mode, and the schema of the input.
 func strict(t *testing.T) *ast.Compiler {
 	t.Helper()
 	var schema any
@@ -97,8 +97,8 @@ func TestRego(t *testing.T) {
 	}
 }
 
-// TestOwnTestsCover shows that the tests of each policy alone cover it, as the approver runs
-// them: whoever takes the folder as the beginning of a policy takes tests that are enough.
+// TestOwnTestsCover checks that the tests of each policy cover it without the tests of lib, as the
+// approver runs them. A copy of the folder is a policy with sufficient tests.
 func TestOwnTestsCover(t *testing.T) {
 	for _, name := range policies.Builtins() {
 		t.Run(name, func(t *testing.T) {
@@ -114,8 +114,8 @@ func TestOwnTestsCover(t *testing.T) {
 	}
 }
 
-// TestStock runs the tests as `opa test policies/` does: all files, YAML and JSON as data
-// among them, no schema, and no strict mode.
+// TestStock runs the tests as `opa test policies/` does: with all files, YAML and JSON as data,
+// without a schema, and without strict mode.
 func TestStock(t *testing.T) {
 	modules, store, err := tester.Load([]string{"."}, nil)
 	if err != nil {
@@ -144,7 +144,7 @@ func check(t *testing.T, results chan *tester.Result, atLeast int) {
 		}
 	}
 	if n < atLeast {
-		t.Errorf("%d tests ran, which cannot be all", n)
+		t.Errorf("got %d tests, want at least %d", n, atLeast)
 	}
 }
 
@@ -155,7 +155,7 @@ func TestSourcesAreFormatted(t *testing.T) {
 			t.Errorf("formatting: %v", err)
 		}
 		if diff := cmp.Diff(string(want), text); diff != "" {
-			t.Errorf("%s is not as opa fmt writes it (-fmt +file):\n%s", name, diff)
+			t.Errorf("%s is not formatted with opa fmt (-fmt +file):\n%s", name, diff)
 		}
 	}
 }
@@ -173,7 +173,7 @@ func TestModulesFollowTheRules(t *testing.T) {
 				t.Errorf("%s: `with` outside of a test", e.Location)
 			}
 			if e.IsCall() && e.Operator().Equal(ast.NotEqual.Ref()) && slices.ContainsFunc(e.Operands(), isInput) {
-				t.Errorf("%s: `!=` does not hold for a field that is missing: write `not … == …`", e.Location)
+				t.Errorf("%s: `!=` is undefined for a missing field: write `not … == …`", e.Location)
 			}
 			return false
 		})
@@ -182,7 +182,7 @@ func TestModulesFollowTheRules(t *testing.T) {
 				t.Errorf("%s: a default value", r.Location)
 			}
 			if r.Head.Name == "violations" && !isLiteral(r.Head.Key) && !passesOn(r) {
-				t.Errorf("%s: a violation is an object in the head of the rule, or one of other violations", r.Location)
+				t.Errorf("%s: a violation must be an object in the head of the rule, or come from other violations", r.Location)
 			}
 			return false
 		})
@@ -202,7 +202,7 @@ func isLiteral(term *ast.Term) bool {
 	return ok
 }
 
-// passesOn says that a rule is `violations contains v if some v in <package>.violations`.
+// passesOn reports whether a rule is `violations contains v if some v in <package>.violations`.
 func passesOn(r *ast.Rule) bool {
 	if len(r.Body) != 1 {
 		return false
@@ -219,7 +219,7 @@ func passesOn(r *ast.Rule) bool {
 	return ok && from[len(from)-1].Equal(ast.StringTerm("violations"))
 }
 
-// TestMisspeltFieldIsAnError shows that the schema is bound to the modules at all.
+// TestMisspeltFieldIsAnError checks that the schema applies to the modules.
 func TestMisspeltFieldIsAnError(t *testing.T) {
 	for _, tt := range []struct{ file, field, misspelt string }{
 		{"lib/names.rego", "input.cluster.subject.pod.hostNetwork", "input.cluster.subject.pod.hostnetwork"},
@@ -243,15 +243,14 @@ func TestMisspeltFieldIsAnError(t *testing.T) {
 	}
 }
 
-// TestBaseIsAnInput shows that the tests of policies speak of the input as it is: each
-// document of lib/example.rego has every key of facts.Facts and no other.
+// TestBaseIsAnInput checks that each document in lib/example.rego has exactly the keys of facts.Facts.
 func TestBaseIsAnInput(t *testing.T) {
 	for name, example := range examples(t) {
 		t.Run(name, func(t *testing.T) { checkInput(t, example) })
 	}
 }
 
-// examples are the documents of lib/example.rego by the names of their rules.
+// examples returns the documents in lib/example.rego by the names of their rules.
 func examples(t *testing.T) map[string]any {
 	t.Helper()
 	compiler := strict(t)
@@ -269,23 +268,23 @@ func examples(t *testing.T) map[string]any {
 	return all
 }
 
-// TestExamplesAreAllowed decides the examples as the approver does, by all that the ConfigMap
-// of a policy holds and the parameters of its policy.yaml.
+// TestExamplesAreAllowed evaluates the examples as the approver does, with the files of the ConfigMap
+// and the parameters in policy.yaml.
 func TestExamplesAreAllowed(t *testing.T) {
-	for name, example := range map[string]string{
-		"kubelet-serving": "node_request",
-		"pod-client":      "client_request",
-		"pod-serving":     "pod_request",
-		"spiffe":          "spiffe_request",
+	for _, tc := range []struct{ policy, example string }{
+		{"kubelet-serving", "node_request"},
+		{"pod-client", "client_request"},
+		{"pod-serving", "pod_request"},
+		{"spiffe", "spiffe_request"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			pkg, files, _ := policies.Builtin(name)
-			source := evaluator.Source{Package: pkg, Modules: files, Parameters: parametersOf(t, name)}
+		t.Run(tc.policy, func(t *testing.T) {
+			pkg, files, _ := policies.Builtin(tc.policy)
+			source := evaluator.Source{Package: pkg, Modules: files, Parameters: parametersOf(t, tc.policy)}
 			compiled, err := evaluator.Compile(t.Context(), source)
 			if err != nil {
 				t.Fatal(err)
 			}
-			raw, err := json.Marshal(examples(t)[example])
+			raw, err := json.Marshal(examples(t)[tc.example])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -294,7 +293,7 @@ func TestExamplesAreAllowed(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got, err := compiled.Evaluate(t.Context(), evaluator.NewInput(&f)); err != nil || !got.Allowed {
-				t.Errorf("got %+v, error %v, want that it is allowed", got, err)
+				t.Errorf("got %+v, error %v, want allowed", got, err)
 			}
 		})
 	}
@@ -310,9 +309,9 @@ func checkInput(t *testing.T, example any) {
 	decoder.DisallowUnknownFields()
 	var f facts.Facts
 	if err := decoder.Decode(&f); err != nil {
-		t.Fatalf("it has a key or type that facts do not: %v", err)
+		t.Fatalf("decoding the example as facts: %v", err)
 	}
-	// Written again it has every key, so that one missing from the example shows as a difference.
+	// Marshalled facts have every key, so a key that is missing in the example is a difference.
 	want, err := json.Marshal(f)
 	if err != nil {
 		t.Fatal(err)
@@ -325,7 +324,7 @@ func checkInput(t *testing.T, example any) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(a, b); diff != "" {
-		t.Errorf("it differs from an input (-facts +example):\n%s", diff)
+		t.Errorf("the example differs from the input (-facts +example):\n%s", diff)
 	}
 }
 
@@ -362,8 +361,8 @@ func TestEmbedded(t *testing.T) {
 	}
 }
 
-// TestFolders shows that what kustomize renders of a policy is what is embedded, and that
-// the parameters it comes with are as its schema of them says.
+// TestFolders checks that kustomize renders the embedded files of each policy, and that the parameters
+// in policy.yaml match their schema.
 func TestFolders(t *testing.T) {
 	var root struct{ Resources []string }
 	unmarshal(t, "kustomization.yaml", &root)
@@ -423,13 +422,13 @@ func TestFolders(t *testing.T) {
 			}
 			source.Parameters["maxExpirationSecond"] = 600
 			if _, err := evaluator.Compile(t.Context(), source); err == nil || !strings.Contains(err.Error(), "maxExpirationSecond is not allowed") {
-				t.Errorf("a parameter that is misspelt: got %v", err)
+				t.Errorf("a misspelt parameter: got %v", err)
 			}
 		})
 	}
 }
 
-// parametersOf are the parameters that a policy is installed with.
+// parametersOf returns the parameters in the policy.yaml of a policy.
 func parametersOf(t *testing.T, name string) map[string]any {
 	t.Helper()
 	var policy struct {

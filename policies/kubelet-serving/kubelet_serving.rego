@@ -4,11 +4,11 @@
 # METADATA
 # title: Serving certificates for kubelets
 # description: >-
-#   Allows a kubelet a certificate for the names and addresses that its own Node reports, in
-#   the form that Kubernetes wants of the signer kubernetes.io/kubelet-serving.
-#   Parameters: maxExpirationSeconds, the longest lifetime that may be asked for; ipPrefixes,
-#   a list of CIDR prefixes of which one must contain each address. A kubelet may write what
-#   its Node reports, so this list bounds what a stolen one can have.
+#   Allows a kubelet to request a certificate for the names and addresses that its Node reports,
+#   in the form that Kubernetes requires for the signer kubernetes.io/kubelet-serving.
+#   Parameters: maxExpirationSeconds, the longest lifetime that a request can have; ipPrefixes,
+#   a list of CIDR prefixes. Each address must be in one of them. A kubelet can change the
+#   addresses that its Node reports, so this list limits the addresses of a compromised kubelet.
 # related_resources:
 #   - https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers
 # scope: package
@@ -25,8 +25,8 @@ import data.countersign.lib.request
 # METADATA
 # title: Requirement 1, the subject controls the private key
 # description: >-
-#   The PKCS#10 request is signed with the key, so whoever made it has the key: it
-#   remains to show that this is a kubelet, and that no one showed the key before.
+#   The signature of the PKCS#10 request proves that its creator has the private key. The
+#   rule checks that the requester is a kubelet, and that no other requester used the key.
 subject_controls_key if {
 	requester_is_node
 	key.is_first_shown
@@ -53,7 +53,7 @@ requester_is_node if {
 }
 
 # METADATA
-# title: The Node is there, and it is the one that the requester is
+# title: The Node of the requester exists
 node_is_requesters if {
 	requester_is_node
 	concat("", ["system:node:", input.cluster.subject.node.name]) == input.requester.username
@@ -62,8 +62,8 @@ node_is_requesters if {
 # METADATA
 # title: DNS names that the Node reports
 # description: >-
-#   An address is none of them, whatever the type it is reported as: it would be one that
-#   ipPrefixes does not see.
+#   Addresses are excluded, regardless of their reported type, because ipPrefixes does not
+#   apply to DNS names.
 dns_names contains bare(address.address) if {
 	some address in input.cluster.subject.node.addresses
 	address.type in {"Hostname", "InternalDNS", "ExternalDNS"}
@@ -129,14 +129,14 @@ usages_are_exact if {
 	request.usages_are_within(allowed_usages)
 }
 
-# What is wrong with the key, the lifetime and other attributes is said by the library.
+# Violations of the library: the key, the lifetime and the subject attributes.
 violations contains v if some v in key.violations
 
 violations contains v if some v in request.violations
 
 # METADATA
 # title: requester-not-node
-# description: The requester has not the username and the group of a kubelet.
+# description: The requester does not have the username and the group of a kubelet.
 violations contains {"requirement": 1, "id": "requester-not-node", "message": msg, "value": input.requester.username, "retryable": false} if {
 	not requester_is_node
 	msg := sprintf("requester %s is no kubelet, which has a username of the form system:node:<name> and the group system:nodes: make the request with the kubelet's own credentials", [input.requester.username])
@@ -145,8 +145,8 @@ violations contains {"requirement": 1, "id": "requester-not-node", "message": ms
 # METADATA
 # title: node-not-found
 # description: >-
-#   There is no Node of the kubelet's name. A kubelet may ask for its certificate before it
-#   has registered its Node.
+#   No Node has the name of the kubelet. A kubelet can request its certificate before it
+#   registers its Node.
 violations contains {"requirement": 2, "id": "node-not-found", "message": msg, "value": node_name, "retryable": true} if {
 	not node_is_requesters
 	msg := sprintf("Node %s does not exist: the kubelet has to register it", [node_name])
@@ -163,7 +163,7 @@ violations contains {"requirement": 2, "id": "node-deleting", "message": msg, "v
 
 # METADATA
 # title: wildcard-not-allowed
-# description: A wildcard stands for names of others.
+# description: A wildcard matches names of other subjects.
 violations contains {"requirement": 2, "id": "wildcard-not-allowed", "message": msg, "value": name, "retryable": false} if {
 	some name in foreign_dns_names
 	contains(name, "*")
@@ -172,7 +172,7 @@ violations contains {"requirement": 2, "id": "wildcard-not-allowed", "message": 
 
 # METADATA
 # title: dns-name-not-owned
-# description: The Node reports DNS names, but not this one, or it is one that no Node can report.
+# description: The Node reports other DNS names, or no Node can report this name.
 violations contains {"requirement": 2, "id": "dns-name-not-owned", "message": msg, "value": name, "retryable": false} if {
 	some name in foreign_dns_names
 	not contains(name, "*")
@@ -182,7 +182,7 @@ violations contains {"requirement": 2, "id": "dns-name-not-owned", "message": ms
 
 # METADATA
 # title: dns-name-unknown
-# description: The Node reports no DNS name yet.
+# description: The Node does not report a DNS name yet.
 violations contains {"requirement": 2, "id": "dns-name-unknown", "message": msg, "value": name, "retryable": true} if {
 	some name in foreign_dns_names
 	dns_name_may_come(name)
@@ -191,7 +191,7 @@ violations contains {"requirement": 2, "id": "dns-name-unknown", "message": msg,
 
 # METADATA
 # title: ip-address-not-owned
-# description: The Node reports addresses of that family, but not this one.
+# description: The Node reports other addresses of the same family.
 violations contains {"requirement": 2, "id": "ip-address-not-owned", "message": msg, "value": ip, "retryable": false} if {
 	some ip in foreign_addresses
 	not address_may_come(ip)
@@ -201,9 +201,9 @@ violations contains {"requirement": 2, "id": "ip-address-not-owned", "message": 
 # METADATA
 # title: ip-address-unknown
 # description: >-
-#   The Node reports no address of that family yet. Families are told apart because a Node
-#   with two gets the second by itself, from a cloud provider for one: denied, the kubelet
-#   would have to ask again; held, it waits no longer than holdFor.
+#   The Node does not report an address of that family yet. A dual-stack Node can receive the
+#   address of the second family later, for example from a cloud provider. The request is held
+#   for at most holdFor. After a denial the kubelet would have to create another request.
 violations contains {"requirement": 2, "id": "ip-address-unknown", "message": msg, "value": ip, "retryable": true} if {
 	some ip in foreign_addresses
 	address_may_come(ip)
@@ -212,7 +212,7 @@ violations contains {"requirement": 2, "id": "ip-address-unknown", "message": ms
 
 # METADATA
 # title: ip-address-outside-prefixes
-# description: None of the prefixes of the policy's parameter ipPrefixes contains the address.
+# description: The address is not in a prefix of the parameter ipPrefixes of the policy.
 violations contains {"requirement": 2, "id": "ip-address-outside-prefixes", "message": msg, "value": ip, "retryable": false} if {
 	prefixes_are_valid
 	some ip in input.pkcs10.ipAddresses
@@ -222,7 +222,7 @@ violations contains {"requirement": 2, "id": "ip-address-outside-prefixes", "mes
 
 # METADATA
 # title: prefixes-invalid
-# description: The policy's parameter ipPrefixes cannot be read, so that it allows nothing. Its owner can mend that.
+# description: The parameter ipPrefixes of the policy is invalid, and the policy allows nothing until its owner fixes it.
 violations contains {"requirement": 2, "id": "prefixes-invalid", "message": msg, "value": json.marshal(input.parameters.ipPrefixes), "retryable": true} if {
 	not prefixes_are_valid
 	msg := "the policy's parameter ipPrefixes is no list of CIDR prefixes: have it corrected"
@@ -246,7 +246,7 @@ violations contains {"requirement": 2, "id": "uri-not-allowed", "message": msg, 
 
 # METADATA
 # title: email-not-allowed
-# description: A Node has no mail address.
+# description: A Node has no e-mail address.
 violations contains {"requirement": 2, "id": "email-not-allowed", "message": msg, "value": address, "retryable": false} if {
 	some address in input.pkcs10.emailAddresses
 	msg := sprintf("e-mail address %q is not allowed in a serving certificate: remove it", [address])
@@ -263,7 +263,7 @@ violations contains {"requirement": 2, "id": "common-name-not-requester", "messa
 
 # METADATA
 # title: organization-not-nodes
-# description: Kubernetes reads an organization as a group, and wants exactly that of kubelets.
+# description: Kubernetes interprets organizations as groups, and requires exactly the group of kubelets.
 violations contains {"requirement": 2, "id": "organization-not-nodes", "message": msg, "value": concat(", ", input.pkcs10.subject.organizations), "retryable": false} if {
 	not input.pkcs10.subject.organizations == ["system:nodes"]
 	msg := sprintf("the organizations are %s: make system:nodes the only one", [json.marshal(input.pkcs10.subject.organizations)])
@@ -271,7 +271,7 @@ violations contains {"requirement": 2, "id": "organization-not-nodes", "message"
 
 # METADATA
 # title: usage-not-allowed
-# description: The usage is not one that Kubernetes allows to serving certificates of kubelets.
+# description: Kubernetes does not allow the usage for serving certificates of kubelets.
 violations contains {"requirement": 2, "id": "usage-not-allowed", "message": msg, "value": usage, "retryable": false} if {
 	some usage in request.usages
 	not usage in allowed_usages
@@ -287,10 +287,10 @@ violations contains {"requirement": 2, "id": "usage-missing", "message": msg, "v
 	msg := sprintf("usage %q is missing: add it to spec.usages", [usage])
 }
 
-# Undefined for a requester that is none.
+# Undefined for a requester that is not a kubelet.
 node_name := trim_prefix(input.requester.username, "system:node:") if requester_is_node
 
-# Names are judged only for the Node itself: no one else is told what it reports.
+# Names are evaluated only for the Node itself. Others must not learn the names that it reports.
 foreign_dns_names contains name if {
 	node_is_requesters
 	some name in input.pkcs10.dnsNames
@@ -311,11 +311,11 @@ dns_name_may_come(name) if {
 
 address_may_come(ip) if not family(ip) in {family(reported) | some reported in ip_addresses}
 
-# A DNS name as it is to be compared: in lower case, and without the one dot that ends it
-# where a cloud provider reports it fully qualified. Undefined for what is no name of labels.
+# A DNS name in the form for comparisons: in lower case, and without the trailing dot of the fully
+# qualified names that some cloud providers report. Undefined for text that is not a DNS name.
 bare(name) := trim_suffix(names.fold(name), ".") if regex.match(`^[^.:]+(\.[^.:]+)*\.?$`, name)
 
-# Facts have addresses in their canonical form.
+# Addresses in the facts have their canonical form.
 looks_like_address(text) if contains(text, ":")
 
 looks_like_address(text) if regex.match(`^[0-9]+(\.[0-9]+){3}\.?$`, text)

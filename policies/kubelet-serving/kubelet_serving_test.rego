@@ -21,12 +21,12 @@ only_ip(address) := joined([dns([]), ips([address])])
 
 usages(list) := set_to("/request/usages", list)
 
-# What the Node reports.
+# The addresses that the Node reports.
 reports(addresses) := set_to("/cluster/subject/node/addresses", [{"type": pair[0], "address": pair[1]} | some pair in addresses])
 
 no_node := set_to("/cluster/subject/node", null)
 
-# A Pod on the Node, with a token of its own.
+# A Pod on the Node, with a bound token.
 pod_as_requester := joined([
 	set_to("/requester", example.pod_request.requester),
 	set_to("/cluster/subject", example.pod_request.cluster.subject),
@@ -34,8 +34,8 @@ pod_as_requester := joined([
 
 other_request(created) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "system:node:other", "createdAt": created}])
 
-# What the policy makes of a patched request, each rule on its own.
-judged(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
+# The result of each rule of the policy for a patched request.
+evaluated(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
 	request := json.patch(example.node_request, patch)
 	controls := {x | x := kubelet_serving.subject_controls_key} with input as request
 	authorized := {x | x := kubelet_serving.subject_is_authorized} with input as request
@@ -69,7 +69,7 @@ test_allowed[note] if {
 		"prefixes are null": parameter("ipPrefixes", null),
 		"key copied by another a second later": other_request("2026-01-02T03:04:06Z"),
 	}
-	judged(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
+	evaluated(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
 }
 
 not_node(username) := sprintf("requester %s is no kubelet, which has a username of the form system:node:<name> and the group system:nodes: make the request with the kubelet's own credentials", [username])
@@ -258,11 +258,11 @@ cases := {
 	},
 }
 
-# Exactly these violations, and no positive rule that holds in spite of one. The rules do
-# not read violations, so this would fail if either side forgot something.
+# The violations are exactly these, and no positive rule is true despite a violation. The rules
+# do not read violations, so the test fails if either of the two is incomplete.
 test_refused[note] if {
 	some note, tc in cases
-	got := judged(tc.patch)
+	got := evaluated(tc.patch)
 	got.violations == tc.want
 	requirements := {v[0] | some v in tc.want}
 	every requirement in requirements {
@@ -270,8 +270,8 @@ test_refused[note] if {
 	}
 }
 
-# What only looks like a name of the Node, which reports my-node and worker.example.com. None
-# of it is held, because no Node can ever report the most of it.
+# Texts that are similar to a name of the Node, which reports my-node and worker.example.com. None is
+# held, because no Node can report most of them.
 test_look_alike[name] if {
 	some name in {
 		"wor\u212Aer.example.com",
@@ -292,20 +292,20 @@ test_look_alike[name] if {
 		".",
 		"",
 	}
-	got := judged(joined([reports([["Hostname", "my-node"], ["InternalDNS", "worker.example.com"]]), only_dns(name)]))
+	got := evaluated(joined([reports([["Hostname", "my-node"], ["InternalDNS", "worker.example.com"]]), only_dns(name)]))
 	got.authorized == set()
 	{[v[1], v[2], v[3]] | some v in got.violations} == {["dns-name-not-owned", name, false]}
 }
 
-# What can be no DNS name is not waited for, though the Node reports none yet.
+# Texts that cannot be DNS names are denied, although the Node reports no DNS name yet.
 test_never_a_name[name] if {
 	some name in ["wor\u212Aer", "my-node..", ".my-node", "a..b", "192.0.2.7", "192.0.2.7.", "2001:db8::7", ".", ""]
-	got := judged(joined([reports([]), only_dns(name)]))
+	got := evaluated(joined([reports([]), only_dns(name)]))
 	got.authorized == set()
 	{[v[1], v[2], v[3]] | some v in got.violations} == {["dns-name-not-owned", name, false]}
 }
 
-# Parameters that cannot be read allow nothing, not even a request without an address.
+# Invalid parameters allow nothing, not even a request without an address.
 test_prefixes_that_cannot_be_read[note] if {
 	some note, value in {
 		"text": "192.0.2.0/24",
@@ -316,13 +316,13 @@ test_prefixes_that_cannot_be_read[note] if {
 		"false": false,
 	}
 	every patch in [[], only_dns("my-node")] {
-		got := judged(joined([patch, parameter("ipPrefixes", value)]))
+		got := evaluated(joined([patch, parameter("ipPrefixes", value)]))
 		got.authorized == set()
 		got.violations == {[2, "prefixes-invalid", json.marshal(value), true, "the policy's parameter ipPrefixes is no list of CIDR prefixes: have it corrected"]}
 	}
 }
 
-# A field that is missing, though the approver always fills in all of them, never allows.
+# A missing field never allows. The approver always sets all fields.
 test_missing_field_never_allows[path] if {
 	some path in [
 		"/request", "/request/usages", "/request/expirationSeconds",

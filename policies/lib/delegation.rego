@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # METADATA
-# title: Requesters that act for a Pod
+# title: Requesters that act on behalf of a Pod
 # description: >-
-#   A requester that is no Pod may ask for one if it may `create`
-#   certificatesigningrequests/delegated (API group certificates.k8s.io) in the Pod's
-#   namespace. The Pod is the one that the names asked for resolve to.
+#   A requester without a Pod can request a certificate for a Pod if it is allowed to `create`
+#   certificatesigningrequests/delegated (API group certificates.k8s.io) in the namespace of
+#   the Pod. The requested names resolve to the Pod.
 # scope: package
 # schemas:
 #   - input: schema.input
@@ -15,7 +15,7 @@ package countersign.lib.delegation
 import rego.v2
 
 # METADATA
-# title: The requester is no Pod, and may act for the one that the names resolve to
+# title: The requester has no Pod, and can act on behalf of the Pod to which the names resolve
 is_granted if {
 	is_null(input.requester.pod)
 	is_object(input.cluster.subject.pod)
@@ -24,7 +24,7 @@ is_granted if {
 
 # METADATA
 # title: not-delegated
-# description: The requester is not the Pod and may not act for it.
+# description: The requester is not the Pod and is not allowed to act on its behalf.
 violations contains {"requirement": 1, "id": "not-delegated", "message": msg, "value": input.requester.username, "retryable": false} if {
 	is_null(input.requester.pod)
 	is_object(input.cluster.subject.pod)
@@ -34,7 +34,7 @@ violations contains {"requirement": 1, "id": "not-delegated", "message": msg, "v
 
 # METADATA
 # title: subject-not-found
-# description: The names of a delegate's request resolve to no Pod.
+# description: No Pod has the names that the delegate requests.
 violations contains {"requirement": 2, "id": "subject-not-found", "message": msg, "value": "", "retryable": true} if {
 	is_null(input.requester.pod)
 	pod_is_sought
@@ -44,7 +44,7 @@ violations contains {"requirement": 2, "id": "subject-not-found", "message": msg
 
 # METADATA
 # title: subject-ambiguous
-# description: The names of a delegate's request resolve to several Pods.
+# description: Several Pods have the names that the delegate requests.
 violations contains {"requirement": 2, "id": "subject-ambiguous", "message": msg, "value": "", "retryable": false} if {
 	is_null(input.requester.pod)
 	pod_is_sought
@@ -52,7 +52,7 @@ violations contains {"requirement": 2, "id": "subject-ambiguous", "message": msg
 	msg := sprintf("the names asked for belong to %d Pods, and requester %s is not bound to one: make a request for each Pod", [input.cluster.subject.candidates, input.requester.username])
 }
 
-# A delegate names its Pod by the names asked for. A request without any is for the policy to refuse.
+# The requested names identify the Pod of a delegate. The policy refuses a request without names.
 pod_is_sought if {
 	is_null(input.cluster.subject.pod)
 	count(input.pkcs10.dnsNames) + count(input.pkcs10.ipAddresses) > 0

@@ -4,9 +4,9 @@
 # METADATA
 # title: Inputs for tests
 # description: >-
-#   Documents with every key of the input, each of a request that a shipped policy allows. A
-#   test of a policy replaces what its case is about: json.patch(example.pod_request,
-#   example.set_to("/cluster/subject/pod/deleting", true)). Policies have no use for them.
+#   Documents with every key of the input. Each is a request that a shipped policy allows. A
+#   test of a policy replaces the values of its case: json.patch(example.pod_request,
+#   example.set_to("/cluster/subject/pod/deleting", true)). Policies do not use this package.
 # scope: package
 # schemas:
 #   - input: schema.input
@@ -15,7 +15,7 @@ package countersign.lib.example
 import rego.v2
 
 # METADATA
-# title: A Pod asks for a serving certificate for itself and its Service
+# title: A Pod requests a serving certificate for itself and its Service
 pod_request := {
 	"request": {
 		"kind": "CertificateSigningRequest",
@@ -97,7 +97,7 @@ pod_request := {
 }
 
 # METADATA
-# title: A Pod asks for a client certificate in the name of its ServiceAccount
+# title: A Pod requests a client certificate with the username of its ServiceAccount
 client_request := json.patch(pod_request, joined([
 	set_to("/request/signerName", "example.com/client"),
 	set_to("/request/usages", ["digital signature", "client auth"]),
@@ -108,7 +108,7 @@ client_request := json.patch(pod_request, joined([
 ]))
 
 # METADATA
-# title: A Pod asks for a certificate with its SPIFFE ID
+# title: A Pod requests a certificate with its SPIFFE ID
 spiffe_request := json.patch(pod_request, joined([
 	set_to("/request/signerName", "example.com/spiffe"),
 	set_to("/request/usages", ["digital signature", "server auth", "client auth"]),
@@ -120,7 +120,7 @@ spiffe_request := json.patch(pod_request, joined([
 ]))
 
 # METADATA
-# title: A kubelet asks for its serving certificate
+# title: A kubelet requests its serving certificate
 node_request := {
 	"request": {
 		"kind": "CertificateSigningRequest",
@@ -185,13 +185,13 @@ node_request := {
 }
 
 # METADATA
-# title: The patch that puts a value in the place of another
+# title: A patch that replaces a value
 set_to(path, value) := [{"op": "replace", "path": path, "value": value}]
 
 # METADATA
-# title: The patch that sets a parameter
+# title: A patch that sets a parameter
 parameter(name, value) := [{"op": "add", "path": ["parameters", name], "value": value}]
 
 # METADATA
-# title: The patch that an array of patches is, applied in order
+# title: One patch that applies an array of patches in order
 joined(patches) := [op | some patch in patches; some op in patch]

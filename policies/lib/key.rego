@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # METADATA
-# title: Who showed the key first
+# title: First use of a public key
 # description: >-
-#   The PKCS#10 request is signed with the key, so whoever made it has the key. Requests are
-#   readable by others, who could present the same one as their own: the first to show a key
-#   has it.
+#   The signature of the PKCS#10 request proves that its creator has the private key. Other
+#   users can read the request and present it as their own. Only the requester that first used
+#   a public key is accepted.
 # scope: package
 # schemas:
 #   - input: schema.input
@@ -15,7 +15,7 @@ package countersign.lib.key
 import rego.v2
 
 # METADATA
-# title: No other requester showed this key before, or in the same second
+# title: No other requester used the public key before, or in the same second
 is_first_shown if input.cluster.sameKey == []
 
 is_first_shown if {
@@ -26,7 +26,7 @@ is_first_shown if {
 
 # METADATA
 # title: key-used-by-another
-# description: Another requester has shown this public key before, or in the same second. Who copies it later does not count.
+# description: Another requester used the public key before, or in the same second. Later copies are ignored.
 violations contains {"requirement": 1, "id": "key-used-by-another", "message": msg, "value": other.name, "retryable": false} if {
 	some other in input.cluster.sameKey
 	not is_later(other.createdAt)

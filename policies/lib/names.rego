@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # METADATA
-# title: Names a Pod owns
+# title: Names that a Pod owns
 # description: >-
-#   The DNS names and addresses that the cluster itself gives to the Pod a request speaks
-#   for, directly or by a Service that selects it, and what is wrong with the names asked
-#   for. Whoever may only edit objects of a namespace cannot make a name or address of
-#   someone else appear in these sets.
-#   Parameter: allowShortNames, true to count names of the form <service>.<namespace>.
+#   The DNS names and addresses that the cluster assigns to the subject Pod, directly or by a
+#   Service that selects it, and the violations in the requested names. A user that can only
+#   edit objects in a namespace cannot add a name or an address of another subject to these
+#   sets.
+#   Parameter: allowShortNames, true to include names of the form <service>.<namespace>.
 # scope: package
 # schemas:
 #   - input: schema.input
@@ -19,10 +19,11 @@ import rego.v2
 import data.countersign.lib.subject
 
 # METADATA
-# title: Services that lend the Pod their names
+# title: Services whose names the Pod owns
 # description: >-
-#   An ExternalName Service is an alias for any name its editor likes, one without a
-#   selector sends to any address, and default/kubernetes is the API server.
+#   ExternalName Services are excluded, because their editor chooses any name. Services
+#   without a selector are excluded, because they send to any address. default/kubernetes is
+#   the API server.
 services contains service if {
 	some service in input.cluster.subject.services
 	service.namespace == input.cluster.subject.pod.namespace
@@ -35,8 +36,8 @@ services contains service if {
 # METADATA
 # title: DNS names of the Pod, in lower case and without a trailing dot
 # description: >-
-#   In lower case as they come: the API server takes no other names of Pods and Services,
-#   and --cluster-domain no other domain.
+#   The API server accepts only lower-case names of Pods and Services, and --cluster-domain
+#   accepts only lower-case domains.
 dns_names contains sprintf("%s.%s.svc", [service.name, service.namespace]) if {
 	some service in services
 }
@@ -65,22 +66,22 @@ dns_names contains sprintf("%s.%s.%s.svc.%s", [pod.hostname, pod.subdomain, pod.
 	some service in services
 	service.name == pod.subdomain
 
-	# A headless Service answers such a name with the Pod that has this address.
+	# A headless Service resolves such a name to the Pod with this address.
 	not looks_like_address(pod.hostname)
 }
 
 # METADATA
 # title: Names of the form <service>.<namespace>
 # description: >-
-#   Kept apart from the others, because a namespace may be called like a domain of the
-#   world outside: a policy must want them.
+#   A separate set, because a namespace can have the name of an external domain. A policy must
+#   allow them explicitly.
 short_dns_names contains sprintf("%s.%s", [service.name, service.namespace]) if {
 	some service in services
 }
 
 # METADATA
 # title: Addresses of the Pod
-# description: Its own and the cluster IPs of its Services. Never externalIPs, which their editor makes up.
+# description: The addresses of the Pod and the cluster IPs of its Services, without externalIPs, which their editor chooses.
 ip_addresses contains ip if {
 	# A Pod in the host network has the addresses of its Node, which are not its own.
 	input.cluster.subject.pod.hostNetwork == false
@@ -94,17 +95,17 @@ ip_addresses contains ip if {
 }
 
 # METADATA
-# title: A name as it is to be compared
+# title: A name in the form for comparisons
 # description: >-
-#   Undefined for text outside of ASCII letters, digits, dots, dashes and colons: some
-#   other characters have an ASCII letter as their lower case, such as the Kelvin sign.
+#   Undefined for text outside of ASCII letters, digits, dots, dashes and colons. The lower
+#   case of some other characters, such as the Kelvin sign, is an ASCII letter.
 fold(name) := lower(name) if regex.match(`^[A-Za-z0-9.:-]+$`, name)
 
 # METADATA
-# title: Whether a label reads as an address with dashes
+# title: A label that has the form of an address with dashes
 # description: >-
-#   DNS answers <label>.<namespace>.pod.<domain> with that address, whoever has it. What
-#   might be read as an IPv6 address counts as one.
+#   DNS resolves <label>.<namespace>.pod.<domain> to that address, regardless of its owner. A
+#   label that can be parsed as an IPv6 address is included.
 looks_like_address(label) if regex.match(`^([0-9]+(-[0-9]+){3}|[0-9a-f-]*--[0-9a-f-]*|[0-9a-f]*(-[0-9a-f]*){7,})$`, label)
 
 is_api_server(service) if {
@@ -113,7 +114,7 @@ is_api_server(service) if {
 }
 
 # METADATA
-# title: Every DNS name and address asked for is the Pod's
+# title: The Pod owns every requested DNS name and address
 are_owned if {
 	dns_names_are_owned
 	own := ip_addresses
@@ -124,7 +125,7 @@ are_owned if {
 
 # METADATA
 # title: wildcard-not-allowed
-# description: A wildcard stands for names of others.
+# description: A wildcard matches names of other subjects.
 violations contains {"requirement": 2, "id": "wildcard-not-allowed", "message": msg, "value": name, "retryable": false} if {
 	some name in foreign_dns_names
 	contains(name, "*")
@@ -133,7 +134,7 @@ violations contains {"requirement": 2, "id": "wildcard-not-allowed", "message": 
 
 # METADATA
 # title: dns-name-not-owned
-# description: The name belongs to something else, or can never belong to the Pod.
+# description: The name belongs to another object, or can never belong to the Pod.
 violations contains {"requirement": 2, "id": "dns-name-not-owned", "message": msg, "value": name, "retryable": false} if {
 	some name in foreign_dns_names
 	not contains(name, "*")
@@ -143,7 +144,7 @@ violations contains {"requirement": 2, "id": "dns-name-not-owned", "message": ms
 
 # METADATA
 # title: dns-name-unknown
-# description: Nothing has the name yet, and it may become the Pod's.
+# description: No object has the name yet, and it can become a name of the Pod.
 violations contains {"requirement": 2, "id": "dns-name-unknown", "message": msg, "value": name, "retryable": true} if {
 	some name in foreign_dns_names
 	dns_name_may_come(name)
@@ -161,7 +162,7 @@ violations contains {"requirement": 2, "id": "host-network-address", "message": 
 
 # METADATA
 # title: ip-address-not-owned
-# description: The address belongs to something else, or can never belong to the Pod.
+# description: The address belongs to another object, or can never belong to the Pod.
 violations contains {"requirement": 2, "id": "ip-address-not-owned", "message": msg, "value": ip, "retryable": false} if {
 	some ip in foreign_addresses
 	input.cluster.subject.pod.hostNetwork == false
@@ -171,16 +172,16 @@ violations contains {"requirement": 2, "id": "ip-address-not-owned", "message": 
 
 # METADATA
 # title: ip-address-unknown
-# description: Nothing has the address yet, and the Pod has none.
+# description: No object has the address yet, and the Pod has no address.
 violations contains {"requirement": 2, "id": "ip-address-unknown", "message": msg, "value": ip, "retryable": true} if {
 	some ip in foreign_addresses
 	address_may_come(ip)
 	msg := sprintf("nothing has address %s yet: Pod %s has no address so far", [ip, subject.name])
 }
 
-# Most names are asked for as they are: each is looked at in lower case only if one of them is not. No
-# text outside of ASCII gets by without fold: dns_names has names of objects, which the API server
-# keeps to ASCII, and the domain, which --cluster-domain does.
+# Most requested names are in lower case. fold is evaluated only if one of them is not. A name outside of
+# ASCII never matches without fold: dns_names contains names of objects and the cluster domain, and the
+# API server and --cluster-domain allow only ASCII.
 dns_names_are_owned if {
 	own := dns_names
 	every name in input.pkcs10.dnsNames {
@@ -194,7 +195,7 @@ dns_names_are_owned if {
 	}
 }
 
-# What is not the Pod's as it is written may be so in lower case, or as a short name.
+# A name that does not match exactly can match in lower case, or as a short name.
 is_owned_dns_name(name) if fold(name) in dns_names
 
 is_owned_dns_name(name) if {
@@ -202,10 +203,10 @@ is_owned_dns_name(name) if {
 	fold(name) in short_dns_names
 }
 
-# By object.get, since a policy whose parameters have a schema need not have this one.
+# object.get is required: the schema of the parameters of a policy can omit this parameter.
 short_names_are_allowed if object.get(input.parameters, "allowShortNames", false) == true
 
-# Names are judged only for who speaks for the Pod: no one else is told what has them.
+# Names are evaluated only for requesters that act on behalf of the Pod. Others must not learn the owners of names.
 foreign_dns_names contains name if {
 	subject.requester_speaks_for_pod
 	some name in ({name | some name in input.pkcs10.dnsNames} - dns_names)
@@ -216,12 +217,12 @@ foreign_addresses := {ip | some ip in input.pkcs10.ipAddresses} - ip_addresses i
 
 nothing_has(name) if count(object.get(input.cluster.resolved, name, [])) == 0
 
-# What has a name instead of the subject, as a clause for messages.
+# The objects that have a name instead of the subject, as a clause for messages.
 owners(name) := "" if count(details(name)) == 0
 
 owners(name) := sprintf(" (%s)", [concat(" and ", details(name))]) if count(details(name)) > 0
 
-# What selects the subject, or is it, explains nothing: it has the name in a way that does not count.
+# Objects that select the subject, or are the subject, are omitted: their use of the name does not explain the violation.
 details(name) := {entry.detail |
 	some entry in object.get(input.cluster.resolved, name, [])
 	entry.selectsSubject == false
@@ -232,7 +233,7 @@ dns_name_may_come(name) if {
 	awaited(name)
 }
 
-# What would make a name the Pod's, as a clause for messages. Undefined if nothing can.
+# The change that would give a name to the Pod, as a clause for messages. Undefined if there is none.
 awaited(name) := sprintf("Service %s/%s exists and selects it", [input.cluster.subject.pod.namespace, service_in(name)])
 
 awaited(name) := "it has that address" if {
@@ -241,7 +242,7 @@ awaited(name) := "it has that address" if {
 	looks_like_address(label)
 }
 
-# The Service of the subject's namespace that a name is a name of. Undefined if there can be none.
+# The Service in the subject's namespace to which a name belongs. Undefined if no Service can have the name.
 service_in(name) := label_before(name, sprintf(".%s.svc.%s", [input.cluster.subject.pod.namespace, input.cluster.domain]))
 
 service_in(name) := label_before(name, sprintf(".%s.svc", [input.cluster.subject.pod.namespace]))
@@ -256,7 +257,7 @@ service_in(name) := pod.subdomain if {
 	not looks_like_address(lower(pod.hostname))
 }
 
-# The one label before a suffix, in lower case. Undefined if there is no such label.
+# The single label before a suffix, in lower case. Undefined if there is no such label.
 label_before(name, suffix) := label if {
 	folded := fold(name)
 	endswith(folded, lower(suffix))

@@ -54,7 +54,7 @@ test_headless_service if {
 	names.ip_addresses == {"10.0.34.2", "fd00:10::5"} with input.cluster as cluster({}, [headless])
 }
 
-# object.union merges objects, so a Service without a selector is made by taking it away.
+# object.union merges objects, so object.remove is required for a Service without a selector.
 test_service_that_lends_nothing[note] if {
 	some note, other in {
 		"ExternalName": object.union(service, {"type": "ExternalName"}),
@@ -139,7 +139,7 @@ test_fold if {
 	names.fold("fd00:10::5") == "fd00:10::5"
 }
 
-# U+212A is the Kelvin sign, whose lower case is the letter k.
+# U+212A is the Kelvin sign. Its lower case is the letter k.
 test_fold_is_undefined[name] if {
 	some name in ["wor\u212Aer", "*.web", "web_1", "", "web\n", "web "]
 	not names.fold(name)

@@ -4,7 +4,7 @@
 # METADATA
 # title: No organization
 # description: >-
-#   For policies whose certificates have none. Kubernetes reads an organization as a group.
+#   For policies that do not allow an organization. Kubernetes interprets organizations as groups.
 # scope: package
 # schemas:
 #   - input: schema.input
@@ -18,7 +18,7 @@ is_absent if input.pkcs10.subject.organizations == []
 
 # METADATA
 # title: organization-not-allowed
-# description: Kubernetes reads an organization as a group.
+# description: Kubernetes interprets an organization as a group.
 violations contains {"requirement": 2, "id": "organization-not-allowed", "message": msg, "value": organization, "retryable": false} if {
 	some organization in input.pkcs10.subject.organizations
 	msg := sprintf("organization %q is not allowed: remove it from the subject", [organization])

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # METADATA
-# title: What a request asks for beside names
+# title: Lifetime, usages and subject attributes of a request
 # description: >-
-#   Parameters: maxExpirationSeconds, the longest lifetime that may be asked for; without it
-#   every lifetime may be, and the signer's own limit holds. defaultExpirationSeconds, what the
-#   signer gives to who asks for no lifetime: without it, such a request is not allowed where
-#   there is a longest.
+#   Parameters: maxExpirationSeconds, the longest lifetime that a request can have; without it
+#   only the limit of the signer applies. defaultExpirationSeconds, the lifetime that the signer
+#   gives to requests without spec.expirationSeconds; without it, such requests are not allowed
+#   if maxExpirationSeconds is set.
 # scope: package
 # schemas:
 #   - input: schema.input
@@ -18,7 +18,7 @@ import rego.v2
 import data.countersign.lib.names
 
 # METADATA
-# title: The lifetime asked for, or given without asking, is within the parameter maxExpirationSeconds
+# title: The requested lifetime, or the default of the signer, is within the parameter maxExpirationSeconds
 lifetime_is_allowed if {
 	is_number(input.request.expirationSeconds)
 	is_number(max_expiration_seconds)
@@ -34,42 +34,42 @@ lifetime_is_allowed if {
 
 lifetime_is_allowed if is_null(max_expiration_seconds)
 
-# By object.get, since a policy whose parameters have a schema need not have these.
+# object.get is required: the schema of the parameters of a policy can omit these parameters.
 max_expiration_seconds := object.get(input.parameters, "maxExpirationSeconds", null)
 
 default_expiration_seconds := object.get(input.parameters, "defaultExpirationSeconds", null)
 
 # METADATA
-# title: The subject has no attribute but a common name and organizations
+# title: The subject has no attributes except a common name and organizations
 other_attributes_are_absent if {
 	input.pkcs10.subject.organizationalUnits == []
 	input.pkcs10.subject.other == []
 }
 
 # METADATA
-# title: The common name is one of the DNS names or addresses asked for
+# title: The common name is one of the requested DNS names or addresses
 common_name_is_among_names if {
 	some name in array.concat(input.pkcs10.dnsNames, input.pkcs10.ipAddresses)
 	names.fold(name) == names.fold(input.pkcs10.subject.commonName)
 }
 
 # METADATA
-# title: Every usage asked for is one of a set
+# title: Every requested usage is in a set
 usages_are_within(allowed) if {
-	# Made outside of the set, which would be empty, and so within any, if one of them were missing.
+	# Evaluated outside of the comprehension: there, a missing field would give the empty set, which is allowed.
 	asked := array.concat(input.request.usages, input.pkcs10.usages)
 	{usage | some usage in asked} - allowed == set()
 }
 
 # METADATA
-# title: Usages asked for, by spec.usages or by the PKCS#10 request itself
+# title: The usages in spec.usages and in the PKCS#10 request
 usages contains usage if some usage in input.request.usages
 
 usages contains usage if some usage in input.pkcs10.usages
 
 # METADATA
 # title: subject-attribute-not-allowed
-# description: The attribute is neither a common name nor an organization.
+# description: The subject has an attribute that is neither a common name nor an organization.
 violations contains {"requirement": 2, "id": "subject-attribute-not-allowed", "message": msg, "value": unit, "retryable": false} if {
 	some unit in input.pkcs10.subject.organizationalUnits
 	msg := sprintf("organizational unit %q is not allowed: remove it from the subject", [unit])
@@ -82,7 +82,7 @@ violations contains {"requirement": 2, "id": "subject-attribute-not-allowed", "m
 
 # METADATA
 # title: expiration-too-long
-# description: The lifetime asked for is longer than the policy's parameter maxExpirationSeconds.
+# description: The requested lifetime is longer than the parameter maxExpirationSeconds of the policy.
 violations contains {"requirement": 2, "id": "expiration-too-long", "message": msg, "value": sprintf("%d", [input.request.expirationSeconds]), "retryable": false} if {
 	not lifetime_is_allowed
 	is_number(input.request.expirationSeconds)
@@ -91,7 +91,7 @@ violations contains {"requirement": 2, "id": "expiration-too-long", "message": m
 
 # METADATA
 # title: expiration-missing
-# description: No lifetime is asked for, and what the signer gives may be longer than the policy allows.
+# description: The request has no lifetime, and the default of the signer can be longer than the policy allows.
 violations contains {"requirement": 2, "id": "expiration-missing", "message": msg, "value": "", "retryable": false} if {
 	not lifetime_is_allowed
 	not is_number(input.request.expirationSeconds)

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # METADATA
-# title: The Pod that a request speaks for
+# title: The subject Pod of a request
 # description: >-
-#   Whether the requester is that Pod or may act for it, and whether the Pod is alive. The Pod
-#   is read from the API server when the request is judged: what a token says of it held when
-#   the request was made.
+#   Checks that the requester is the Pod or can act on its behalf, and that the Pod is alive.
+#   The approver reads the Pod from the API server when it evaluates the request. The claims of
+#   a token were valid only when the request was created.
 # scope: package
 # schemas:
 #   - input: schema.input
@@ -17,7 +17,7 @@ import rego.v2
 import data.countersign.lib.delegation
 
 # METADATA
-# title: The requester is the Pod, in the same life and with the same ServiceAccount
+# title: The requester is the Pod, with the same UID and the same ServiceAccount
 requester_is_pod if {
 	input.cluster.subject.pod.uid == input.requester.pod.uid
 	input.cluster.subject.pod.serviceAccountName == input.requester.serviceAccount.name
@@ -25,13 +25,13 @@ requester_is_pod if {
 }
 
 # METADATA
-# title: The requester is the Pod, or may act for it
+# title: The requester is the Pod, or can act on its behalf
 requester_speaks_for_pod if requester_is_pod
 
 requester_speaks_for_pod if delegation.is_granted
 
 # METADATA
-# title: The Pod may run, and neither it nor its namespace is being deleted
+# title: The Pod is not finished, and neither it nor its namespace is being deleted
 pod_is_alive if {
 	input.cluster.subject.pod.phase in {"Pending", "Running", "Unknown"}
 	input.cluster.subject.pod.deleting == false
@@ -39,12 +39,12 @@ pod_is_alive if {
 }
 
 # METADATA
-# title: The Pod as messages call it, <namespace>/<name>
+# title: The Pod in messages, <namespace>/<name>
 name := sprintf("%s/%s", [input.cluster.subject.pod.namespace, input.cluster.subject.pod.name])
 
 # METADATA
 # title: pod-gone
-# description: The Pod that the requester's token is bound to does not exist any more.
+# description: The Pod to which the requester's token is bound no longer exists.
 violations contains {"requirement": 1, "id": "pod-gone", "message": msg, "value": input.requester.pod.name, "retryable": false} if {
 	is_null(input.cluster.subject.pod)
 	is_object(input.requester.pod)
@@ -53,7 +53,7 @@ violations contains {"requirement": 1, "id": "pod-gone", "message": msg, "value"
 
 # METADATA
 # title: pod-replaced
-# description: A Pod of that name exists, but it is not the one that the token is bound to.
+# description: A Pod with that name exists, but the token is bound to another UID.
 violations contains {"requirement": 1, "id": "pod-replaced", "message": msg, "value": input.requester.pod.name, "retryable": false} if {
 	not input.cluster.subject.pod.uid == input.requester.pod.uid
 	is_object(input.requester.pod)
@@ -63,7 +63,7 @@ violations contains {"requirement": 1, "id": "pod-replaced", "message": msg, "va
 
 # METADATA
 # title: service-account-mismatch
-# description: The Pod does not run as the ServiceAccount that the requester has.
+# description: The Pod does not run as the ServiceAccount of the requester.
 violations contains {"requirement": 1, "id": "service-account-mismatch", "message": msg, "value": input.requester.username, "retryable": false} if {
 	input.cluster.subject.pod.uid == input.requester.pod.uid
 	not input.requester.serviceAccount == {"namespace": input.cluster.subject.pod.namespace, "name": input.cluster.subject.pod.serviceAccountName}
@@ -72,7 +72,7 @@ violations contains {"requirement": 1, "id": "service-account-mismatch", "messag
 
 # METADATA
 # title: pod-finished
-# description: The Pod has run to its end, and its addresses may be those of others.
+# description: The Pod is finished, and other Pods can have its addresses.
 violations contains {"requirement": 2, "id": "pod-finished", "message": msg, "value": name, "retryable": false} if {
 	not input.cluster.subject.pod.phase in {"Pending", "Running", "Unknown"}
 	requester_speaks_for_pod
@@ -90,7 +90,7 @@ violations contains {"requirement": 2, "id": "pod-deleting", "message": msg, "va
 
 # METADATA
 # title: namespace-deleting
-# description: The namespace of the Pod is being deleted, or is gone.
+# description: The namespace of the Pod is being deleted, or does not exist.
 violations contains {"requirement": 2, "id": "namespace-deleting", "message": msg, "value": input.cluster.subject.pod.namespace, "retryable": false} if {
 	not input.cluster.subject.namespace.deleting == false
 	requester_speaks_for_pod

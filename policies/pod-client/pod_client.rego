@@ -4,12 +4,12 @@
 # METADATA
 # title: Client certificates for Pods
 # description: >-
-#   Allows a certificate that a client shows, for names and addresses that belong to one Pod
-#   or in the name of its ServiceAccount, to that Pod itself or to someone who may act for it.
-#   A server that takes the common name for a username, as the Kubernetes API server does,
-#   takes the holder for that ServiceAccount: so does delegation reach to every ServiceAccount
-#   that Pods of the namespace run as.
-#   Parameters: maxExpirationSeconds, the longest lifetime that may be asked for;
+#   Allows a Pod, or a requester that can act on its behalf, to request a client certificate
+#   for names and addresses of the Pod, or with the username of its ServiceAccount.
+#   A server that uses the common name as the username, such as the Kubernetes API server,
+#   authenticates the holder as that ServiceAccount. Delegation therefore includes every
+#   ServiceAccount of the Pods in the namespace.
+#   Parameters: maxExpirationSeconds, the longest lifetime that a request can have;
 #   allowShortNames, true to allow names of the form <service>.<namespace>.
 # scope: package
 # schemas:
@@ -28,8 +28,8 @@ import data.countersign.lib.subject
 # METADATA
 # title: Requirement 1, the subject controls the private key
 # description: >-
-#   The PKCS#10 request is signed with the key, so whoever made it has the key: it
-#   remains to show that this is the subject, and that no one showed the key before.
+#   The signature of the PKCS#10 request proves that its creator has the private key. The
+#   rule checks that the requester is the subject, and that no other requester used the key.
 subject_controls_key if {
 	subject.requester_speaks_for_pod
 	key.is_first_shown
@@ -58,7 +58,7 @@ names_are_owned if {
 	count(input.pkcs10.emailAddresses) == 0
 }
 
-# The names among which it is are judged by themselves.
+# names.are_owned checks the names that the common name repeats.
 common_name_is_owned if input.pkcs10.subject.commonName == ""
 
 common_name_is_owned if request.common_name_is_among_names
@@ -73,8 +73,8 @@ has_alternative_name if count(input.pkcs10.dnsNames) + count(input.pkcs10.ipAddr
 
 allowed_usages := {"digital signature", "key encipherment", "client auth"}
 
-# A client proves by a signature that it has the key (RFC 8446, section 4.4.2.3; RFC 5246,
-# section 7.4.8): a key that may only encipher is of no use to it, whatever its type.
+# A client proves possession of the key with a signature (RFC 8446, section 4.4.2.3; RFC 5246,
+# section 7.4.8). It cannot use a key with the usage "key encipherment" only, regardless of its type.
 required_usages := {"digital signature", "client auth"}
 
 usages_are_allowed if {
@@ -84,7 +84,7 @@ usages_are_allowed if {
 	}
 }
 
-# What is wrong with the requester, the Pod, the key and the names is said by the library.
+# Violations of the library: the requester, the Pod, the key, the names and the subject attributes.
 violations contains v if some v in subject.violations
 
 violations contains v if some v in delegation.violations
@@ -99,7 +99,7 @@ violations contains v if some v in request.violations
 
 # METADATA
 # title: subject-not-named
-# description: A delegate's Pod is found by DNS names and addresses, and the request has none.
+# description: The request has no DNS name or address to identify the Pod of the delegate.
 violations contains {"requirement": 2, "id": "subject-not-named", "message": msg, "value": input.requester.username, "retryable": false} if {
 	is_null(input.requester.pod)
 	is_named
@@ -109,7 +109,7 @@ violations contains {"requirement": 2, "id": "subject-not-named", "message": msg
 
 # METADATA
 # title: names-missing
-# description: The request has neither a common name nor a DNS name nor an address.
+# description: The request has no common name, no DNS name and no address.
 violations contains {"requirement": 2, "id": "names-missing", "message": msg, "value": "", "retryable": false} if {
 	not is_named
 	msg := "the request names no one: add the username of the ServiceAccount as common name, or DNS names or addresses of the Pod"
@@ -117,7 +117,7 @@ violations contains {"requirement": 2, "id": "names-missing", "message": msg, "v
 
 # METADATA
 # title: common-name-not-owned
-# description: The common name is neither a name that is checked nor the username of the Pod's ServiceAccount.
+# description: The common name is neither a requested name nor the username of the Pod's ServiceAccount.
 violations contains {"requirement": 2, "id": "common-name-not-owned", "message": msg, "value": input.pkcs10.subject.commonName, "retryable": false} if {
 	subject.requester_speaks_for_pod
 	not common_name_is_owned
@@ -126,7 +126,7 @@ violations contains {"requirement": 2, "id": "common-name-not-owned", "message":
 
 # METADATA
 # title: uri-not-allowed
-# description: The cluster does not tell whose a URI is.
+# description: The cluster has no owner for a URI.
 violations contains {"requirement": 2, "id": "uri-not-allowed", "message": msg, "value": uri, "retryable": false} if {
 	some uri in input.pkcs10.uris
 	msg := sprintf("URI %q is not allowed in a client certificate: remove it", [uri])
@@ -134,7 +134,7 @@ violations contains {"requirement": 2, "id": "uri-not-allowed", "message": msg, 
 
 # METADATA
 # title: email-not-allowed
-# description: A Pod has no mail address.
+# description: A Pod has no e-mail address.
 violations contains {"requirement": 2, "id": "email-not-allowed", "message": msg, "value": address, "retryable": false} if {
 	some address in input.pkcs10.emailAddresses
 	msg := sprintf("e-mail address %q is not allowed in a client certificate: remove it", [address])
@@ -142,7 +142,7 @@ violations contains {"requirement": 2, "id": "email-not-allowed", "message": msg
 
 # METADATA
 # title: usage-not-allowed
-# description: The usage is not one of a client.
+# description: The usage is not allowed for client certificates.
 violations contains {"requirement": 2, "id": "usage-not-allowed", "message": msg, "value": usage, "retryable": false} if {
 	some usage in request.usages
 	not usage in allowed_usages
@@ -151,7 +151,7 @@ violations contains {"requirement": 2, "id": "usage-not-allowed", "message": msg
 
 # METADATA
 # title: usage-missing
-# description: The certificate would not do for a client.
+# description: A client cannot use a certificate without the usage.
 violations contains {"requirement": 2, "id": "usage-missing", "message": msg, "value": usage, "retryable": false} if {
 	some usage in required_usages
 	not usage in input.request.usages

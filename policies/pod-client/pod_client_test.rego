@@ -33,8 +33,8 @@ no_pod := set_to("/cluster/subject/pod", null)
 
 other_request(created) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "mallory", "createdAt": created}])
 
-# What the policy makes of a patched request, each rule on its own.
-judged(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
+# The result of each rule of the policy for a patched request.
+evaluated(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
 	request := json.patch(example.client_request, patch)
 	controls := {x | x := pod_client.subject_controls_key} with input as request
 	authorized := {x | x := pod_client.subject_is_authorized} with input as request
@@ -59,7 +59,7 @@ test_allowed[note] if {
 		"delegate, username of the Pod it asks for": delegated,
 		"key copied by another a second later": other_request("2026-01-02T03:04:06Z"),
 	}
-	judged(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
+	evaluated(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
 }
 
 not_owned(common_name) := {[2, "common-name-not-owned", common_name, false, sprintf("common name %q does not belong to Pod my-namespace/my-pod: make it system:serviceaccount:my-namespace:my-sa or one of the subject alternative names, or leave it empty", [common_name])]}
@@ -81,7 +81,7 @@ cases := {
 		"patch": set_to("/requester/serviceAccount/name", "sibling"),
 		"want": {[1, "service-account-mismatch", username, false, "Pod my-namespace/my-pod runs as ServiceAccount my-sa, but the requester is system:serviceaccount:my-namespace:my-sa: use the token of the Pod's own ServiceAccount"]},
 	},
-	"no delegation, and nothing told of the names": {
+	"no delegation, and no violation about the names": {
 		"patch": joined([delegate, named("x", ["web.my-namespace.svc"], [])]),
 		"want": {[1, "not-delegated", "jane", false, "requester jane is not bound to a Pod: use a token that is, or grant it the verb create on certificatesigningrequests/delegated (API group certificates.k8s.io) in namespace my-namespace"]},
 	},
@@ -185,11 +185,11 @@ cases := {
 	},
 }
 
-# Exactly these violations, and no positive rule that holds in spite of one. The rules do
-# not read violations, so this would fail if either side forgot something.
+# The violations are exactly these, and no positive rule is true despite a violation. The rules
+# do not read violations, so the test fails if either of the two is incomplete.
 test_refused[note] if {
 	some note, tc in cases
-	got := judged(tc.patch)
+	got := evaluated(tc.patch)
 	got.violations == tc.want
 	requirements := {v[0] | some v in tc.want}
 	every requirement in requirements {
@@ -197,7 +197,7 @@ test_refused[note] if {
 	}
 }
 
-# Usernames of others, and what only looks like the Pod's own.
+# Usernames of other subjects, and texts that are similar to the Pod's username.
 test_common_name_of_another[name] if {
 	some name in {
 		"system:serviceaccount:my-namespace:other",
@@ -218,24 +218,24 @@ test_common_name_of_another[name] if {
 		"my-sa",
 		"my-pod",
 	}
-	got := judged(set_to("/pkcs10/subject/commonName", name))
+	got := evaluated(set_to("/pkcs10/subject/commonName", name))
 	got.authorized == set()
 	got.violations == not_owned(name)
 }
 
-# U+212A is the Kelvin sign, whose lower case is the letter k.
+# U+212A is the Kelvin sign. Its lower case is the letter k.
 test_look_alike_of_a_name[name] if {
 	some name in [
 		"wor\u212Aer.my-namespace.pod.cluster.local",
 		"worker.my-namespace.pod.cluster.local.",
 		"worker.my-namespace.pod.cluster.local.example.com",
 	]
-	got := judged(joined([set_to("/cluster/subject/pod/name", "worker"), named("", [name], [])]))
+	got := evaluated(joined([set_to("/cluster/subject/pod/name", "worker"), named("", [name], [])]))
 	got.authorized == set()
 	{[v[1], v[2], v[3]] | some v in got.violations} == {["dns-name-not-owned", name, false]}
 }
 
-# A field that is missing, though the approver always fills in all of them, never allows.
+# A missing field never allows. The approver always sets all fields.
 test_missing_field_never_allows[path] if {
 	some path in [
 		"/request", "/request/usages", "/request/expirationSeconds",

@@ -4,9 +4,9 @@
 # METADATA
 # title: Serving certificates for Pods
 # description: >-
-#   Allows a certificate for names and addresses that belong to one Pod, to that Pod itself
-#   or to someone who may act for it.
-#   Parameters: maxExpirationSeconds, the longest lifetime that may be asked for;
+#   Allows a Pod, or a requester that can act on its behalf, to request a serving certificate
+#   for names and addresses of the Pod.
+#   Parameters: maxExpirationSeconds, the longest lifetime that a request can have;
 #   allowClientAuth, true to allow the usage "client auth"; allowShortNames, true to allow
 #   names of the form <service>.<namespace>.
 # scope: package
@@ -26,8 +26,8 @@ import data.countersign.lib.subject
 # METADATA
 # title: Requirement 1, the subject controls the private key
 # description: >-
-#   The PKCS#10 request is signed with the key, so whoever made it has the key: it
-#   remains to show that this is the subject, and that no one showed the key before.
+#   The signature of the PKCS#10 request proves that its creator has the private key. The
+#   rule checks that the requester is the subject, and that no other requester used the key.
 subject_controls_key if {
 	subject.requester_speaks_for_pod
 	key.is_first_shown
@@ -38,19 +38,19 @@ subject_controls_key if {
 subject_is_authorized if {
 	subject.pod_is_alive
 
-	# There are names, and all of them are the Pod's.
+	# The request has names, and the Pod owns all of them.
 	count(input.pkcs10.dnsNames) + count(input.pkcs10.ipAddresses) > 0
 	names.are_owned
 	input.pkcs10.uris == []
 	input.pkcs10.emailAddresses == []
 
-	# The subject is empty, or is one of these names.
+	# The subject is empty, or has one of these names as the common name.
 	common_name_is_requested
 	input.pkcs10.subject.organizations == []
 	input.pkcs10.subject.organizationalUnits == []
 	input.pkcs10.subject.other == []
 
-	# The certificate is good for serving, for nothing else, and for no longer than it may be.
+	# The usages are those of a server, and the lifetime is allowed.
 	request.usages_are_within(allowed_usages)
 	"server auth" in input.request.usages
 	has_key_usage
@@ -65,7 +65,7 @@ allowed_usages contains usage if some usage in ["digital signature", "key enciph
 
 allowed_usages contains "client auth" if input.parameters.allowClientAuth == true
 
-# A certificate without a key usage would be good for every one, so the signer issues none.
+# A certificate without a key usage is valid for every usage, so the signer does not issue it.
 has_key_usage if "digital signature" in input.request.usages
 
 has_key_usage if {
@@ -73,7 +73,7 @@ has_key_usage if {
 	input.pkcs10.key.algorithm == "RSA"
 }
 
-# What is wrong with the requester, the Pod, the key and the names is said by the library.
+# Violations of the library: the requester, the Pod, the key, the names and the subject attributes.
 violations contains v if some v in subject.violations
 
 violations contains v if some v in delegation.violations
@@ -97,7 +97,7 @@ violations contains {"requirement": 2, "id": "names-missing", "message": msg, "v
 
 # METADATA
 # title: uri-not-allowed
-# description: The cluster does not tell whose a URI is.
+# description: The cluster has no owner for a URI.
 violations contains {"requirement": 2, "id": "uri-not-allowed", "message": msg, "value": uri, "retryable": false} if {
 	some uri in input.pkcs10.uris
 	msg := sprintf("URI %q is not allowed in a serving certificate: remove it", [uri])
@@ -105,7 +105,7 @@ violations contains {"requirement": 2, "id": "uri-not-allowed", "message": msg, 
 
 # METADATA
 # title: email-not-allowed
-# description: A Pod has no mail address.
+# description: A Pod has no e-mail address.
 violations contains {"requirement": 2, "id": "email-not-allowed", "message": msg, "value": address, "retryable": false} if {
 	some address in input.pkcs10.emailAddresses
 	msg := sprintf("e-mail address %q is not allowed in a serving certificate: remove it", [address])
@@ -113,7 +113,7 @@ violations contains {"requirement": 2, "id": "email-not-allowed", "message": msg
 
 # METADATA
 # title: common-name-not-requested
-# description: The common name is none of the names that are checked.
+# description: The common name is not one of the requested names.
 violations contains {"requirement": 2, "id": "common-name-not-requested", "message": msg, "value": input.pkcs10.subject.commonName, "retryable": false} if {
 	not common_name_is_requested
 	msg := sprintf("common name %q is none of the subject alternative names: leave it empty, or make it one of them", [input.pkcs10.subject.commonName])
@@ -121,7 +121,7 @@ violations contains {"requirement": 2, "id": "common-name-not-requested", "messa
 
 # METADATA
 # title: usage-not-allowed
-# description: The usage is not one of serving.
+# description: The usage is not allowed for serving certificates.
 violations contains {"requirement": 2, "id": "usage-not-allowed", "message": msg, "value": usage, "retryable": false} if {
 	some usage in (request.usages - allowed_usages)
 	msg := sprintf("usage %q is not allowed: ask only for %s", [usage, concat(", ", sort(allowed_usages))])
@@ -129,7 +129,7 @@ violations contains {"requirement": 2, "id": "usage-not-allowed", "message": msg
 
 # METADATA
 # title: usage-missing
-# description: The certificate would not do for serving.
+# description: A server cannot use a certificate without the usage.
 violations contains {"requirement": 2, "id": "usage-missing", "message": msg, "value": "server auth", "retryable": false} if {
 	not "server auth" in input.request.usages
 	msg := `usage "server auth" is missing: add it to spec.usages`

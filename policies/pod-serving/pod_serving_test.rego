@@ -10,10 +10,10 @@ import data.countersign.lib.example.joined
 import data.countersign.lib.example.set_to
 import data.countersign.pod_serving
 
-# A request that is allowed. Every case is a patch of it.
+# An allowed request. Every case is a patch of it.
 base := example.pod_request
 
-# Short forms of the patches that many cases share.
+# Patches that many cases share.
 dns(name) := set_to("/pkcs10/dnsNames", [name])
 
 ip(address) := array.concat(set_to("/pkcs10/dnsNames", []), set_to("/pkcs10/ipAddresses", [address]))
@@ -31,8 +31,8 @@ pending := set_to("/cluster/subject/pod/podIPs", [])
 
 host := set_to("/cluster/subject/pod/hostNetwork", true)
 
-# What the policy makes of a patched request, each rule on its own.
-judged(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
+# The result of each rule of the policy for a patched request.
+evaluated(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
 	request := json.patch(base, patch)
 	controls := {x | x := pod_serving.subject_controls_key} with input as request
 	authorized := {x | x := pod_serving.subject_is_authorized} with input as request
@@ -71,7 +71,7 @@ test_allowed[note] if {
 		"key copied by another a second later": other_request("2026-01-02T03:04:06Z"),
 		"key copied by another, other time zone": other_request("2026-01-02T03:04:05-01:00"),
 	}
-	judged(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
+	evaluated(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
 }
 
 cases := {
@@ -106,11 +106,11 @@ cases := {
 		"patch": joined([set_to("/requester/serviceAccount", null), set_to("/requester/username", "jane")]),
 		"want": {[1, "service-account-mismatch", "jane", false, "Pod my-namespace/my-pod runs as ServiceAccount my-sa, but the requester is jane: use the token of the Pod's own ServiceAccount"]},
 	},
-	"no delegation, and nothing told of the names": {
+	"no delegation, and no violation about the names": {
 		"patch": joined([delegate, dns("web.my-namespace.svc"), has("web.my-namespace.svc", {})]),
 		"want": {[1, "not-delegated", "jane", false, "requester jane is not bound to a Pod: use a token that is, or grant it the verb create on certificatesigningrequests/delegated (API group certificates.k8s.io) in namespace my-namespace"]},
 	},
-	"delegation is no use to a Pod": {
+	"delegation does not apply to a Pod": {
 		"patch": joined([set_to("/cluster/delegation/allowed", true), set_to("/cluster/subject/pod", null)]),
 		"want": {[1, "pod-gone", "my-pod", false, "Pod my-pod, which made the request, does not exist any more: make a new request from the Pod that runs now"]},
 	},
@@ -295,11 +295,11 @@ cases := {
 	},
 }
 
-# Exactly these violations, and no positive rule that holds in spite of one. The rules do
-# not read violations, so this would fail if either side forgot something.
+# The violations are exactly these, and no positive rule is true despite a violation. The rules
+# do not read violations, so the test fails if either of the two is incomplete.
 test_refused[note] if {
 	some note, tc in cases
-	got := judged(tc.patch)
+	got := evaluated(tc.patch)
 	got.violations == tc.want
 	requirements := {v[0] | some v in tc.want}
 	every requirement in requirements {
@@ -307,19 +307,19 @@ test_refused[note] if {
 	}
 }
 
-# Delegation is for who is no Pod, and for a Pod that exists.
+# Delegation requires a requester without a Pod, and an existing Pod.
 test_delegation_does_not_replace_the_subject[note] if {
 	some note, patch in {
 		"requester is a Pod that was replaced": set_to("/cluster/subject/pod/uid", "new"),
 		"requester is a Pod of another ServiceAccount": set_to("/cluster/subject/pod/serviceAccountName", "root"),
 		"no Pod": joined([delegate, set_to("/cluster/subject/pod", null)]),
 	}
-	got := judged(joined([set_to("/cluster/delegation/allowed", true), patch]))
+	got := evaluated(joined([set_to("/cluster/delegation/allowed", true), patch]))
 	got.controls == set()
 	count(got.violations) == 1
 }
 
-# Names that no Service or address to come can make the Pod's: denied at once.
+# Names that no later Service or address can give to the Pod. They are denied immediately.
 test_never_owned[name] if {
 	some name in {
 		"example.com",
@@ -341,12 +341,12 @@ test_never_owned[name] if {
 		"localhost",
 		"",
 	}
-	got := judged(dns(name))
+	got := evaluated(dns(name))
 	got.authorized == set()
 	got.violations == {[2, "dns-name-not-owned", name, false, sprintf("DNS name %q does not belong to Pod my-namespace/my-pod: ask for names of the Pod, or of Services that select it", [name])]}
 }
 
-# A Pod called like the address of another is not believed, and neither is its hostname.
+# A Pod with the name or the hostname of another address does not own it.
 test_named_like_an_address[note] if {
 	some note, tc in {
 		"Pod": {"patch": set_to("/cluster/subject/pod/name", "10-0-34-3"), "name": "10-0-34-3.my-namespace.pod.cluster.local"},
@@ -361,12 +361,12 @@ test_named_like_an_address[note] if {
 		"none, Pod without address": {"patch": pending, "name": "other.my-namespace.pod.cluster.local"},
 		"host network Pod without address": {"patch": joined([host, pending, set_to("/pkcs10/ipAddresses", [])]), "name": "10-0-34-3.my-namespace.pod.cluster.local"},
 	}
-	got := judged(joined([tc.patch, set_to("/pkcs10/ipAddresses", []), dns(tc.name)]))
+	got := evaluated(joined([tc.patch, set_to("/pkcs10/ipAddresses", []), dns(tc.name)]))
 	got.authorized == set()
 	{[v[1], v[2], v[3]] | some v in got.violations} == {["dns-name-not-owned", tc.name, false]}
 }
 
-# A field that is missing, though the approver always fills in all of them, never allows.
+# A missing field never allows. The approver always sets all fields.
 test_missing_field_never_allows[path] if {
 	some path in [
 		"/request/usages", "/request/expirationSeconds", "/request",
@@ -387,9 +387,9 @@ test_missing_field_never_allows[path] if {
 	both == set()
 }
 
-# A name that is asked for twice is reported once.
+# A name that is requested twice is reported once.
 test_each_name_once if {
-	got := judged(set_to("/pkcs10/dnsNames", ["example.com", "example.com", "example.org"]))
+	got := evaluated(set_to("/pkcs10/dnsNames", ["example.com", "example.com", "example.org"]))
 	{[v[1], v[2]] | some v in got.violations} == {["dns-name-not-owned", "example.com"], ["dns-name-not-owned", "example.org"]}
 	count(got.violations) == 2
 }

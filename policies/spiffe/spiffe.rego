@@ -4,11 +4,11 @@
 # METADATA
 # title: X.509-SVIDs for Pods
 # description: >-
-#   Allows a Pod, and no one else, a certificate whose only name is its SPIFFE ID,
+#   Allows only the Pod itself to request a certificate whose only name is its SPIFFE ID,
 #   spiffe://<trust domain>/ns/<namespace>/sa/<ServiceAccount>. All Pods of a ServiceAccount
 #   share one ID, as they share its permissions.
-#   Parameters: trustDomain, without which nothing is allowed; maxExpirationSeconds, the
-#   longest lifetime that may be asked for.
+#   Parameters: trustDomain, which is required to allow a request; maxExpirationSeconds, the
+#   longest lifetime that a request can have.
 # related_resources:
 #   - https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md
 #   - https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md
@@ -27,8 +27,8 @@ import data.countersign.lib.subject
 # METADATA
 # title: Requirement 1, the subject controls the private key
 # description: >-
-#   The PKCS#10 request is signed with the key, so whoever made it has the key: it
-#   remains to show that this is the Pod itself, and that no one showed the key before.
+#   The signature of the PKCS#10 request proves that its creator has the private key. The
+#   rule checks that the requester is the Pod, and that no other requester used the key.
 subject_controls_key if {
 	subject.requester_is_pod
 	key.is_first_shown
@@ -45,17 +45,17 @@ subject_is_authorized if {
 }
 
 # METADATA
-# title: The SPIFFE ID of the requester, which is a Pod
-# description: Names of namespaces and ServiceAccounts need no escapes.
+# title: The SPIFFE ID of the requester Pod
+# description: Names of namespaces and ServiceAccounts do not require escaping.
 spiffe_id := sprintf("spiffe://%s/ns/%s/sa/%s", [trust_domain, input.cluster.subject.pod.namespace, input.cluster.subject.pod.serviceAccountName]) if {
 	subject.requester_is_pod
 }
 
 # METADATA
-# title: The trust domain, undefined if the parameter is none
+# title: The trust domain, undefined if the parameter is invalid
 # description: >-
 #   The SPIFFE-ID standard (section 2.1) allows lower-case letters, digits, dots, dashes and
-#   underscores, and 255 bytes. Empty labels are refused too: crypto/x509 cannot read them.
+#   underscores, and 255 bytes. Empty labels are refused too: crypto/x509 cannot parse them.
 trust_domain := domain if {
 	domain := input.parameters.trustDomain
 	is_string(domain)
@@ -85,7 +85,7 @@ has_purpose if {
 	usage in input.request.usages
 }
 
-# What is wrong with the Pod, the key, organizations and the lifetime is said by the library.
+# Violations of the library: the Pod, the key, the organizations, the lifetime and the subject attributes.
 violations contains v if some v in subject.violations
 
 violations contains v if some v in key.violations
@@ -97,8 +97,8 @@ violations contains v if some v in request.violations
 # METADATA
 # title: delegation-not-allowed
 # description: >-
-#   The requester is no Pod. Whether it may act for one does not matter: a SPIFFE ID says who
-#   someone is, and is given to no one else.
+#   The requester has no Pod. Delegation is ignored: a SPIFFE ID is an identity, and only its
+#   subject can request it.
 violations contains {"requirement": 1, "id": "delegation-not-allowed", "message": msg, "value": input.requester.username, "retryable": false} if {
 	is_null(input.requester.pod)
 	msg := sprintf("requester %s is not bound to a Pod, and no one may ask for the SPIFFE ID of another: make the request from the Pod, with a token that is bound to it", [input.requester.username])
@@ -106,7 +106,7 @@ violations contains {"requirement": 1, "id": "delegation-not-allowed", "message"
 
 # METADATA
 # title: trust-domain-missing
-# description: The policy has no parameter trustDomain, so that it allows nothing. Its owner can mend that.
+# description: The parameter trustDomain of the policy is not set, and the policy allows nothing until its owner sets it.
 violations contains {"requirement": 2, "id": "trust-domain-missing", "message": msg, "value": "", "retryable": true} if {
 	object.get(input.parameters, "trustDomain", null) == null
 	msg := "the policy's parameter trustDomain is not set: have it set to the name of the trust domain"
@@ -114,7 +114,7 @@ violations contains {"requirement": 2, "id": "trust-domain-missing", "message": 
 
 # METADATA
 # title: trust-domain-invalid
-# description: The policy's parameter trustDomain is no trust domain name, so that it allows nothing. Its owner can mend that.
+# description: The parameter trustDomain of the policy is invalid, and the policy allows nothing until its owner fixes it.
 violations contains {"requirement": 2, "id": "trust-domain-invalid", "message": msg, "value": json.marshal(value), "retryable": true} if {
 	value := object.get(input.parameters, "trustDomain", null)
 	not value == null
@@ -132,7 +132,7 @@ violations contains {"requirement": 2, "id": "spiffe-id-missing", "message": msg
 
 # METADATA
 # title: spiffe-id-not-single
-# description: An X.509-SVID has exactly one URI; validators must reject any other.
+# description: An X.509-SVID has exactly one URI. Validators must reject certificates with more.
 violations contains {"requirement": 2, "id": "spiffe-id-not-single", "message": msg, "value": concat(", ", input.pkcs10.uris), "retryable": false} if {
 	count(input.pkcs10.uris) > 1
 	msg := sprintf("the request has %d URIs: keep only %s", [count(input.pkcs10.uris), wanted])
@@ -140,7 +140,7 @@ violations contains {"requirement": 2, "id": "spiffe-id-not-single", "message": 
 
 # METADATA
 # title: spiffe-id-not-owned
-# description: The URI is not, byte for byte, the SPIFFE ID of the Pod.
+# description: The URI is not equal to the SPIFFE ID of the Pod.
 violations contains {"requirement": 2, "id": "spiffe-id-not-owned", "message": msg, "value": uri, "retryable": false} if {
 	own := spiffe_id
 	some uri in input.pkcs10.uris
@@ -150,7 +150,7 @@ violations contains {"requirement": 2, "id": "spiffe-id-not-owned", "message": m
 
 # METADATA
 # title: dns-name-not-allowed
-# description: The SPIFFE ID is the only name.
+# description: An X.509-SVID of this policy has the SPIFFE ID as its only name.
 violations contains {"requirement": 2, "id": "dns-name-not-allowed", "message": msg, "value": name, "retryable": false} if {
 	some name in input.pkcs10.dnsNames
 	msg := sprintf("DNS name %q is not allowed beside a SPIFFE ID: remove it", [name])
@@ -158,7 +158,7 @@ violations contains {"requirement": 2, "id": "dns-name-not-allowed", "message": 
 
 # METADATA
 # title: ip-address-not-allowed
-# description: The SPIFFE ID is the only name.
+# description: An X.509-SVID of this policy has the SPIFFE ID as its only name.
 violations contains {"requirement": 2, "id": "ip-address-not-allowed", "message": msg, "value": ip, "retryable": false} if {
 	some ip in input.pkcs10.ipAddresses
 	msg := sprintf("address %s is not allowed beside a SPIFFE ID: remove it", [ip])
@@ -166,7 +166,7 @@ violations contains {"requirement": 2, "id": "ip-address-not-allowed", "message"
 
 # METADATA
 # title: email-not-allowed
-# description: The SPIFFE ID is the only name.
+# description: An X.509-SVID of this policy has the SPIFFE ID as its only name.
 violations contains {"requirement": 2, "id": "email-not-allowed", "message": msg, "value": address, "retryable": false} if {
 	some address in input.pkcs10.emailAddresses
 	msg := sprintf("e-mail address %q is not allowed beside a SPIFFE ID: remove it", [address])
@@ -174,7 +174,7 @@ violations contains {"requirement": 2, "id": "email-not-allowed", "message": msg
 
 # METADATA
 # title: common-name-not-allowed
-# description: The SPIFFE ID is the only name.
+# description: An X.509-SVID of this policy has the SPIFFE ID as its only name.
 violations contains {"requirement": 2, "id": "common-name-not-allowed", "message": msg, "value": input.pkcs10.subject.commonName, "retryable": false} if {
 	not input.pkcs10.subject.commonName == ""
 	msg := sprintf("common name %q is not allowed beside a SPIFFE ID: leave the subject empty", [input.pkcs10.subject.commonName])
@@ -182,7 +182,7 @@ violations contains {"requirement": 2, "id": "common-name-not-allowed", "message
 
 # METADATA
 # title: usage-not-allowed
-# description: The usage is not one of an X.509-SVID.
+# description: The usage is not allowed for an X.509-SVID.
 violations contains {"requirement": 2, "id": "usage-not-allowed", "message": msg, "value": usage, "retryable": false} if {
 	some usage in request.usages
 	not usage in allowed_usages
@@ -191,7 +191,7 @@ violations contains {"requirement": 2, "id": "usage-not-allowed", "message": msg
 
 # METADATA
 # title: usage-missing
-# description: An X.509-SVID must have the usage digital signature, and is of no use for neither side of TLS.
+# description: An X.509-SVID requires the usage digital signature, and at least one of client auth and server auth.
 violations contains {"requirement": 2, "id": "usage-missing", "message": msg, "value": "digital signature", "retryable": false} if {
 	not "digital signature" in input.request.usages
 	msg := `usage "digital signature" is missing, which every X.509-SVID has: add it to spec.usages`
@@ -202,7 +202,7 @@ violations contains {"requirement": 2, "id": "usage-missing", "message": msg, "v
 	msg := `usages "client auth" and "server auth" are both missing: add to spec.usages what the Pod is to be, or both`
 }
 
-# What to ask for, as a clause for messages.
+# The SPIFFE ID to request, as a clause for messages.
 wanted := spiffe_id
 
 wanted := "the SPIFFE ID of the Pod" if not spiffe_id

@@ -25,8 +25,8 @@ delegate := joined([
 
 other_request(created) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "mallory", "createdAt": created}])
 
-# What the policy makes of a patched request, each rule on its own.
-judged(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
+# The result of each rule of the policy for a patched request.
+evaluated(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
 	request := json.patch(example.spiffe_request, patch)
 	controls := {x | x := spiffe.subject_controls_key} with input as request
 	authorized := {x | x := spiffe.subject_is_authorized} with input as request
@@ -52,7 +52,7 @@ test_allowed[note] if {
 		"Pod in the host network without an address": joined([set_to("/cluster/subject/pod/hostNetwork", true), set_to("/cluster/subject/pod/podIPs", [])]),
 		"key copied by another a second later": other_request("2026-01-02T03:04:06Z"),
 	}
-	judged(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
+	evaluated(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
 }
 
 long(n) := concat("", ["a" | some _ in numbers.range(1, n)])
@@ -176,11 +176,11 @@ cases := {
 	},
 }
 
-# Exactly these violations, and no positive rule that holds in spite of one. The rules do
-# not read violations, so this would fail if either side forgot something.
+# The violations are exactly these, and no positive rule is true despite a violation. The rules
+# do not read violations, so the test fails if either of the two is incomplete.
 test_refused[note] if {
 	some note, tc in cases
-	got := judged(tc.patch)
+	got := evaluated(tc.patch)
 	got.violations == tc.want
 	requirements := {v[0] | some v in tc.want}
 	every requirement in requirements {
@@ -188,15 +188,15 @@ test_refused[note] if {
 	}
 }
 
-# Whoever is not the Pod has no ID, so that neither requirement holds.
+# A requester that is not the Pod has no ID, so neither requirement is met.
 test_delegate_has_no_id[note] if {
 	some note in {"delegate", "ServiceAccount without a Pod", "kubelet", "Pod replaced", "token of a sibling ServiceAccount"}
-	got := judged(cases[note].patch)
+	got := evaluated(cases[note].patch)
 	got.controls == set()
 	got.authorized == set()
 }
 
-# IDs of others, and what readers of URIs might take for the Pod's own.
+# IDs of other subjects, and URIs that parsers can confuse with the ID of the Pod.
 test_other_id[uri] if {
 	some uri in {
 		"spiffe://example.org/ns/my-namespace/sa/my-sa",
@@ -234,13 +234,12 @@ test_other_id[uri] if {
 		"spiffe://example.com/*",
 		"",
 	}
-	got := judged(uris([uri]))
+	got := evaluated(uris([uri]))
 	got.authorized == set()
 	got.violations == not_owned(uri)
 }
 
-# With a parameter that is no trust domain name nothing is allowed, not even a URI that
-# repeats it.
+# An invalid trust domain allows nothing, not even a URI that repeats it.
 test_trust_domain_that_is_none[note] if {
 	some note, value in {
 		"empty": "",
@@ -262,12 +261,12 @@ test_trust_domain_that_is_none[note] if {
 		"a list": ["example.com"],
 		"false": false,
 	}
-	got := judged(joined([parameter("trustDomain", value), uris([sprintf("spiffe://%v/ns/my-namespace/sa/my-sa", [value])])]))
+	got := evaluated(joined([parameter("trustDomain", value), uris([sprintf("spiffe://%v/ns/my-namespace/sa/my-sa", [value])])]))
 	got.authorized == set()
 	got.violations == {[2, "trust-domain-invalid", json.marshal(value), true, sprintf("the policy's parameter trustDomain is %s, which is no trust domain name: have it corrected, to a name such as example.com", [json.marshal(value)])]}
 }
 
-# A field that is missing, though the approver always fills in all of them, never allows.
+# A missing field never allows. The approver always sets all fields.
 test_missing_field_never_allows[path] if {
 	some path in [
 		"/request", "/request/usages", "/request/expirationSeconds",
