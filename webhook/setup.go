@@ -20,9 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -32,6 +30,7 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver"
 	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/internal/servingcert"
 )
 
 // Options of the admission server.
@@ -94,15 +93,26 @@ func (o *Options) complete() error {
 	return nil
 }
 
+func (o *Options) servingCertificate() servingcert.Options {
+	serving := servingcert.Options{
+		CertFile: o.CertFile, KeyFile: o.KeyFile,
+		SignerName: o.ServingSigner, DNSNames: []string{o.ServiceName + "." + o.Namespace + ".svc"},
+	}
+	if o.CABundleConfigMap != "" {
+		serving.ConfigMap = types.NamespacedName{Namespace: o.Namespace, Name: o.CABundleConfigMap}
+		serving.CABundle = servingcert.ValidatingWebhooks(o.Configuration)
+	}
+	return serving
+}
+
 // Server is the admission server of one process, to be configured in two steps around the making of a manager.
 type Server struct {
-	options   Options
-	policies  *approver.PolicySet
-	host      string
-	port      int
-	clientCAs *x509.CertPool
-	files     *certwatcher.CertWatcher // nil if the certificate is issued
-	issued    *issued                  // nil if the certificate is in files
+	options     Options
+	policies    *approver.PolicySet
+	host        string
+	port        int
+	clientCAs   *x509.CertPool
+	certificate *servingcert.Certificate
 }
 
 // New makes a Server. Call ConfigureManager with the options of a manager, and then Setup with the
@@ -129,12 +139,8 @@ func New(o Options) (*Server, error) {
 			return nil, fmt.Errorf("--client-ca-file %s: there is no certificate in it", o.ClientCAFile)
 		}
 	}
-	if o.CertFile != "" {
-		if s.files, err = certwatcher.New(o.CertFile, o.KeyFile); err != nil {
-			return nil, fmt.Errorf("reading --tls-cert-file and --tls-private-key-file: %w", err)
-		}
-	} else {
-		s.issued = &issued{signerName: o.ServingSigner, dnsName: o.ServiceName + "." + o.Namespace + ".svc"}
+	if s.certificate, err = servingcert.New(o.servingCertificate()); err != nil {
+		return nil, fmt.Errorf("reading --tls-cert-file and --tls-private-key-file: %w", err)
 	}
 	return s, nil
 }
@@ -148,18 +154,11 @@ func (s *Server) ConfigureManager(o *manager.Options) {
 	}
 	o.WebhookServer = webhook.NewServer(webhook.Options{Host: s.host, Port: s.port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
 		c.MinVersion = tls.VersionTLS13
-		c.GetCertificate = s.getCertificate
+		c.GetCertificate = s.certificate.Get
 		if s.clientCAs != nil {
 			c.ClientCAs, c.ClientAuth = s.clientCAs, tls.RequireAndVerifyClientCert
 		}
 	}}})
-}
-
-func (s *Server) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if s.files != nil {
-		return s.files.GetCertificate(hello)
-	}
-	return s.issued.GetCertificate(hello)
 }
 
 // Setup adds to the manager the handlers, what they rest on, the serving certificate and the readyz
@@ -178,10 +177,10 @@ func (s *Server) Setup(ctx context.Context, mgr manager.Manager) error {
 		}
 	}
 	s.register(mgr, judge)
-	if err := s.setupCertificate(mgr); err != nil {
+	if err := s.certificate.Setup(mgr); err != nil {
 		return err
 	}
-	err = mgr.AddReadyzCheck("certificate", func(*http.Request) error { return usable(s.getCertificate, time.Now()) })
+	err = mgr.AddReadyzCheck("certificate", s.checkCertificate)
 	if err != nil {
 		return fmt.Errorf("adding the readyz check: %w", err)
 	}
@@ -212,26 +211,13 @@ func (s *Server) register(mgr manager.Manager, judge *approver.Judge) {
 	}
 }
 
-// setupCertificate has the certificate kept, and the caBundle that the API server trusts it by.
-func (s *Server) setupCertificate(mgr manager.Manager) error {
-	var runnable manager.Runnable = s.files
-	var renew func() (bool, error)
-	if s.issued != nil {
-		s.issued.clients = func(*tls.Certificate) (kubernetes.Interface, error) { return kubernetes.NewForConfig(mgr.GetConfig()) }
-		runnable, renew = s.issued, s.issued.renew
+// checkCertificate is the readiness check of the certificate. It also updates its metric.
+func (s *Server) checkCertificate(*http.Request) error {
+	expires, err := s.certificate.Check(time.Now())
+	if expires.IsZero() {
+		certificateExpiry.Set(0)
+	} else {
+		certificateExpiry.Set(float64(expires.Unix()))
 	}
-	if err := mgr.Add(runnable); err != nil {
-		return fmt.Errorf("adding the serving certificate: %w", err)
-	}
-	if s.options.CABundleConfigMap == "" {
-		return nil
-	}
-	bundle := &bundleReconciler{
-		client:        mgr.GetClient(),
-		configMap:     types.NamespacedName{Namespace: s.options.Namespace, Name: s.options.CABundleConfigMap},
-		configuration: s.options.Configuration,
-		served:        s.getCertificate,
-		renew:         renew,
-	}
-	return bundle.setup(mgr)
+	return err
 }

@@ -4,8 +4,11 @@
 package webhook
 
 import (
+	"encoding/pem"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -13,7 +16,9 @@ import (
 func TestOptions(t *testing.T) {
 	dir := t.TempDir()
 	ca, junk := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "junk")
-	if err := os.WriteFile(ca, newAuthority(t, "ca").pem(), 0o600); err != nil {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(junk, []byte("junk"), 0o600); err != nil {
@@ -56,8 +61,8 @@ func TestOptions(t *testing.T) {
 			if s.options.ApproverUsername != tc.username || s.options.CABundleConfigMap != tc.configMap {
 				t.Errorf("approver %q, ConfigMap %q", s.options.ApproverUsername, s.options.CABundleConfigMap)
 			}
-			if s.issued == nil || s.issued.dnsName != "countersign-webhook.ns.svc" {
-				t.Errorf("issued: %+v", s.issued)
+			if got := s.options.servingCertificate().DNSNames; !slices.Equal(got, []string{"countersign-webhook.ns.svc"}) {
+				t.Errorf("requests a certificate for %q", got)
 			}
 		})
 	}

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package webhook
+package servingcert
 
 import (
 	"context"
@@ -56,7 +56,7 @@ func (a *authority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
 }
 
-// issue signs a serving certificate, in PEM.
+// issue returns a serving certificate in PEM.
 func (a *authority) issue(public any, names []string, notAfter time.Time) ([]byte, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: notAfter,
@@ -66,8 +66,8 @@ func (a *authority) issue(public any, names []string, notAfter time.Time) ([]byt
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), err
 }
 
-// signing is a client of an API server where the authority approves and signs every request at once.
-func (a *authority) signing(asked *[]certificatesv1.CertificateSigningRequestSpec) kubernetes.Interface {
+// signing returns a client of an API server where the authority approves and signs every request at once.
+func (a *authority) signing(requests *[]certificatesv1.CertificateSigningRequestSpec) kubernetes.Interface {
 	client := fakeclient.NewClientset()
 	client.PrependReactor("create", "certificatesigningrequests", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		create, ok := action.(clienttesting.CreateAction)
@@ -78,7 +78,7 @@ func (a *authority) signing(asked *[]certificatesv1.CertificateSigningRequestSpe
 		if !ok {
 			return false, nil, nil
 		}
-		*asked = append(*asked, csr.Spec)
+		*requests = append(*requests, csr.Spec)
 		block, _ := pem.Decode(csr.Spec.Request)
 		parsed, err := x509.ParseCertificateRequest(block.Bytes)
 		if err != nil {
@@ -95,48 +95,48 @@ func (a *authority) signing(asked *[]certificatesv1.CertificateSigningRequestSpe
 	return client
 }
 
-// TestACertificateIsAskedFor, and asked for again when it must be; what is served meanwhile is the old one.
-func TestACertificateIsAskedFor(t *testing.T) {
+// TestRequested: a certificate is requested, and the current one is served while a new one is requested.
+func TestRequested(t *testing.T) {
 	before, after := newAuthority(t, "before"), newAuthority(t, "after")
-	var asked []certificatesv1.CertificateSigningRequestSpec
+	var requests []certificatesv1.CertificateSigningRequestSpec
 	now, away := before, false
-	i := &issued{signerName: "countersign.dev/webhook", dnsName: "countersign-webhook.countersign-system.svc"}
+	r := &requested{signerName: "countersign.dev/webhook", dnsNames: []string{"countersign-webhook.countersign-system.svc"}}
 	answering := make(chan struct{})
-	i.clients = func(*tls.Certificate) (kubernetes.Interface, error) {
+	r.clients = func(*tls.Certificate) (kubernetes.Interface, error) {
 		if away {
 			answering <- struct{}{}
 			return nil, errors.New("connection refused")
 		}
-		return now.signing(&asked), nil
+		return now.signing(&requests), nil
 	}
-	if _, err := i.GetCertificate(nil); !errors.Is(err, errNoCertificate) {
+	if _, err := r.GetCertificate(nil); !errors.Is(err, errNoCertificate) {
 		t.Errorf("before it is started: %v", err)
 	}
-	if asked, err := i.renew(); asked || err != nil {
-		t.Errorf("renewing before it is started: %v, %v", asked, err)
+	if begun, err := r.renew(); begun || err != nil {
+		t.Errorf("renewing before it is started: %v, %v", begun, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- i.Start(ctx) }()
-	first := by(t, i, before)
+	go func() { ended <- r.Start(ctx) }()
+	first := issuedBy(t, r, before)
 	if want := []string{"countersign-webhook.countersign-system.svc"}; !slices.Equal(first.Leaf.DNSNames, want) {
-		t.Errorf("for %v, want %v", first.Leaf.DNSNames, want)
+		t.Errorf("DNS names %v, want %v", first.Leaf.DNSNames, want)
 	}
 	usages := []certificatesv1.KeyUsage{"digital signature", "key encipherment", "server auth"}
-	if spec := asked[0]; spec.SignerName != "countersign.dev/webhook" || !slices.Equal(spec.Usages, usages) {
-		t.Errorf("asked for %v of %s", spec.Usages, spec.SignerName)
+	if spec := requests[0]; spec.SignerName != "countersign.dev/webhook" || !slices.Equal(spec.Usages, usages) {
+		t.Errorf("requested usages %v of %s", spec.Usages, spec.SignerName)
 	}
 
 	now, away = after, true
-	if asked, err := i.renew(); !asked || err != nil {
-		t.Fatal(asked, err)
+	if begun, err := r.renew(); !begun || err != nil {
+		t.Fatal(begun, err)
 	}
-	<-answering // the API server is asked, and away
-	if still, err := i.GetCertificate(nil); err != nil || still != first {
-		t.Errorf("%v is served while another is asked for: %v", still, err)
+	<-answering // a request was attempted, and failed
+	if still, err := r.GetCertificate(nil); err != nil || still != first {
+		t.Errorf("got %v, error %v while a request is pending, want the current certificate", still, err)
 	}
-	if asked, err := i.renew(); asked || err != nil {
-		t.Errorf("renewing while one is being asked for: %v, %v", asked, err)
+	if begun, err := r.renew(); begun || err != nil {
+		t.Errorf("renewing while a request is pending: %v, %v", begun, err)
 	}
 	cancel()
 	if err := <-ended; err != nil {
@@ -144,38 +144,38 @@ func TestACertificateIsAskedFor(t *testing.T) {
 	}
 }
 
-// TestAnotherCertificate: after the CA was replaced.
-func TestAnotherCertificate(t *testing.T) {
+// TestRequested_renew: renew requests a certificate of the new CA.
+func TestRequested_renew(t *testing.T) {
 	before, after := newAuthority(t, "before"), newAuthority(t, "after")
-	var asked []certificatesv1.CertificateSigningRequestSpec
+	var requests []certificatesv1.CertificateSigningRequestSpec
 	clients := make(chan kubernetes.Interface, 2)
-	clients <- before.signing(&asked)
-	clients <- after.signing(&asked)
-	i := &issued{signerName: "countersign.dev/webhook", dnsName: "x.y.svc", clients: func(*tls.Certificate) (kubernetes.Interface, error) { return <-clients, nil }}
-	go func() { _ = i.Start(t.Context()) }()
-	by(t, i, before)
-	if asked, err := i.renew(); !asked || err != nil {
-		t.Fatal(asked, err)
+	clients <- before.signing(&requests)
+	clients <- after.signing(&requests)
+	r := &requested{signerName: "countersign.dev/webhook", dnsNames: []string{"x.y.svc"}, clients: func(*tls.Certificate) (kubernetes.Interface, error) { return <-clients, nil }}
+	go func() { _ = r.Start(t.Context()) }()
+	issuedBy(t, r, before)
+	if begun, err := r.renew(); !begun || err != nil {
+		t.Fatal(begun, err)
 	}
-	by(t, i, after)
-	if len(asked) != 2 {
-		t.Errorf("asked %d times", len(asked))
+	issuedBy(t, r, after)
+	if len(requests) != 2 {
+		t.Errorf("%d requests, want 2", len(requests))
 	}
 }
 
-// by waits for a certificate of an authority.
-func by(t *testing.T, i *issued, a *authority) *tls.Certificate {
+// issuedBy waits for a certificate of an authority.
+func issuedBy(t *testing.T, r *requested, a *authority) *tls.Certificate {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if served, err := i.GetCertificate(nil); err == nil && served.Leaf.Issuer.CommonName == a.cert.Subject.CommonName {
+		if served, err := r.GetCertificate(nil); err == nil && served.Leaf.Issuer.CommonName == a.cert.Subject.CommonName {
 			return served
 		}
 	}
-	t.Fatalf("no certificate by %s came", a.cert.Subject.CommonName)
+	t.Fatalf("no certificate of %s in 30 s", a.cert.Subject.CommonName)
 	return nil
 }
 
-func TestUsable(t *testing.T) {
+func TestCheck(t *testing.T) {
 	ca := newAuthority(t, "ca")
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -188,22 +188,27 @@ func TestUsable(t *testing.T) {
 	}
 	block, _ := pem.Decode(chain)
 	good := &tls.Certificate{Certificate: [][]byte{block.Bytes}}
-	for name, tc := range map[string]struct {
-		served *tls.Certificate
-		err    error
-		now    time.Time
-		want   string
+	for _, tc := range []struct {
+		name    string
+		served  *tls.Certificate
+		err     error
+		now     time.Time
+		expires time.Time
+		want    string
 	}{
-		"good":   {served: good, now: time.Now()},
-		"none":   {now: time.Now(), want: "there is no serving certificate yet: is the request for it approved and signed?"},
-		"error":  {err: errors.New("no file"), now: time.Now(), want: "no file"},
-		"ended":  {served: good, now: end.Add(time.Second), want: "the serving certificate ended at " + end.UTC().Format(time.RFC3339)},
-		"broken": {served: &tls.Certificate{Certificate: [][]byte{{1}}}, now: time.Now(), want: "x509: malformed certificate"},
+		{name: "valid", served: good, now: time.Now(), expires: end},
+		{name: "none", now: time.Now(), want: "no serving certificate yet: check that its CertificateSigningRequest is approved and signed"},
+		{name: "error", err: errors.New("no file"), now: time.Now(), want: "no file"},
+		{name: "expired", served: good, now: end.Add(time.Second), expires: end, want: "the serving certificate expired at " + end.UTC().Format(time.RFC3339)},
+		{name: "malformed", served: &tls.Certificate{Certificate: [][]byte{{1}}}, now: time.Now(), want: "x509: malformed certificate"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			err := usable(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return tc.served, tc.err }, tc.now)
+		t.Run(tc.name, func(t *testing.T) {
+			expires, err := check(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return tc.served, tc.err }, tc.now)
 			if (err == nil) != (tc.want == "") || err != nil && err.Error() != tc.want {
-				t.Errorf("%v, want %q", err, tc.want)
+				t.Errorf("error %v, want %q", err, tc.want)
+			}
+			if !expires.Equal(tc.expires) {
+				t.Errorf("expires %s, want %s", expires, tc.expires)
 			}
 		})
 	}

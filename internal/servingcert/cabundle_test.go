@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package webhook
+package servingcert
 
 import (
 	"context"
@@ -18,13 +18,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-func TestTheBundleIsKept(t *testing.T) {
+func TestBundleReconciler(t *testing.T) {
 	ca, other := newAuthority(t, "ca"), newAuthority(t, "other")
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -36,34 +37,34 @@ func TestTheBundleIsKept(t *testing.T) {
 	}
 	block, _ := pem.Decode(chain)
 	served := &tls.Certificate{Certificate: [][]byte{block.Bytes}}
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name      string
 		published string // empty: not yet
 		bundles   []string
 		none      bool // there is no configuration
 		files     bool // the certificate is in files
 		unserved  bool // there is no certificate yet
-		fault     error
+		apiError  error
 		want      []string
 		patches   int
 		renewed   int
-		again     time.Duration
+		requeue   time.Duration
 		err       string
 	}{
-		"nothing is published":   {bundles: []string{"", "x"}, want: []string{"", "x"}},
-		"junk is published":      {published: "junk", bundles: []string{"", "x"}, want: []string{"", "x"}},
-		"it is new":              {published: string(ca.pem()), bundles: []string{"", "x"}, want: []string{string(ca.pem()), string(ca.pem())}, patches: 1},
-		"it is there":            {published: string(ca.pem()), bundles: []string{string(ca.pem())}, want: []string{string(ca.pem())}},
-		"no configuration":       {published: string(ca.pem()), none: true},
-		"the CA was replaced":    {published: string(other.pem()), bundles: []string{string(ca.pem())}, want: []string{string(other.pem())}, patches: 1, renewed: 1, again: time.Minute},
-		"both CAs are published": {published: string(other.pem()) + string(ca.pem()), bundles: []string{""}, want: []string{string(other.pem()) + string(ca.pem())}, patches: 1},
-		"files of another CA":    {published: string(other.pem()), bundles: []string{""}, files: true, want: []string{string(other.pem())}, patches: 1},
-		"no certificate yet":     {published: string(other.pem()), bundles: []string{""}, unserved: true, want: []string{string(other.pem())}, patches: 1},
-		"it cannot be written": {
-			published: string(ca.pem()), bundles: []string{""}, fault: errors.New("connection refused"), want: []string{""}, patches: 1,
-			err: "writing the caBundle of countersign: connection refused",
+		{name: "not published", bundles: []string{"", "x"}, want: []string{"", "x"}},
+		{name: "invalid bundle", published: "junk", bundles: []string{"", "x"}, want: []string{"", "x"}},
+		{name: "new bundle", published: string(ca.pem()), bundles: []string{"", "x"}, want: []string{string(ca.pem()), string(ca.pem())}, patches: 1},
+		{name: "unchanged", published: string(ca.pem()), bundles: []string{string(ca.pem())}, want: []string{string(ca.pem())}},
+		{name: "no configuration", published: string(ca.pem()), none: true},
+		{name: "CA replaced", published: string(other.pem()), bundles: []string{string(ca.pem())}, want: []string{string(other.pem())}, patches: 1, renewed: 1, requeue: time.Minute},
+		{name: "both CAs published", published: string(other.pem()) + string(ca.pem()), bundles: []string{""}, want: []string{string(other.pem()) + string(ca.pem())}, patches: 1},
+		{name: "files, other CA", published: string(other.pem()), bundles: []string{""}, files: true, want: []string{string(other.pem())}, patches: 1},
+		{name: "no certificate yet", published: string(other.pem()), bundles: []string{""}, unserved: true, want: []string{string(other.pem())}, patches: 1},
+		{name: "API error", published: string(ca.pem()), bundles: []string{""}, apiError: errors.New("connection refused"), want: []string{""}, patches: 1,
+			err: "updating caBundle of ValidatingWebhookConfiguration \"countersign\": connection refused",
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "countersign"}}
 			for i, bundle := range tc.bundles {
 				configuration.Webhooks = append(configuration.Webhooks, admissionregistrationv1.ValidatingWebhook{
@@ -71,11 +72,11 @@ func TestTheBundleIsKept(t *testing.T) {
 				})
 			}
 			patches, renewed := 0, 0
-			builder := fake.NewClientBuilder().WithScheme(newScheme(t)).WithInterceptorFuncs(interceptor.Funcs{
+			builder := fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme).WithInterceptorFuncs(interceptor.Funcs{
 				Patch: func(ctx context.Context, c client.WithWatch, object client.Object, patch client.Patch, options ...client.PatchOption) error {
 					patches++
-					if tc.fault != nil {
-						return tc.fault
+					if tc.apiError != nil {
+						return tc.apiError
 					}
 					return c.Patch(ctx, object, patch, options...)
 				},
@@ -89,7 +90,7 @@ func TestTheBundleIsKept(t *testing.T) {
 				})
 			}
 			r := &bundleReconciler{
-				client: builder.Build(), configMap: types.NamespacedName{Namespace: "countersign-system", Name: "countersign-webhook-ca"}, configuration: "countersign",
+				client: builder.Build(), configMap: types.NamespacedName{Namespace: "countersign-system", Name: "countersign-webhook-ca"}, target: ValidatingWebhooks("countersign"),
 				served: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 					if tc.unserved {
 						return nil, errNoCertificate
@@ -103,10 +104,10 @@ func TestTheBundleIsKept(t *testing.T) {
 			}
 			got, err := r.Reconcile(t.Context(), reconcile.Request{})
 			if (err == nil) != (tc.err == "") || err != nil && err.Error() != tc.err {
-				t.Errorf("%v, want %q", err, tc.err)
+				t.Errorf("error %v, want %q", err, tc.err)
 			}
-			if patches != tc.patches || renewed != tc.renewed || got.RequeueAfter != tc.again {
-				t.Errorf("%d patches, %d renewals, again after %s; want %d, %d, %s", patches, renewed, got.RequeueAfter, tc.patches, tc.renewed, tc.again)
+			if patches != tc.patches || renewed != tc.renewed || got.RequeueAfter != tc.requeue {
+				t.Errorf("%d patches, %d renewals, requeued after %s; want %d, %d, %s", patches, renewed, got.RequeueAfter, tc.patches, tc.renewed, tc.requeue)
 			}
 			if tc.none {
 				return

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package webhook
+package servingcert
 
 import (
 	"bytes"
@@ -26,26 +26,45 @@ import (
 )
 
 const (
-	// bundleKey is where the published CA certificates stand in their ConfigMap.
+	// bundleKey is the key of the CA certificates in the ConfigMap.
 	bundleKey = "ca.crt"
-	// mismatchDelay is how soon a certificate that the API server cannot trust is looked at again.
+	// mismatchDelay is the delay until a certificate that clients do not trust is checked again.
 	mismatchDelay = time.Minute
 )
 
-// bundleReconciler keeps the caBundle of the webhook configuration what the Signer has published. Every
-// replica does, and none of them writes what is there already.
-type bundleReconciler struct {
-	client        client.Client
-	configMap     types.NamespacedName
-	configuration string
-	// served is the certificate that the API server is to trust.
-	served func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// renew asks for another one, unless one is being asked for; nil if that is not ours to do.
-	renew func() (bool, error)
+// Target is an object that holds CA certificates for the clients of the server, its CA bundle.
+type Target struct {
+	// Object is an empty object of the kind, and Name the name of the one to write. The controller watches
+	// it and restores the bundle when it changes.
+	Object client.Object
+	Name   string
+	// Write writes the bundle unless the object holds it already. An object that does not exist is not an
+	// error, and is not created.
+	Write func(ctx context.Context, c client.Client, bundle []byte) error
 }
 
-// Reconcile copies the CA certificates. If the certificate that is served was not issued by one of
-// them, because the CA was replaced, another is asked for.
+// ValidatingWebhooks is the caBundle of all webhooks of a ValidatingWebhookConfiguration.
+func ValidatingWebhooks(name string) Target {
+	return Target{
+		Object: &admissionregistrationv1.ValidatingWebhookConfiguration{}, Name: name,
+		Write: func(ctx context.Context, c client.Client, bundle []byte) error {
+			return writeWebhooks(ctx, c, name, bundle)
+		},
+	}
+}
+
+// bundleReconciler copies the CA certificates of a Signer to a Target. Every replica runs it, and writes
+// only if the bundle differs.
+type bundleReconciler struct {
+	client    client.Client
+	configMap types.NamespacedName
+	target    Target
+	served    func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	renew     func() (bool, error) // nil if the certificate is in files
+}
+
+// Reconcile copies the CA certificates. If none of them issued the current certificate, because the CA
+// was replaced, it requests a new certificate.
 func (r *bundleReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	var published corev1.ConfigMap
 	if err := r.client.Get(ctx, r.configMap, &published); err != nil {
@@ -54,26 +73,26 @@ func (r *bundleReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 	bundle := []byte(published.Data[bundleKey])
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(bundle) {
-		log.FromContext(ctx).Info("the published CA certificates cannot be used", "configMap", r.configMap.String(), "key", bundleKey)
+		log.FromContext(ctx).Info("invalid CA bundle in ConfigMap", "configMap", r.configMap.String(), "key", bundleKey)
 		return reconcile.Result{}, nil
 	}
-	if err := r.write(ctx, bundle); err != nil {
+	if err := r.target.Write(ctx, r.client, bundle); err != nil {
 		return reconcile.Result{}, err
 	}
 	if r.renew == nil || r.trusts(roots) {
 		return reconcile.Result{}, nil
 	}
-	asked, err := r.renew()
-	if asked {
-		log.FromContext(ctx).Info("the serving certificate is not by the published CA: asked for another")
+	begun, err := r.renew()
+	if begun {
+		log.FromContext(ctx).Info("requesting a serving certificate, since the CA bundle does not trust the current one")
 	}
 	return reconcile.Result{RequeueAfter: mismatchDelay}, err
 }
 
-// write patches the configuration if it differs. One that does not exist is nobody's to make here.
-func (r *bundleReconciler) write(ctx context.Context, bundle []byte) error {
+// writeWebhooks patches the caBundle of each webhook that differs.
+func writeWebhooks(ctx context.Context, c client.Client, name string, bundle []byte) error {
 	var configuration admissionregistrationv1.ValidatingWebhookConfiguration
-	if err := r.client.Get(ctx, types.NamespacedName{Name: r.configuration}, &configuration); err != nil {
+	if err := c.Get(ctx, types.NamespacedName{Name: name}, &configuration); err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	before := configuration.DeepCopy()
@@ -88,15 +107,15 @@ func (r *bundleReconciler) write(ctx context.Context, bundle []byte) error {
 		return nil
 	}
 	patch := client.StrategicMergeFrom(before, client.MergeFromWithOptimisticLock{})
-	if err := r.client.Patch(ctx, &configuration, patch); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("writing the caBundle of %s: %w", r.configuration, err)
+	if err := c.Patch(ctx, &configuration, patch); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("updating caBundle of ValidatingWebhookConfiguration %q: %w", name, err)
 	}
-	log.FromContext(ctx).Info("the caBundle is what the Signer has published", "configuration", r.configuration)
+	log.FromContext(ctx).Info("updated caBundle", "configuration", name)
 	return nil
 }
 
-// trusts says whether the certificate that is served is by one of the roots. None at all is no
-// reason to ask for another: one is being asked for.
+// trusts reports whether one of the roots issued the current certificate. It returns true if there is
+// no certificate yet, since its request is pending.
 func (r *bundleReconciler) trusts(roots *x509.CertPool) bool {
 	served, err := r.served(nil)
 	if err != nil {
@@ -116,7 +135,7 @@ func (r *bundleReconciler) trusts(roots *x509.CertPool) bool {
 	return err == nil
 }
 
-// setup has the bundle reconciled when either of the two objects changes.
+// setup adds the controller, which watches the ConfigMap and the target.
 func (r *bundleReconciler) setup(mgr manager.Manager) error {
 	toOne := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
 		return []reconcile.Request{{}}
@@ -125,12 +144,12 @@ func (r *bundleReconciler) setup(mgr manager.Manager) error {
 		return builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetName() == name }))
 	}
 	err := builder.ControllerManagedBy(mgr).Named("cabundle").
-		Watches(&admissionregistrationv1.ValidatingWebhookConfiguration{}, toOne, named(r.configuration)).
+		Watches(r.target.Object, toOne, named(r.target.Name)).
 		Watches(&corev1.ConfigMap{}, toOne, named(r.configMap.Name)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 1, NeedLeaderElection: new(false)}).
 		Complete(r)
 	if err != nil {
-		return fmt.Errorf("adding the controller of the caBundle: %w", err)
+		return fmt.Errorf("adding the CA bundle controller: %w", err)
 	}
 	return nil
 }
