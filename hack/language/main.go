@@ -102,8 +102,8 @@ func printCounts(rules []rule, findings []finding) {
 	fmt.Printf("%6d  total\n", len(findings))
 }
 
-// list returns the files to check below the paths, or in the whole tree if there is no path, as
-// slash-separated names relative to dir. It skips testdata and directories of tools.
+// list returns the files to check below the paths, or in the whole tree without a path, as
+// slash-separated names relative to dir.
 func list(dir string, paths []string) ([]string, error) {
 	if len(paths) == 0 {
 		paths = []string{"."}
@@ -111,16 +111,12 @@ func list(dir string, paths []string) ([]string, error) {
 	var files []string
 	for _, p := range paths {
 		err := fs.WalkDir(os.DirFS(dir), path.Clean(filepath.ToSlash(p)), func(name string, entry fs.DirEntry, err error) error {
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
-			}
-			if entry.IsDir() {
-				if slices.Contains([]string{".git", "bin", "testdata"}, entry.Name()) {
-					return fs.SkipDir
-				}
-				return nil
-			}
-			if reader(name) != nil {
+			case entry.IsDir() && slices.Contains(skipped, entry.Name()):
+				return fs.SkipDir
+			case !entry.IsDir() && reader(name) != nil:
 				files = append(files, name)
 			}
 			return nil
@@ -132,6 +128,9 @@ func list(dir string, paths []string) ([]string, error) {
 	slices.Sort(files)
 	return slices.Compact(files), nil
 }
+
+// skipped lists the names of directories that are not checked.
+var skipped = []string{".git", "bin", "testdata"}
 
 // reader returns the function that splits a file into passages; nil if the file is not checked.
 func reader(name string) func(string) []passage {
