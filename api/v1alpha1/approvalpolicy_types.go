@@ -8,10 +8,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ApprovalPolicy approves or denies the certificate requests of some signers with a Rego policy.
+// ApprovalPolicy approves or denies the certificate requests of some signers
+// with a Rego policy.
 //
-// A request is approved only if every policy that matches it and applies to it allows it. Adding a
-// policy therefore only narrows what is approved. Requests that no policy matches are ignored.
+// A request is approved only if every policy that matches it and applies to it
+// allows it. Adding a policy therefore only narrows what is approved. Requests
+// that no policy matches are ignored.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,categories=countersign
@@ -43,12 +45,14 @@ type ApprovalPolicySpec struct {
 	// +required
 	Match ApprovalPolicyMatch `json:"match"`
 
-	// rego is the source of the policy: a ConfigMap, inline modules, or a built-in policy.
+	// rego is the source of the policy: a ConfigMap, inline modules, or a built-in
+	// policy.
 	// +required
 	Rego RegoSource `json:"rego"`
 
-	// parameters is an object that the policy reads as input.parameters. Defaults to the empty
-	// object. If the source has a file parameters.schema.json, parameters must match that schema.
+	// parameters is an object that the policy reads as input.parameters. Defaults
+	// to the empty object. If the source has a file parameters.schema.json,
+	// parameters must match that schema.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
@@ -58,8 +62,9 @@ type ApprovalPolicySpec struct {
 	//
 	// - "Enforce": the policy decides requests.
 	//
-	// - "Audit": the policy is evaluated beside the enforcing policies. Its result is recorded with
-	// the decision and does not change it. Requests that only policies in this mode match are ignored.
+	// - "Audit": the policy is evaluated beside the enforcing policies. Its result
+	// is recorded with the decision and does not change it. Requests that only
+	// policies in this mode match are ignored.
 	//
 	// - "Disabled": the policy is compiled and tested, and not evaluated.
 	// +optional
@@ -67,24 +72,26 @@ type ApprovalPolicySpec struct {
 	// +kubebuilder:validation:Enum=Enforce;Audit;Disabled
 	Mode PolicyMode `json:"mode,omitempty"`
 
-	// minCoverage is the percentage of the lines of the policy's rules that its tests must cover,
-	// from 0 to 100. Defaults to 0, which requires no tests. A revision with less coverage does not
-	// become active.
+	// minCoverage is the percentage of the lines of the policy's rules that its
+	// tests must cover, from 0 to 100. Defaults to 0, which requires no tests. A
+	// revision with less coverage does not become active.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	MinCoverage int32 `json:"minCoverage,omitempty"`
 
-	// candidate is a second revision, evaluated beside the active revision on every request that is
-	// decided. It changes no decision. status.candidate counts the requests on which the two
-	// disagree. To promote the candidate, set spec.rego and spec.parameters to those of the candidate.
+	// candidate is a second revision, evaluated beside the active revision on
+	// every request that is decided. It changes no decision. status.candidate
+	// counts the requests on which the two disagree. To promote the candidate, set
+	// spec.rego and spec.parameters to those of the candidate.
 	// +optional
 	Candidate *Candidate `json:"candidate,omitempty"`
 
-	// holdFor is the period during which a request stays pending if all its violations are
-	// retryable, such as a Pod that has no address yet. The request is denied afterwards. Defaults
-	// to 30s. Must be between 0s and 24h; 0s denies immediately. The period starts when the leader
-	// first holds the request. Time during which the request could not be evaluated is not counted.
+	// holdFor is the period during which a request stays pending if all its
+	// violations are retryable, such as a Pod that has no address yet. The request
+	// is denied afterwards. Defaults to 30s. Must be between 0s and 24h; 0s denies
+	// immediately. The period starts when the leader first holds the request. Time
+	// during which the request could not be evaluated is not counted.
 	// +optional
 	// +kubebuilder:default="30s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="spec.holdFor must be between 0s and 24h. The cluster deletes pending requests after 24 hours"
@@ -104,14 +111,16 @@ const (
 	ModeDisabled PolicyMode = "Disabled"
 )
 
-// Candidate is a revision that is compared with the active one and decides nothing.
+// Candidate is a revision that is compared with the active one and decides
+// nothing.
 type Candidate struct {
-	// rego is the source of the candidate: a ConfigMap, inline modules, or a built-in policy.
+	// rego is the source of the candidate: a ConfigMap, inline modules, or a
+	// built-in policy.
 	// +required
 	Rego RegoSource `json:"rego"`
 
-	// parameters is an object that the candidate reads as input.parameters. Defaults to
-	// spec.parameters.
+	// parameters is an object that the candidate reads as input.parameters.
+	// Defaults to spec.parameters.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
@@ -120,9 +129,10 @@ type Candidate struct {
 
 // ApprovalPolicyMatch selects certificate requests.
 type ApprovalPolicyMatch struct {
-	// signerNames lists the signers whose requests the policy decides, from 1 to 64. An entry is an
-	// exact name such as "example.com/serving", or "example.com/*" for all signers of a domain. The
-	// approver requires the RBAC verb "approve" on each signer.
+	// signerNames lists the signers whose requests the policy decides, from 1 to
+	// 64. An entry is an exact name such as "example.com/serving", or
+	// "example.com/*" for all signers of a domain. The approver requires the RBAC
+	// verb "approve" on each signer.
 	// +required
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
@@ -131,49 +141,54 @@ type ApprovalPolicyMatch struct {
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)$`
 	SignerNames []string `json:"signerNames"`
 
-	// namespaceSelector restricts the policy to requests whose subject is a Pod in a namespace with
-	// matching labels. Requests without a Pod, such as those of kubelets, match only if the selector
-	// is absent or empty. Defaults to all requests.
+	// namespaceSelector restricts the policy to requests whose subject is a Pod in
+	// a namespace with matching labels. Requests without a Pod, such as those of
+	// kubelets, match only if the selector is absent or empty. Defaults to all
+	// requests.
 	// +optional
 	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
 }
 
-// RegoSource is the source of a policy: a package, and exactly one of configMapRef, modules and builtin.
+// RegoSource is the source of a policy: a package, and exactly one of
+// configMapRef, modules and builtin.
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.configMapRef) ? 1 : 0) + (has(self.modules) ? 1 : 0) + (has(self.builtin) ? 1 : 0) == 1",message="exactly one of configMapRef, modules and builtin must be set"
 // +kubebuilder:validation:XValidation:rule="has(self.builtin) || has(self.__package__)",message="package must be set with configMapRef and modules"
 type RegoSource struct {
-	// package is the Rego package with the rules subject_controls_key, subject_is_authorized and
-	// violations, such as "countersign.pod_serving". Required with configMapRef and modules.
-	// Defaults to the package of the built-in policy with builtin.
+	// package is the Rego package with the rules subject_controls_key,
+	// subject_is_authorized and violations, such as "countersign.pod_serving".
+	// Required with configMapRef and modules. Defaults to the package of the
+	// built-in policy with builtin.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*$`
 	Package string `json:"package,omitempty"`
 
-	// configMapRef names a ConfigMap in the namespace of the approver. Each key is the file name of
-	// a module and ends in ".rego". Keys ending in "_test.rego" are the tests of the policy. The
-	// optional key "parameters.schema.json" is a JSON Schema that validates spec.parameters. Use one
-	// immutable ConfigMap for each revision, as the configMapGenerator of kustomize creates them.
+	// configMapRef names a ConfigMap in the namespace of the approver. Each key is
+	// the file name of a module and ends in ".rego". Keys ending in "_test.rego"
+	// are the tests of the policy. The optional key "parameters.schema.json" is a
+	// JSON Schema that validates spec.parameters. Use one immutable ConfigMap for
+	// each revision, as the configMapGenerator of kustomize creates them.
 	// +optional
 	ConfigMapRef *LocalObjectReference `json:"configMapRef,omitempty"`
 
-	// modules maps file names to file contents, from 1 to 32 files, with the same names as the keys
-	// of a ConfigMap in configMapRef.
+	// modules maps file names to file contents, from 1 to 32 files, with the same
+	// names as the keys of a ConfigMap in configMapRef.
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=32
 	Modules map[string]string `json:"modules,omitempty"`
 
-	// builtin is the name of a policy that is compiled into the approver: "kubelet-serving",
-	// "pod-client", "pod-serving" or "spiffe".
+	// builtin is the name of a policy that is compiled into the approver:
+	// "kubelet-serving", "pod-client", "pod-serving" or "spiffe".
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	Builtin string `json:"builtin,omitempty"`
 }
 
-// LocalObjectReference names an object in the namespace in which Countersign runs.
+// LocalObjectReference names an object in the namespace in which Countersign
+// runs.
 type LocalObjectReference struct {
 	// name is the name of the object.
 	// +required
@@ -182,19 +197,23 @@ type LocalObjectReference struct {
 	Name string `json:"name"`
 }
 
-// ApprovalPolicyStatus is the state of an ApprovalPolicy that the approver reports.
+// ApprovalPolicyStatus is the state of an ApprovalPolicy that the approver
+// reports.
 type ApprovalPolicyStatus struct {
-	// observedGeneration is the metadata.generation to which conditions and errors refer.
+	// observedGeneration is the metadata.generation to which conditions and errors
+	// refer.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// revision is the SHA-256, in hex, of the modules and parameters of the active revision. The
-	// active revision stays the last usable one if the source in spec.rego cannot be used.
+	// revision is the SHA-256, in hex, of the modules and parameters of the active
+	// revision. The active revision stays the last usable one if the source in
+	// spec.rego cannot be used.
 	// +optional
 	Revision string `json:"revision,omitempty"`
 
-	// conditions has "Compiled" and "TestsPassed", which report on the source in spec.rego, and
-	// "Ready", which is true if this or an earlier revision of the policy is active.
+	// conditions has "Compiled" and "TestsPassed", which report on the source in
+	// spec.rego, and "Ready", which is true if this or an earlier revision of the
+	// policy is active.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -210,12 +229,13 @@ type ApprovalPolicyStatus struct {
 	// +optional
 	Coverage *Coverage `json:"coverage,omitempty"`
 
-	// candidate reports how the revision in spec.candidate compares with the active revision.
+	// candidate reports how the revision in spec.candidate compares with the
+	// active revision.
 	// +optional
 	Candidate *CandidateStatus `json:"candidate,omitempty"`
 
-	// replicas lists the approver replicas and the revision that each has loaded, at most 16. Only
-	// the leader decides requests.
+	// replicas lists the approver replicas and the revision that each has loaded,
+	// at most 16. Only the leader decides requests.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -225,7 +245,8 @@ type ApprovalPolicyStatus struct {
 
 // Coverage is the test coverage of a policy.
 type Coverage struct {
-	// percent is the percentage of the lines of the policy's rules that tests cover, rounded down.
+	// percent is the percentage of the lines of the policy's rules that tests
+	// cover, rounded down.
 	Percent int32 `json:"percent"`
 	// notCovered lists lines that no test covers, at most 16, each as file:row.
 	// +optional
@@ -241,53 +262,60 @@ type ReplicaStatus struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
-	// revision is the revision that the replica has loaded. Empty if it has no usable revision.
+	// revision is the revision that the replica has loaded. Empty if it has no
+	// usable revision.
 	// +optional
 	Revision string `json:"revision,omitempty"`
 }
 
 // CandidateStatus is the comparison of a candidate with the active revision.
 type CandidateStatus struct {
-	// revision is the SHA-256, in hex, of the modules and parameters of the candidate. Empty if the
-	// candidate cannot be used.
+	// revision is the SHA-256, in hex, of the modules and parameters of the
+	// candidate. Empty if the candidate cannot be used.
 	// +optional
 	Revision string `json:"revision,omitempty"`
-	// message is the reason for which the candidate is not compared. Empty if it is.
+	// message is the reason for which the candidate is not compared. Empty if it
+	// is.
 	// +optional
 	Message string `json:"message,omitempty"`
 	// evaluations is the number of decisions on which this candidate was compared.
 	// +optional
 	Evaluations int64 `json:"evaluations,omitempty"`
-	// disagreements is the number of evaluations in which the candidate and the active revision
-	// have different results.
+	// disagreements is the number of evaluations in which the candidate and the
+	// active revision have different results.
 	// +optional
 	Disagreements int64 `json:"disagreements,omitempty"`
-	// samples lists the latest disagreements, at most 8, in the order of their time.
+	// samples lists the latest disagreements, at most 8, in the order of their
+	// time.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=8
 	Samples []Disagreement `json:"samples,omitempty"`
 }
 
-// Disagreement is one request for which the candidate and the active revision have different results.
+// Disagreement is one request for which the candidate and the active revision
+// have different results.
 type Disagreement struct {
 	// time is the time of the decision.
 	Time metav1.Time `json:"time"`
 	// request is the name of the CertificateSigningRequest.
 	Request string `json:"request"`
-	// active is the result of the active revision: "allow", "deny", "hold" or "abstain".
+	// active is the result of the active revision: "allow", "deny", "hold" or
+	// "abstain".
 	Active string `json:"active"`
-	// candidate is the result of the candidate: "allow", "deny", "hold", "abstain" or "error".
+	// candidate is the result of the candidate: "allow", "deny", "hold", "abstain"
+	// or "error".
 	Candidate string `json:"candidate"`
-	// message lists the violations that the candidate found, or those of the active revision if the
-	// candidate found none.
+	// message lists the violations that the candidate found, or those of the
+	// active revision if the candidate found none.
 	// +optional
 	Message string `json:"message,omitempty"`
 }
 
 // RegoError is one error in the source of a policy.
 type RegoError struct {
-	// file is the file name of the module. Empty if the error is not in a single module.
+	// file is the file name of the module. Empty if the error is not in a single
+	// module.
 	// +optional
 	File string `json:"file,omitempty"`
 	// row is the line in the file, from 1. 0 if unknown.
@@ -299,7 +327,8 @@ type RegoError struct {
 	// message describes the error.
 	// +required
 	Message string `json:"message"`
-	// suggestions lists valid names to use in place of an undefined one, at most 16.
+	// suggestions lists valid names to use in place of an undefined one, at most
+	// 16.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
@@ -327,8 +356,9 @@ const (
 	ConditionReady = "Ready"
 )
 
-// Condition reasons of an ApprovalPolicy. Each example is a message with that reason; tests compare
-// the examples with the messages that the approver writes.
+// Condition reasons of an ApprovalPolicy. Each example is a message with that
+// reason; tests compare the examples with the messages that the approver
+// writes.
 const (
 	// ReasonCompiled: the source compiles.
 	// Example: "the source compiles"

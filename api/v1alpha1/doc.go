@@ -8,6 +8,10 @@
 // with a CA, within the limits of its profile. The two do not refer to each other. Both match
 // requests by signerName, so that each can be installed and trusted separately.
 //
+// kubectl explain prints the comments of types and fields. They begin with the
+// JSON field name, and their lines have at most 76 characters, which it does
+// not wrap.
+//
 // +kubebuilder:object:generate=true
 // +groupName=countersign.dev
 package v1alpha1

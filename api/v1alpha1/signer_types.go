@@ -38,8 +38,8 @@ type Signer struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.ca.managed) || !has(self.ca.managed.renewBefore) || !has(self.trust) || !has(self.trust.propagation) || duration(self.trust.propagation) < duration(self.ca.managed.renewBefore)",message="spec.ca.managed.renewBefore must be longer than spec.trust.propagation"
 type SignerSpec struct {
 	// signerName is the exact spec.signerName of the requests to sign, such as
-	// "example.com/serving". Immutable. Signers of the domain kubernetes.io are not allowed. The
-	// signer process requires the RBAC verb "sign" on it.
+	// "example.com/serving". Immutable. Signers of the domain kubernetes.io are
+	// not allowed. The signer process requires the RBAC verb "sign" on it.
 	// +required
 	// +kubebuilder:validation:MaxLength=571
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
@@ -51,24 +51,26 @@ type SignerSpec struct {
 	// +required
 	CA SignerCA `json:"ca"`
 
-	// certificate limits the certificates that are issued. The limits apply to every approved
-	// request.
+	// certificate limits the certificates that are issued. The limits apply to
+	// every approved request.
 	// +optional
 	// +kubebuilder:default={}
 	Certificate CertificateProfile `json:"certificate,omitempty"`
 
-	// maxApprovalAge is the period after its approval in which a request is signed. Defaults to 1h.
-	// Must be at least 1m. The signer does not sign an older request, because the facts that
-	// justified its approval can be outdated. It sets the condition ApprovalTooOld on the request
-	// and emits an Event.
+	// maxApprovalAge is the period after its approval in which a request is
+	// signed. Defaults to 1h. Must be at least 1m. The signer does not sign an
+	// older request, because the facts that justified its approval can be
+	// outdated. It sets the condition ApprovalTooOld on the request and emits an
+	// Event.
 	// +optional
 	// +kubebuilder:default="1h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m')",message="spec.maxApprovalAge must be at least 1m"
 	MaxApprovalAge *metav1.Duration `json:"maxApprovalAge,omitempty"`
 
-	// trust configures where the CA certificates are published. They are not published by default.
-	// The published certificates are the CA that signs, the next CA of a rotation, and earlier CAs
-	// until the certificates that they issued have expired.
+	// trust configures where the CA certificates are published. They are not
+	// published by default. The published certificates are the CA that signs, the
+	// next CA of a rotation, and earlier CAs until the certificates that they
+	// issued have expired.
 	// +optional
 	Trust Trust `json:"trust,omitempty"`
 }
@@ -77,15 +79,16 @@ type SignerSpec struct {
 //
 // +kubebuilder:validation:XValidation:rule="[has(self.secretRef), has(self.managed), has(self.file)].filter(x, x).size() == 1",message="exactly one of spec.ca.secretRef, spec.ca.managed and spec.ca.file must be set"
 type SignerCA struct {
-	// secretRef names a Secret of type kubernetes.io/tls in the namespace of the signer process. Its
-	// tls.crt is the CA certificate, followed by its issuers if it is an intermediate. Its tls.key
-	// is the private key. The signer reloads the Secret when it changes.
+	// secretRef names a Secret of type kubernetes.io/tls in the namespace of the
+	// signer process. Its tls.crt is the CA certificate, followed by its issuers
+	// if it is an intermediate. Its tls.key is the private key. The signer reloads
+	// the Secret when it changes.
 	// +optional
 	SecretRef *LocalObjectReference `json:"secretRef,omitempty"`
 
-	// managed is a CA that Countersign creates, stores in a Secret and rotates before it expires.
-	// Changes take effect at the next rotation. To rotate immediately, set the annotation
-	// countersign.dev/rotate=now on the Signer.
+	// managed is a CA that Countersign creates, stores in a Secret and rotates
+	// before it expires. Changes take effect at the next rotation. To rotate
+	// immediately, set the annotation countersign.dev/rotate=now on the Signer.
 	// +optional
 	Managed *ManagedCA `json:"managed,omitempty"`
 
@@ -96,9 +99,10 @@ type SignerCA struct {
 
 // FileCA is a CA in files.
 type FileCA struct {
-	// directory is the name of a directory in the one that the flag --ca-dir of the signer process
-	// names. It contains the files tls.crt and tls.key, with the contents that secretRef describes.
-	// The signer reloads the files when they change.
+	// directory is the name of a directory in the one that the flag --ca-dir of
+	// the signer process names. It contains the files tls.crt and tls.key, with
+	// the contents that secretRef describes. The signer reloads the files when
+	// they change.
 	// +required
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$`
@@ -122,74 +126,81 @@ const (
 
 // ManagedCA is a CA that Countersign creates and rotates.
 //
-// Changes take effect at the next rotation. To rotate immediately, set the annotation
-// countersign.dev/rotate=now on the Signer.
+// Changes take effect at the next rotation. To rotate immediately, set the
+// annotation countersign.dev/rotate=now on the Signer.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.renewBefore) || duration(self.renewBefore) < duration(self.duration)",message="spec.ca.managed.renewBefore must be shorter than spec.ca.managed.duration"
 type ManagedCA struct {
-	// secretName is the name of the Secret that stores the CA, in the namespace of the signer
-	// process. The signer creates it with type countersign.dev/managed-ca and requires RBAC for this
-	// name. The signer never writes to a Secret of another type. Two Signers cannot share a Secret.
+	// secretName is the name of the Secret that stores the CA, in the namespace of
+	// the signer process. The signer creates it with type
+	// countersign.dev/managed-ca and requires RBAC for this name. The signer never
+	// writes to a Secret of another type. Two Signers cannot share a Secret.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	SecretName string `json:"secretName"`
 
-	// commonName is the common name in the subject of the CA certificate, from 1 to 64 characters.
+	// commonName is the common name in the subject of the CA certificate, from 1
+	// to 64 characters.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	CommonName string `json:"commonName"`
 
-	// keyAlgorithm is the algorithm and the size of the private key of the CA. Defaults to
-	// "ECDSA-P256".
+	// keyAlgorithm is the algorithm and the size of the private key of the CA.
+	// Defaults to "ECDSA-P256".
 	// +optional
 	// +kubebuilder:default="ECDSA-P256"
 	KeyAlgorithm KeyAlgorithm `json:"keyAlgorithm,omitempty"`
 
-	// duration is the lifetime of the CA certificate. Defaults to 8760h, one year. Must be at least
-	// 1m. An intermediate expires no later than its root.
+	// duration is the lifetime of the CA certificate. Defaults to 8760h, one year.
+	// Must be at least 1m. An intermediate expires no later than its root.
 	// +optional
 	// +kubebuilder:default="8760h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m')",message="spec.ca.managed.duration must be at least 1m"
 	Duration *metav1.Duration `json:"duration,omitempty"`
 
-	// renewBefore is the period before the CA certificate expires in which the CA is rotated.
-	// Defaults to one third of duration. Must be shorter than duration, and longer than the sum of
-	// spec.trust.propagation and spec.certificate.minDuration. Set it to more than the sum of
-	// spec.trust.propagation and spec.certificate.maxDuration: certificates that are issued shortly
-	// before a rotation otherwise have a shorter lifetime, because none outlives its CA.
+	// renewBefore is the period before the CA certificate expires in which the CA
+	// is rotated. Defaults to one third of duration. Must be shorter than
+	// duration, and longer than the sum of spec.trust.propagation and
+	// spec.certificate.minDuration. Set it to more than the sum of
+	// spec.trust.propagation and spec.certificate.maxDuration: certificates that
+	// are issued shortly before a rotation otherwise have a shorter lifetime,
+	// because none outlives its CA.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="spec.ca.managed.renewBefore must be more than 0s"
 	RenewBefore *metav1.Duration `json:"renewBefore,omitempty"`
 
-	// rootRef names a Secret with the format of spec.ca.secretRef. Its CA signs the managed CA, which
-	// is then an intermediate. Without rootRef the managed CA is a self-signed root. The Secret is
-	// required only when a CA is created.
+	// rootRef names a Secret with the format of spec.ca.secretRef. Its CA signs
+	// the managed CA, which is then an intermediate. Without rootRef the managed
+	// CA is a self-signed root. The Secret is required only when a CA is created.
 	// +optional
 	RootRef *LocalObjectReference `json:"rootRef,omitempty"`
 
-	// nameConstraints restricts the names in all certificates below the CA (RFC 5280, section
-	// 4.2.1.10). Defaults to no restriction.
+	// nameConstraints restricts the names in all certificates below the CA (RFC
+	// 5280, section 4.2.1.10). Defaults to no restriction.
 	// +optional
 	NameConstraints *NameConstraints `json:"nameConstraints,omitempty"`
 }
 
-// NameConstraints are the name constraints of a CA certificate. If a list of permitted names of a
-// kind is not empty, each name of that kind must match one entry. No name can match an excluded entry.
+// NameConstraints are the name constraints of a CA certificate. If a list of
+// permitted names of a kind is not empty, each name of that kind must match
+// one entry. No name can match an excluded entry.
 type NameConstraints struct {
-	// permittedDNSDomains lists DNS names, at most 64. An entry such as "svc.cluster.local" matches
-	// the name and all names below it.
+	// permittedDNSDomains lists DNS names, at most 64. An entry such as
+	// "svc.cluster.local" matches the name and all names below it.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	PermittedDNSDomains []string `json:"permittedDNSDomains,omitempty"`
-	// excludedDNSDomains lists DNS names, at most 64, with the format of permittedDNSDomains.
+	// excludedDNSDomains lists DNS names, at most 64, with the format of
+	// permittedDNSDomains.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	ExcludedDNSDomains []string `json:"excludedDNSDomains,omitempty"`
-	// permittedIPRanges lists ranges in CIDR notation, at most 64, such as "10.0.0.0/8".
+	// permittedIPRanges lists ranges in CIDR notation, at most 64, such as
+	// "10.0.0.0/8".
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
@@ -199,13 +210,14 @@ type NameConstraints struct {
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	ExcludedIPRanges []string `json:"excludedIPRanges,omitempty"`
-	// permittedURIDomains lists hosts of URIs, at most 64. An entry with a leading dot, such as
-	// ".example.com", matches all hosts below it.
+	// permittedURIDomains lists hosts of URIs, at most 64. An entry with a leading
+	// dot, such as ".example.com", matches all hosts below it.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	PermittedURIDomains []string `json:"permittedURIDomains,omitempty"`
-	// excludedURIDomains lists hosts of URIs, at most 64, with the format of permittedURIDomains.
+	// excludedURIDomains lists hosts of URIs, at most 64, with the format of
+	// permittedURIDomains.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
@@ -216,33 +228,34 @@ type NameConstraints struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.minDuration) || !has(self.maxDuration) || duration(self.minDuration) <= duration(self.maxDuration)",message="spec.certificate.minDuration must not be longer than spec.certificate.maxDuration"
 type CertificateProfile struct {
-	// maxDuration is the longest lifetime of a certificate, from the time of signing to notAfter.
-	// Defaults to 24h. Must be at least 10s. Requests without spec.expirationSeconds receive this
-	// lifetime. Requests for a longer lifetime are shortened to it. A certificate expires no later
-	// than its CA.
+	// maxDuration is the longest lifetime of a certificate, from the time of
+	// signing to notAfter. Defaults to 24h. Must be at least 10s. Requests without
+	// spec.expirationSeconds receive this lifetime. Requests for a longer lifetime
+	// are shortened to it. A certificate expires no later than its CA.
 	// +optional
 	// +kubebuilder:default="24h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s')",message="spec.certificate.maxDuration must be at least 10s"
 	MaxDuration *metav1.Duration `json:"maxDuration,omitempty"`
 
-	// minDuration is the shortest lifetime of a certificate, from the time of signing to notAfter.
-	// Defaults to 10m, the minimum of spec.expirationSeconds, or to maxDuration if that is shorter.
-	// Must be at least 1s and no longer than maxDuration. A request for a shorter lifetime is marked
-	// Failed. A CA that expires sooner does not sign.
+	// minDuration is the shortest lifetime of a certificate, from the time of
+	// signing to notAfter. Defaults to 10m, the minimum of spec.expirationSeconds,
+	// or to maxDuration if that is shorter. Must be at least 1s and no longer than
+	// maxDuration. A request for a shorter lifetime is marked Failed. A CA that
+	// expires sooner does not sign.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="spec.certificate.minDuration must be at least 1s"
 	MinDuration *metav1.Duration `json:"minDuration,omitempty"`
 
-	// backdate is the period by which notBefore precedes the time of signing, for clients whose clock
-	// is slow. Defaults to 5m. Must be between 0s and 1h.
+	// backdate is the period by which notBefore precedes the time of signing, for
+	// clients whose clock is slow. Defaults to 5m. Must be between 0s and 1h.
 	// +optional
 	// +kubebuilder:default="5m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('1h')",message="spec.certificate.backdate must be between 0s and 1h"
 	Backdate *metav1.Duration `json:"backdate,omitempty"`
 
-	// usages lists the key usages and extended key usages that a request can have. Defaults to
-	// "digital signature", "key encipherment" and "server auth". A request with another usage is
-	// marked Failed.
+	// usages lists the key usages and extended key usages that a request can have.
+	// Defaults to "digital signature", "key encipherment" and "server auth". A
+	// request with another usage is marked Failed.
 	// +optional
 	// +listType=set
 	// +kubebuilder:default={"digital signature","key encipherment","server auth"}
@@ -251,8 +264,9 @@ type CertificateProfile struct {
 	// +kubebuilder:validation:items:Enum="digital signature";"content commitment";"key encipherment";"data encipherment";"key agreement";"server auth";"client auth";"code signing";"email protection"
 	Usages []certificatesv1.KeyUsage `json:"usages,omitempty"`
 
-	// keyAlgorithms lists the algorithms that the public key of a request can have. Defaults to
-	// "RSA", "ECDSA" and "Ed25519". A request with another algorithm is marked Failed.
+	// keyAlgorithms lists the algorithms that the public key of a request can
+	// have. Defaults to "RSA", "ECDSA" and "Ed25519". A request with another
+	// algorithm is marked Failed.
 	// +optional
 	// +listType=set
 	// +kubebuilder:default={"RSA","ECDSA","Ed25519"}
@@ -261,9 +275,10 @@ type CertificateProfile struct {
 	// +kubebuilder:validation:items:Enum="RSA";"ECDSA";"Ed25519"
 	KeyAlgorithms []string `json:"keyAlgorithms,omitempty"`
 
-	// subject lists the attributes that are copied from the subject of the request to the
-	// certificate. Defaults to "commonName", "organization" and "organizationalUnit". Other
-	// attributes are omitted. The empty list omits all attributes.
+	// subject lists the attributes that are copied from the subject of the request
+	// to the certificate. Defaults to "commonName", "organization" and
+	// "organizationalUnit". Other attributes are omitted. The empty list omits all
+	// attributes.
 	// +optional
 	// +listType=set
 	// +kubebuilder:default={"commonName","organization","organizationalUnit"}
@@ -271,9 +286,9 @@ type CertificateProfile struct {
 	// +kubebuilder:validation:items:Enum="commonName";"organization";"organizationalUnit"
 	Subject []SubjectAttribute `json:"subject,omitempty"`
 
-	// crlDistributionPoints lists the URLs of the certificate revocation list of the CA, at most 4.
-	// They are set in each certificate (RFC 5280, section 4.2.1.13). Countersign does not publish
-	// revocation lists. Defaults to none.
+	// crlDistributionPoints lists the URLs of the certificate revocation list of
+	// the CA, at most 4. They are set in each certificate (RFC 5280, section
+	// 4.2.1.13). Countersign does not publish revocation lists. Defaults to none.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=4
@@ -281,8 +296,9 @@ type CertificateProfile struct {
 	// +kubebuilder:validation:items:Pattern=`^https?://`
 	CRLDistributionPoints []string `json:"crlDistributionPoints,omitempty"`
 
-	// ocspServers lists the URLs of the OCSP responders of the CA, at most 4. They are set in each
-	// certificate (RFC 5280, section 4.2.2.1). Countersign does not run a responder. Defaults to none.
+	// ocspServers lists the URLs of the OCSP responders of the CA, at most 4. They
+	// are set in each certificate (RFC 5280, section 4.2.2.1). Countersign does
+	// not run a responder. Defaults to none.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=4
@@ -290,8 +306,8 @@ type CertificateProfile struct {
 	// +kubebuilder:validation:items:Pattern=`^https?://`
 	OCSPServers []string `json:"ocspServers,omitempty"`
 
-	// issuingCertificateURLs lists the URLs of the CA certificate, at most 4. They are set in each
-	// certificate (RFC 5280, section 4.2.2.1). Defaults to none.
+	// issuingCertificateURLs lists the URLs of the CA certificate, at most 4. They
+	// are set in each certificate (RFC 5280, section 4.2.2.1). Defaults to none.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=4
@@ -300,7 +316,8 @@ type CertificateProfile struct {
 	IssuingCertificateURLs []string `json:"issuingCertificateURLs,omitempty"`
 }
 
-// SubjectAttribute is an attribute of a distinguished name (RFC 5280, section 4.1.2.4).
+// SubjectAttribute is an attribute of a distinguished name (RFC 5280, section
+// 4.1.2.4).
 type SubjectAttribute string
 
 // The subject attributes that a certificate can have.
@@ -312,31 +329,35 @@ const (
 
 // Trust configures where the CA certificates of a Signer are published.
 //
-// The published certificates are the CA that signs, the next CA of a rotation, and earlier CAs
-// until the certificates that they issued have expired.
+// The published certificates are the CA that signs, the next CA of a rotation,
+// and earlier CAs until the certificates that they issued have expired.
 type Trust struct {
-	// clusterTrustBundle publishes the CA certificates in a ClusterTrustBundle. Defaults to false.
-	// Its name is signerName with "/" replaced by ":", followed by ":" and the name of the Signer,
-	// such as "example.com:serving:serving". The signer process requires RBAC for this name, and
-	// the verb "attest" on signerName.
+	// clusterTrustBundle publishes the CA certificates in a ClusterTrustBundle.
+	// Defaults to false. Its name is signerName with "/" replaced by ":", followed
+	// by ":" and the name of the Signer, such as "example.com:serving:serving".
+	// The signer process requires RBAC for this name, and the verb "attest" on
+	// signerName.
 	// +optional
 	ClusterTrustBundle bool `json:"clusterTrustBundle,omitempty"`
 
-	// configMap publishes the CA certificates in a ConfigMap in each selected namespace.
+	// configMap publishes the CA certificates in a ConfigMap in each selected
+	// namespace.
 	// +optional
 	ConfigMap *TrustConfigMap `json:"configMap,omitempty"`
 
-	// propagation is the period between the publication of a new CA and its first signature. Defaults
-	// to 5m. Must not be negative. Set it to the time in which all clients reload the published
-	// certificates. The kubelet updates a ConfigMap in running Pods within about 2 minutes.
+	// propagation is the period between the publication of a new CA and its first
+	// signature. Defaults to 5m. Must not be negative. Set it to the time in which
+	// all clients reload the published certificates. The kubelet updates a
+	// ConfigMap in running Pods within about 2 minutes.
 	// +optional
 	// +kubebuilder:default="5m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="spec.trust.propagation must not be negative"
 	Propagation *metav1.Duration `json:"propagation,omitempty"`
 
-	// distrusted lists SHA-256 fingerprints of CA certificates, at most 64, in lower-case hex without
-	// colons. A listed CA does not sign and is removed from what is published, even if certificates
-	// that it issued are still valid. A listed managed CA is replaced immediately.
+	// distrusted lists SHA-256 fingerprints of CA certificates, at most 64, in
+	// lower-case hex without colons. A listed CA does not sign and is removed from
+	// what is published, even if certificates that it issued are still valid. A
+	// listed managed CA is replaced immediately.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
@@ -344,24 +365,26 @@ type Trust struct {
 	Distrusted []string `json:"distrusted,omitempty"`
 }
 
-// TrustConfigMap is a ConfigMap with the CA certificates, in each selected namespace.
+// TrustConfigMap is a ConfigMap with the CA certificates, in each selected
+// namespace.
 type TrustConfigMap struct {
-	// name is the name of the ConfigMap in each namespace. The signer process requires RBAC for this
-	// name.
+	// name is the name of the ConfigMap in each namespace. The signer process
+	// requires RBAC for this name.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
 
-	// key is the key of the PEM certificates in the ConfigMap. Defaults to "ca.crt".
+	// key is the key of the PEM certificates in the ConfigMap. Defaults to
+	// "ca.crt".
 	// +optional
 	// +kubebuilder:default="ca.crt"
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Key string `json:"key,omitempty"`
 
-	// namespaceSelector selects the namespaces by their labels. The empty selector selects all
-	// namespaces.
+	// namespaceSelector selects the namespaces by their labels. The empty selector
+	// selects all namespaces.
 	// +required
 	NamespaceSelector metav1.LabelSelector `json:"namespaceSelector"`
 }
@@ -376,8 +399,9 @@ type SignerStatus struct {
 	// +optional
 	CA *CAStatus `json:"ca,omitempty"`
 
-	// trustAnchors lists the CA certificates that are published, the one that signs first. It is the
-	// record from which a rotation continues after a restart.
+	// trustAnchors lists the CA certificates that are published, the one that
+	// signs first. It is the record from which a rotation continues after a
+	// restart.
 	// +optional
 	// +listType=map
 	// +listMapKey=fingerprint
@@ -387,14 +411,15 @@ type SignerStatus struct {
 	// +optional
 	BundleSHA256 string `json:"bundleSHA256,omitempty"`
 
-	// published names the objects that the signer wrote. The signer removes them when spec.trust no
-	// longer requests them.
+	// published names the objects that the signer wrote. The signer removes them
+	// when spec.trust no longer requests them.
 	// +optional
 	Published *PublishedTrust `json:"published,omitempty"`
 
-	// conditions has "Ready", which is true if the Signer issues certificates; "TrustPublished", which
-	// is true if all objects in spec.trust have the CA certificates; and "Rotating", which is true
-	// from the creation of the next CA to its first signature.
+	// conditions has "Ready", which is true if the Signer issues certificates;
+	// "TrustPublished", which is true if all objects in spec.trust have the CA
+	// certificates; and "Rotating", which is true from the creation of the next CA
+	// to its first signature.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -433,26 +458,29 @@ type TrustAnchor struct {
 	Subject string `json:"subject"`
 	// notAfter is the time at which the certificate expires.
 	NotAfter metav1.Time `json:"notAfter"`
-	// phase is the phase of the CA. "Next": it does not sign yet. "Current": it signs. "Retiring": it
-	// no longer signs, and certificates below it are still valid.
+	// phase is the phase of the CA. "Next": it does not sign yet. "Current": it
+	// signs. "Retiring": it no longer signs, and certificates below it are still
+	// valid.
 	// +kubebuilder:validation:Enum=Next;Current;Retiring
 	Phase TrustAnchorPhase `json:"phase"`
-	// publishedAt is the time at which all objects in spec.trust first had the certificate. Absent
-	// before.
+	// publishedAt is the time at which all objects in spec.trust first had the
+	// certificate. Absent before.
 	// +optional
 	PublishedAt *metav1.Time `json:"publishedAt,omitempty"`
-	// maxDuration is the spec.certificate.maxDuration with which the CA signs, or last signed.
+	// maxDuration is the spec.certificate.maxDuration with which the CA signs, or
+	// last signed.
 	// +optional
 	MaxDuration *metav1.Duration `json:"maxDuration,omitempty"`
-	// leavesUntil is the time at which the last certificate below the CA expires, if the CA is
-	// retiring or maxDuration was longer before.
+	// leavesUntil is the time at which the last certificate below the CA expires,
+	// if the CA is retiring or maxDuration was longer before.
 	// +optional
 	LeavesUntil *metav1.Time `json:"leavesUntil,omitempty"`
 	// certificate is the certificate in PEM.
 	Certificate string `json:"certificate"`
 }
 
-// PublishedTrust names the objects that contain the CA certificates of a Signer.
+// PublishedTrust names the objects that contain the CA certificates of a
+// Signer.
 type PublishedTrust struct {
 	// clusterTrustBundle is the name of the ClusterTrustBundle.
 	// +optional
@@ -462,8 +490,9 @@ type PublishedTrust struct {
 	ConfigMap string `json:"configMap,omitempty"`
 }
 
-// RotateAnnotation requests a rotation of the managed CA of a Signer if its value is "now". The
-// signer removes the annotation when it creates the next CA.
+// RotateAnnotation requests a rotation of the managed CA of a Signer if its
+// value is "now". The signer removes the annotation when it creates the next
+// CA.
 const RotateAnnotation = "countersign.dev/rotate"
 
 // ManagedCASecretType is the type of the Secret of a managed CA.
@@ -486,12 +515,14 @@ const (
 	ConditionRotating = "Rotating"
 )
 
-// ConditionApprovalTooOld is true on a CertificateSigningRequest that was approved longer ago than
-// [SignerSpec.MaxApprovalAge]. The signer does not sign the request.
+// ConditionApprovalTooOld is true on a CertificateSigningRequest that was
+// approved longer ago than [SignerSpec.MaxApprovalAge]. The signer does not
+// sign the request.
 const ConditionApprovalTooOld = "ApprovalTooOld"
 
-// Reasons of the condition Ready of a Signer. Each example is a message with that reason; tests
-// compare the examples with the messages that the signer writes.
+// Reasons of the condition Ready of a Signer. Each example is a message with
+// that reason; tests compare the examples with the messages that the signer
+// writes.
 const (
 	// ReasonCALoaded: the CA is loaded and signs.
 	// Example: "CN=My Example Signer, valid until 2035-02-01T00:00:00Z"
