@@ -38,18 +38,6 @@ standard output, one line of JSON each.`,
 }
 
 func run(ctx context.Context, cfg process.Config, o signer.Options) error {
-	scheme, err := signer.NewScheme()
-	if err != nil {
-		return err
-	}
 	o.Namespace, o.Concurrency, o.Audit = cfg.Namespace, cfg.Concurrency, audit.NewLog(os.Stdout)
-	s := signer.New(o)
-	mgr, err := process.NewManager(cfg, scheme, s.ConfigureManager)
-	if err != nil {
-		return err
-	}
-	if err := s.Setup(ctx, mgr); err != nil {
-		return err
-	}
-	return process.Start(ctx, mgr)
+	return process.Run(ctx, cfg, signer.NewScheme, signer.New(o))
 }

@@ -66,21 +66,10 @@ func addFlags(fs *flag.FlagSet, o *webhook.Options) {
 }
 
 func run(ctx context.Context, cfg process.Config, o webhook.Options) error {
-	scheme, err := approver.NewScheme()
-	if err != nil {
-		return fmt.Errorf("making the scheme: %w", err)
-	}
 	o.Namespace, o.Audit = cfg.Namespace, audit.NewLog(os.Stdout)
 	server, err := webhook.New(o)
 	if err != nil {
 		return err
 	}
-	mgr, err := process.NewManager(cfg, scheme, server.ConfigureManager)
-	if err != nil {
-		return err
-	}
-	if err := server.Setup(ctx, mgr); err != nil {
-		return fmt.Errorf("setting up the admission server: %w", err)
-	}
-	return process.Start(ctx, mgr)
+	return process.Run(ctx, cfg, approver.NewScheme, server)
 }

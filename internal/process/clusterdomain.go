@@ -10,8 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// AddClusterDomain adds the flag of the cluster's DNS domain, and sets domain to its default. The flag
-// takes lower-case names only: policies compare names with those they make of the domain.
+// AddClusterDomain adds the flag for the DNS domain of the cluster, and sets domain to its default. The
+// domain must be in lower case, since policies compare names that end with it.
 func AddClusterDomain(fs *flag.FlagSet, domain *string) {
 	*domain = "cluster.local"
 	fs.Var((*clusterDomain)(domain), "cluster-domain", "DNS `domain` of the cluster.")
@@ -25,8 +25,8 @@ func (d *clusterDomain) String() string { return string(*d) }
 // Set implements flag.Value.
 func (d *clusterDomain) Set(s string) error {
 	if len(validation.IsDNS1123Subdomain(s)) > 0 {
-		return errors.New("want a DNS name in lower case without a dot at either end, such as cluster.local: " +
-			"the domain after svc in the search line of a Pod's /etc/resolv.conf")
+		return errors.New("must be a DNS name in lower case without a leading or trailing dot, such as cluster.local. " +
+			"The search line of /etc/resolv.conf in a Pod has it after svc")
 	}
 	*d = clusterDomain(s)
 	return nil

@@ -22,18 +22,21 @@ func TestAddClusterDomain(t *testing.T) {
 		}.Main(t.Context(), args, &stdout, &stderr)
 		return domain, exit, stdout.String() + stderr.String()
 	}
-	for want, args := range map[string][]string{
-		"cluster.local":   nil,
-		"k8s":             {"--cluster-domain=k8s"},
-		"c-1.example.com": {"--cluster-domain", "c-1.example.com"},
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "cluster.local"},
+		{[]string{"--cluster-domain=k8s"}, "k8s"},
+		{[]string{"--cluster-domain", "c-1.example.com"}, "c-1.example.com"},
 	} {
-		if got, exit, output := run(args...); got != want || exit != exitOK {
-			t.Errorf("%q: got %q, exit status %d: %s", args, got, exit, output)
+		if got, exit, output := run(tc.args...); got != tc.want || exit != exitOK {
+			t.Errorf("%q: got %q, exit status %d: %s", tc.args, got, exit, output)
 		}
 	}
 	for _, bad := range []string{"", ".", "Cluster.Local", "cluster.local.", ".cluster.local", "cluster..local", "cluster_local", "*.local", "\u212Aube.local", "cluster.local ", strings.Repeat("a.", 127) + "a"} {
 		_, exit, output := run("--cluster-domain=" + bad)
-		want := fmt.Sprintf("countersign-test: invalid value %q for flag -cluster-domain: want a DNS name in lower case without a dot at either end, such as cluster.local: the domain after svc in the search line of a Pod's /etc/resolv.conf\nTry 'countersign-test --help'.\n", bad)
+		want := fmt.Sprintf("countersign-test: invalid value %q for flag -cluster-domain: must be a DNS name in lower case without a leading or trailing dot, such as cluster.local. The search line of /etc/resolv.conf in a Pod has it after svc\nTry 'countersign-test --help'.\n", bad)
 		if exit != exitUsage || output != want {
 			t.Errorf("%q: exit status %d, got %s", bad, exit, output)
 		}

@@ -20,37 +20,37 @@ import (
 // Exit statuses of [Command.Main].
 const (
 	exitOK    = 0
-	exitFault = 1 // Run failed
-	exitUsage = 2 // the command line is wrong; nothing was run
+	exitError = 1 // Run returned an error
+	exitUsage = 2 // the command line is invalid; Run was not called
 )
 
 // Command is one binary.
 type Command struct {
 	// Name of the binary, such as "countersign-signer". It becomes [Config.Name].
 	Name string
-	// Summary says in a few lines what the binary does. It opens the help text.
+	// Summary describes the binary in a few lines, at the start of the help text.
 	Summary string
-	// Examples are command lines for the help text, one a line.
+	// Examples are command lines for the help text.
 	Examples []string
-	// AddFlags adds the flags that only this binary has. May be nil.
+	// AddFlags adds the flags of this binary only. Can be nil.
 	AddFlags func(*flag.FlagSet)
-	// Replicated says that every replica works, as those of a server do: there is no leader, and
-	// there are no flags about one, nor about workers.
+	// Replicated is true for a server, of which all replicas work. It has no leader, and no flags for
+	// leader election and concurrency.
 	Replicated bool
-	// Run does the work until ctx ends. Flags are parsed and valid, and the logger is set.
+	// Run does the work until ctx ends. The flags are valid and the logger is set when it is called.
 	Run func(ctx context.Context, cfg Config) error
 }
 
-// Main parses args, which do not include the name of the program, and runs the command. It
-// returns the exit status: 0 if Run returned nil, or if help or the version was asked for;
-// 1 if Run failed; 2 if args are wrong.
+// Main parses args, which do not include the name of the program, and calls Run. It returns the exit
+// status: 0 if Run returned nil, or for --help and --version; 1 if Run returned an error; 2 if args
+// are invalid.
 //
-// Help and version go to stdout; logs, one JSON object a line, and faults to stderr.
-// Main sets the loggers of controller-runtime and klog, so call it once in a process.
+// Help and version are written to stdout. Errors and logs, one JSON object a line, are written to stderr.
+// Main sets the loggers of controller-runtime and klog: call it once in a process.
 func (c Command) Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cfg := Config{Name: c.Name, Concurrency: defaultConcurrency}
 	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
-	fs.SetOutput(io.Discard) // the flag package prints faults and help in its own way otherwise
+	fs.SetOutput(io.Discard) // or else the flag package prints errors and help in its own format
 	fs.Usage = func() {}
 	cfg.AddFlags(fs)
 	if !c.Replicated {
@@ -70,7 +70,7 @@ func (c Command) Main(ctx context.Context, args []string, stdout, stderr io.Writ
 		fmt.Fprintln(stdout, c.Name, Version())
 		return exitOK
 	case err == nil && fs.NArg() > 0:
-		err = fmt.Errorf("unexpected argument %q: everything is set by flags", fs.Arg(0))
+		err = fmt.Errorf("unexpected argument %q: use flags only", fs.Arg(0))
 	case err == nil:
 		err = cfg.Validate()
 	}
@@ -80,21 +80,21 @@ func (c Command) Main(ctx context.Context, args []string, stdout, stderr io.Writ
 	}
 
 	if cfg.PprofBindAddress == "0" {
-		runtime.MemProfileRate = 0 // of what nobody can ask for no samples are kept: their stacks take megabytes
+		runtime.MemProfileRate = 0 // without pprof the samples are of no use, and their stacks take megabytes
 	}
 	log := NewLogger(stderr, cfg.LogLevel)
 	ctrl.SetLogger(log)
 	klog.SetLogger(log.WithName("client-go"))
 	log.Info("starting", "command", c.Name, "version", Version(), "namespace", cfg.Namespace)
 	if err := c.Run(ctrl.LoggerInto(ctx, log), cfg); err != nil {
-		log.Error(err, "stopped by a fault")
-		return exitFault
+		log.Error(err, "exiting on error")
+		return exitError
 	}
 	log.Info("stopped")
 	return exitOK
 }
 
-// help is the text for --help.
+// help returns the text for --help.
 func (c Command) help(fs *flag.FlagSet) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\nUsage:\n  %s [flags]\n", strings.TrimSpace(c.Summary), c.Name)
@@ -122,7 +122,7 @@ func (c Command) help(fs *flag.FlagSet) string {
 		}
 		b.WriteByte('\n')
 	})
-	b.WriteString("  --help\n        Print this and exit.\n")
+	b.WriteString("  --help\n        Print this help and exit.\n")
 	return b.String()
 }
 
@@ -131,8 +131,8 @@ func isBool(f *flag.Flag) bool {
 	return ok && v.IsBoolFlag()
 }
 
-// Version is the version of the module this binary was built from, as Go stamped it: a tag, a
-// pseudo-version, or "(devel)".
+// Version returns the version of the module that Go recorded in the binary: a tag, a pseudo-version, or
+// "(devel)".
 func Version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

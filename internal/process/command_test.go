@@ -28,33 +28,34 @@ func TestMain_commandLine(t *testing.T) {
 		change(&c)
 		return &c
 	}
-	usage := func(fault string) string {
-		return "countersign-test: " + fault + "\nTry 'countersign-test --help'.\n"
+	usage := func(problem string) string {
+		return "countersign-test: " + problem + "\nTry 'countersign-test --help'.\n"
 	}
-	tests := map[string]struct {
+	tests := []struct {
+		name   string
 		args   []string
-		fault  error   // of Run
-		config *Config // what Run got; nil if it must not run
+		err    error   // of Run
+		config *Config // passed to Run; nil if Run must not be called
 		exit   int
-		stderr string // whole, if Run must not run
+		stderr string // if Run must not be called
 	}{
-		"no flags":         {config: &defaults},
-		"every flag":       {args: []string{"--kubeconfig=/k", "--namespace=ns", "--metrics-bind-address=0", "--health-probe-bind-address=:1", "--pprof-bind-address=:2", "--leader-elect=false", "--concurrency=4", "--log-level=debug"}, config: &Config{Name: "countersign-test", Kubeconfig: "/k", Namespace: "ns", MetricsBindAddress: "0", HealthProbeBindAddress: ":1", PprofBindAddress: ":2", Concurrency: 4, LogLevel: Debug}},
-		"level by number":  {args: []string{"--log-level=1"}, config: with(func(c *Config) { c.LogLevel = Debug })},
-		"run fails":        {fault: errors.New("no API server"), config: &defaults, exit: 1},
-		"unknown flag":     {args: []string{"--colour=red"}, exit: 2, stderr: usage("flag provided but not defined: -colour")},
-		"stray argument":   {args: []string{"--leader-elect", "false"}, exit: 2, stderr: usage(`unexpected argument "false": everything is set by flags`)},
-		"unknown level":    {args: []string{"--log-level=loud"}, exit: 2, stderr: usage(`invalid value "loud" for flag -log-level: want info or debug`)},
-		"no worker":        {args: []string{"--concurrency=0"}, exit: 2, stderr: usage("--concurrency 0: must be at least 1")},
-		"namespace is bad": {args: []string{"--namespace=A/b"}, exit: 2, stderr: usage(`--namespace "A/b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')`)},
+		{name: "no flags", config: &defaults},
+		{name: "every flag", args: []string{"--kubeconfig=/k", "--namespace=ns", "--metrics-bind-address=0", "--health-probe-bind-address=:1", "--pprof-bind-address=:2", "--leader-elect=false", "--concurrency=4", "--log-level=debug"}, config: &Config{Name: "countersign-test", Kubeconfig: "/k", Namespace: "ns", MetricsBindAddress: "0", HealthProbeBindAddress: ":1", PprofBindAddress: ":2", Concurrency: 4, LogLevel: Debug}},
+		{name: "level by number", args: []string{"--log-level=1"}, config: with(func(c *Config) { c.LogLevel = Debug })},
+		{name: "Run fails", err: errors.New("no API server"), config: &defaults, exit: 1},
+		{name: "unknown flag", args: []string{"--colour=red"}, exit: 2, stderr: usage("flag provided but not defined: -colour")},
+		{name: "stray argument", args: []string{"--leader-elect", "false"}, exit: 2, stderr: usage(`unexpected argument "false": use flags only`)},
+		{name: "unknown level", args: []string{"--log-level=loud"}, exit: 2, stderr: usage(`invalid value "loud" for flag -log-level: must be info or debug`)},
+		{name: "no workers", args: []string{"--concurrency=0"}, exit: 2, stderr: usage("--concurrency 0: must be at least 1")},
+		{name: "invalid namespace", args: []string{"--namespace=A/b"}, exit: 2, stderr: usage(`--namespace "A/b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')`)},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			var got *Config
 			var stdout, stderr bytes.Buffer
 			exit := Command{Name: "countersign-test", Run: func(_ context.Context, cfg Config) error {
 				got = &cfg
-				return test.fault
+				return test.err
 			}}.Main(t.Context(), test.args, &stdout, &stderr)
 			if exit != test.exit {
 				t.Errorf("exit status %d, want %d", exit, test.exit)
@@ -65,8 +66,8 @@ func TestMain_commandLine(t *testing.T) {
 			if test.config == nil && stderr.String() != test.stderr {
 				t.Errorf("stderr %q, want %q", stderr.String(), test.stderr)
 			}
-			if test.fault != nil && !strings.Contains(stderr.String(), `"error":"no API server"`) {
-				t.Errorf("stderr %q does not tell the fault", stderr.String())
+			if test.err != nil && !strings.Contains(stderr.String(), `"error":"no API server"`) {
+				t.Errorf("stderr %q does not have the error", stderr.String())
 			}
 			if stdout.Len() > 0 {
 				t.Errorf("stdout %q, want nothing", stdout.String())
@@ -80,10 +81,10 @@ func TestMain_replicated(t *testing.T) {
 	var got *Config
 	command := Command{Name: "countersign-test", Replicated: true, Run: func(_ context.Context, cfg Config) error { got = &cfg; return nil }}
 	if exit := command.Main(t.Context(), nil, &stdout, &stderr); exit != 0 || got == nil || got.LeaderElect {
-		t.Errorf("exit status %d, %+v: it must run without a leader", exit, got)
+		t.Errorf("exit status %d, %+v: want a run without leader election", exit, got)
 	}
 	if exit := command.Main(t.Context(), []string{"--leader-elect=false"}, &stdout, &stderr); exit != 2 {
-		t.Errorf("exit status %d: a flag that says nothing must not be taken", exit)
+		t.Errorf("--leader-elect: exit status %d, want 2", exit)
 	}
 }
 
@@ -111,10 +112,10 @@ func TestMain_help(t *testing.T) {
 		for _, want := range []string{
 			"Tests things.\n\nUsage:\n  countersign-test [flags]\n",
 			"Examples:\n  countersign-test --kubeconfig=k\n",
-			"  --concurrency=number\n        number of certificate requests worked on at a time. Default \"32\".\n",
+			"  --concurrency=number\n        number of certificate requests that are reconciled at the same time. Default \"32\".\n",
 			"  --grace=time\n        time to wait. Default \"1m0s\".\n",
 			"  --leader-elect[=false]\n",
-			"  --log-level=level\n        level of detail, info or debug. Default \"info\".\n",
+			"  --log-level=level\n        log level, info or debug. Default \"info\".\n",
 		} {
 			if !strings.Contains(stdout.String(), want) {
 				t.Errorf("%s: help lacks %q:\n%s", arg, want, stdout.String())
@@ -123,15 +124,18 @@ func TestMain_help(t *testing.T) {
 	}
 }
 
-func TestMain_keepsNoMemoryProfileThatNobodyCanAskFor(t *testing.T) {
+func TestMain_memoryProfile(t *testing.T) {
 	before := runtime.MemProfileRate
 	t.Cleanup(func() { runtime.MemProfileRate = before })
-	for address, want := range map[string]int{"0": 0, "127.0.0.1:0": 4096} {
+	for _, tc := range []struct {
+		address string
+		want    int
+	}{{"0", 0}, {"127.0.0.1:0", 4096}} {
 		runtime.MemProfileRate = 4096
 		got := -1
 		c := Command{Name: "countersign-test", Run: func(context.Context, Config) error { got = runtime.MemProfileRate; return nil }}
-		if exit := c.Main(t.Context(), []string{"--pprof-bind-address=" + address}, new(bytes.Buffer), new(bytes.Buffer)); exit != 0 || got != want {
-			t.Errorf("--pprof-bind-address=%s: exit status %d, rate %d, want %d", address, exit, got, want)
+		if exit := c.Main(t.Context(), []string{"--pprof-bind-address=" + tc.address}, new(bytes.Buffer), new(bytes.Buffer)); exit != 0 || got != tc.want {
+			t.Errorf("--pprof-bind-address=%s: exit status %d, rate %d, want %d", tc.address, exit, got, tc.want)
 		}
 	}
 }
@@ -147,23 +151,26 @@ func TestMain_version(t *testing.T) {
 }
 
 func TestNewLogger(t *testing.T) {
-	for level, lines := range map[Level]int{Info: 2, Debug: 3} {
+	for _, tc := range []struct {
+		level Level
+		lines int
+	}{{Info, 2}, {Debug, 3}} {
 		var out bytes.Buffer
-		log := NewLogger(&out, level)
+		log := NewLogger(&out, tc.level)
 		log.Info("first", "signerName", "example.com/serving")
 		log.V(1).Info("second")
 		log.V(2).Info("never")
 		log.Error(errors.New("broken"), "third")
 		got := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
-		if len(got) != lines {
-			t.Fatalf("level %v: %d lines, want %d:\n%s", level, len(got), lines, out.String())
+		if len(got) != tc.lines {
+			t.Fatalf("level %v: %d lines, want %d:\n%s", tc.level, len(got), tc.lines, out.String())
 		}
 		var line struct{ TS, Msg, SignerName string }
 		if err := json.Unmarshal([]byte(got[0]), &line); err != nil {
 			t.Fatalf("line is not JSON: %v", err)
 		}
 		if line.Msg != "first" || line.SignerName != "example.com/serving" {
-			t.Errorf("line %q lacks message or value", got[0])
+			t.Errorf("line %q does not have the message and the value", got[0])
 		}
 		if _, err := time.Parse(time.RFC3339Nano, line.TS); err != nil {
 			t.Errorf("time: %v", err)
@@ -175,7 +182,7 @@ func TestRESTConfig(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	_, err := (&Config{}).RESTConfig()
 	if err == nil || !strings.Contains(err.Error(), "set --kubeconfig") {
-		t.Errorf("outside of a Pod: got %v, want advice to set --kubeconfig", err)
+		t.Errorf("outside of a Pod: got %v, want an error that mentions --kubeconfig", err)
 	}
 	_, err = (&Config{Kubeconfig: "/nonexistent"}).RESTConfig()
 	if err == nil || !strings.HasPrefix(err.Error(), "reading --kubeconfig: ") {

@@ -21,60 +21,59 @@ const (
 
 	defaultNamespace = "countersign-system"
 
-	// defaultConcurrency: reconciles wait for the API server far longer than they compute; 32
-	// gave 0.85 of the throughput of a bare loop where 8 gave 0.6.
+	// defaultConcurrency is high because a reconcile mostly waits for the API server. The throughput is
+	// 0.85 of that of a bare loop with 32 workers, and 0.6 with 8.
 	defaultConcurrency = 32
 )
 
-// Config is what the flags of a controller say.
+// Config holds the values of the flags that binaries share.
 type Config struct {
-	// Name of the binary: its user agent, and the name of its Lease. Not a flag.
+	// Name of the binary. It is also the user agent and the name of the Lease. Not a flag.
 	Name string
 
-	// Kubeconfig is the path of a kubeconfig file; empty means the Pod's own ServiceAccount.
+	// Kubeconfig is the path of a kubeconfig file; if empty, the ServiceAccount of the Pod is used.
 	Kubeconfig string
-	// Namespace that Countersign runs in: Leases, Secrets and ConfigMaps it names are there.
+	// Namespace of Countersign, which holds its Leases, and the Secrets and ConfigMaps that its resources name.
 	Namespace string
-	// MetricsBindAddress serves /metrics over plain HTTP; "0" turns it off.
+	// MetricsBindAddress serves /metrics over plain HTTP; "0" disables it.
 	MetricsBindAddress string
-	// HealthProbeBindAddress serves /healthz and /readyz over plain HTTP; "0" turns it off.
+	// HealthProbeBindAddress serves /healthz and /readyz over plain HTTP; "0" disables it.
 	HealthProbeBindAddress string
-	// PprofBindAddress serves profiles (net/http/pprof) over plain HTTP; "0" turns it off.
+	// PprofBindAddress serves profiles (net/http/pprof) over plain HTTP; "0" disables it.
 	PprofBindAddress string
-	// LeaderElect makes one replica work while the others stand by. Without it two replicas
-	// do everything twice; turn it off only where there is one.
+	// LeaderElect lets one replica work while the others stand by. Without it every replica does all
+	// the work: disable it only for a single replica.
 	LeaderElect bool
-	// Concurrency is how many certificate requests are worked on at a time.
+	// Concurrency is the number of certificate requests that are reconciled at the same time.
 	Concurrency int
-	// LogLevel is the most detailed level that is logged.
+	// LogLevel is the highest level that is logged.
 	LogLevel Level
 }
 
-// AddFlags adds a flag for each field but those of [Config.AddControllerFlags], and sets each to
-// its default.
+// AddFlags adds the flags of all binaries, and sets their fields to the defaults.
 func (c *Config) AddFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Kubeconfig, "kubeconfig", "",
-		"`path` of a kubeconfig file. Leave it out in a Pod: its ServiceAccount is used.")
+		"`path` of a kubeconfig file. If empty, the ServiceAccount of the Pod is used.")
 	fs.StringVar(&c.Namespace, "namespace", cmp.Or(os.Getenv(NamespaceEnv), defaultNamespace),
-		"`namespace` Countersign runs in; "+NamespaceEnv+" sets the default.")
+		"`namespace` of Countersign; "+NamespaceEnv+" sets the default.")
 	fs.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080",
-		"`address` of /metrics, plain HTTP; 0 turns it off. Metrics name no request and no requester.")
+		"`address` of /metrics, plain HTTP; 0 disables it. No metric has the name of a request or a requester.")
 	fs.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081",
-		"`address` of /healthz and /readyz, plain HTTP; 0 turns it off.")
+		"`address` of /healthz and /readyz, plain HTTP; 0 disables it.")
 	fs.StringVar(&c.PprofBindAddress, "pprof-bind-address", "0",
-		"`address` of /debug/pprof/, plain HTTP; 0 turns it off. Profiles can show what is in memory: use 127.0.0.1:6060 or the like.")
-	fs.Var(&c.LogLevel, "log-level", "`level` of detail, info or debug.")
+		"`address` of /debug/pprof/, plain HTTP; 0 disables it. Profiles can expose memory contents: bind to a local address such as 127.0.0.1:6060.")
+	fs.Var(&c.LogLevel, "log-level", "log `level`, info or debug.")
 }
 
-// AddControllerFlags adds the flags of a process that works in one replica at a time.
+// AddControllerFlags adds the flags of binaries with controllers, of which one replica works at a time.
 func (c *Config) AddControllerFlags(fs *flag.FlagSet) {
 	fs.BoolVar(&c.LeaderElect, "leader-elect", true,
-		"Work in one replica at a time. Turn it off only where there is but one.")
+		"Elect a leader: one replica works at a time. Disable it only for a single replica.")
 	fs.IntVar(&c.Concurrency, "concurrency", defaultConcurrency,
-		"`number` of certificate requests worked on at a time.")
+		"`number` of certificate requests that are reconciled at the same time.")
 }
 
-// Validate says what is wrong with a Config, if anything, and by which flag to mend it.
+// Validate returns an error that names each flag with an invalid value.
 func (c *Config) Validate() error {
 	var errs []error
 	if problems := validation.IsDNS1123Label(c.Namespace); len(problems) > 0 {

@@ -1,9 +1,12 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package process is what Countersign's controllers share as processes: flags, logging,
-// the client of the API server, leader election, probes, and the way they stop.
+// Package process runs the binaries of Countersign: flags, logging, the client of the API server,
+// leader election, probes and shutdown.
 //
-// A command is a [Command] value whose Main is called once from main. What a controller
-// does is no business of this package, and it reads no state but flags and POD_NAMESPACE.
+// A binary passes its flags and its work as a [Command], and calls [Command.Main] once, from main. Its
+// work creates a [Component] and passes it to [Run].
+//
+// The package does not know what a component does. It reads flags and the environment variable
+// POD_NAMESPACE, and no other state.
 package process

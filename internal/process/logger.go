@@ -4,7 +4,7 @@
 package process
 
 import (
-	"fmt"
+	"errors"
 	"io"
 
 	"github.com/go-logr/logr"
@@ -13,17 +13,16 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Level is a logr level: 0 for what an operator wants to see, 1 for what helps to find a fault.
-// As a flag it is written info or debug, or as the number.
+// Level is a logr level: 0 for operation, 1 for debugging. Its flag accepts info, debug, and the number.
 type Level int
 
-// The levels in use.
+// The levels.
 const (
 	Info  Level = 0
 	Debug Level = 1
 )
 
-// String is the level as a flag has it.
+// String returns the name of the level.
 func (l *Level) String() string {
 	if l != nil && *l == Debug {
 		return "debug"
@@ -39,13 +38,13 @@ func (l *Level) Set(s string) error {
 	case "debug", "1":
 		*l = Debug
 	default:
-		return fmt.Errorf("want info or debug")
+		return errors.New("must be info or debug")
 	}
 	return nil
 }
 
-// NewLogger makes a logger that writes one JSON object a line to w, with times in RFC 3339. It
-// drops no lines however alike they are: some of them are records.
+// NewLogger returns a logger that writes one JSON object a line to w, with times in RFC 3339. It does not
+// sample: every line is written.
 func NewLogger(w io.Writer, level Level) logr.Logger {
 	encoding := zap.NewProductionEncoderConfig()
 	encoding.EncodeTime = zapcore.RFC3339NanoTimeEncoder

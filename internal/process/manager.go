@@ -17,23 +17,23 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// shutdownTimeout is how long work in hand may take to end. It is less than the 30 s that a Pod
-// has by default, so that the Lease is released before the kubelet kills the process.
+// shutdownTimeout limits the time for work that has begun. It is less than the default
+// terminationGracePeriodSeconds of 30 s, so that the Lease is released before the kubelet kills the
+// process.
 const shutdownTimeout = 20 * time.Second
 
-// RESTConfig is how the API server is reached.
+// RESTConfig returns the configuration of clients of the API server.
 func (c *Config) RESTConfig() (*rest.Config, error) {
 	cfg, err := c.loadRESTConfig()
 	if err != nil {
 		return nil, err
 	}
-	// No limit on the client's side: client-go's default of 5 requests a second makes a queue
-	// nobody sees, and it is the API server that knows how much it can take, by its
-	// priority and fairness.
+	// No limit in the client: client-go's default of 5 requests a second would delay requests without any
+	// sign of it. The API server limits requests by priority and fairness.
 	cfg.QPS = -1
 	cfg.UserAgent = fmt.Sprintf("%s/%s (%s/%s)", c.Name, Version(), runtime.GOOS, runtime.GOARCH)
-	// ContentType stays empty: controller-runtime then speaks protobuf for built-in types and
-	// JSON for custom resources, which have no protobuf.
+	// ContentType stays empty: controller-runtime then uses protobuf for built-in types, and JSON for
+	// custom resources, which do not support protobuf.
 	return cfg, nil
 }
 
@@ -41,7 +41,7 @@ func (c *Config) loadRESTConfig() (*rest.Config, error) {
 	if c.Kubeconfig == "" {
 		cfg, err := rest.InClusterConfig()
 		if err != nil {
-			return nil, fmt.Errorf("reaching the API server from within a Pod (outside of one, set --kubeconfig): %w", err)
+			return nil, fmt.Errorf("loading the configuration of the Pod (outside a Pod, set --kubeconfig): %w", err)
 		}
 		return cfg, nil
 	}
@@ -53,12 +53,34 @@ func (c *Config) loadRESTConfig() (*rest.Config, error) {
 	return cfg, nil
 }
 
-// NewManager makes a manager from a valid Config, with a healthz check. It opens the listeners
-// for metrics and probes. The caller adds controllers and readyz checks, and ends the process
-// when Start returns: the Lease is released on the way out.
-//
-// adjust, which may be nil, changes the options last; caches are configured there.
-func NewManager(c Config, scheme *kruntime.Scheme, adjust func(*manager.Options)) (manager.Manager, error) {
+// Component is the work of one binary: controllers or a server.
+type Component interface {
+	// ConfigureManager changes the options of the manager, such as those of its cache.
+	ConfigureManager(*manager.Options)
+	// Setup adds controllers, servers and readiness checks to the manager.
+	Setup(context.Context, manager.Manager) error
+}
+
+// Run runs a component in a manager with the given scheme until ctx ends. The configuration must be
+// valid. When Run returns, the Lease of the leader has been released.
+func Run(ctx context.Context, c Config, newScheme func() (*kruntime.Scheme, error), component Component) error {
+	scheme, err := newScheme()
+	if err != nil {
+		return fmt.Errorf("creating the scheme: %w", err)
+	}
+	mgr, err := NewManager(c, scheme, component.ConfigureManager)
+	if err != nil {
+		return err
+	}
+	if err := component.Setup(ctx, mgr); err != nil {
+		return fmt.Errorf("setting up %s: %w", c.Name, err)
+	}
+	return Start(ctx, mgr)
+}
+
+// NewManager returns a manager with a healthz check. It opens the listeners for metrics and probes.
+// configure changes its options.
+func NewManager(c Config, scheme *kruntime.Scheme, configure func(*manager.Options)) (manager.Manager, error) {
 	cfg, err := c.RESTConfig()
 	if err != nil {
 		return nil, err
@@ -71,15 +93,13 @@ func NewManager(c Config, scheme *kruntime.Scheme, adjust func(*manager.Options)
 		LeaderElection:                c.LeaderElect,
 		LeaderElectionID:              c.Name,
 		LeaderElectionNamespace:       c.Namespace,
-		LeaderElectionReleaseOnCancel: true, // a rolling update does not wait for a Lease to run out
+		LeaderElectionReleaseOnCancel: true, // so that a rolling update does not wait until the Lease expires
 		GracefulShutdownTimeout:       new(shutdownTimeout),
 	}
-	if adjust != nil {
-		adjust(&options)
-	}
+	configure(&options)
 	mgr, err := manager.New(cfg, options)
 	if err != nil {
-		return nil, fmt.Errorf("setting up the manager: %w", err)
+		return nil, fmt.Errorf("creating the manager: %w", err)
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return nil, fmt.Errorf("adding the healthz check: %w", err)
@@ -87,11 +107,11 @@ func NewManager(c Config, scheme *kruntime.Scheme, adjust func(*manager.Options)
 	return mgr, nil
 }
 
-// Start runs a manager until ctx ends, and returns when its work has.
+// Start runs a manager until ctx ends and its work is done.
 //
-// A manager whose caches are not filled yet, because it may not list something or cannot reach
-// the API server, does not end with ctx (controller-runtime v0.25.2, runnableGroup.Start). Such a
-// one has no work in hand, and is left behind.
+// A manager does not stop while its caches are not synced, for example because a list is forbidden or the
+// API server is down (controller-runtime v0.25.2, runnableGroup.Start). Start does not wait for such a
+// manager, since it has not begun any work.
 func Start(ctx context.Context, mgr manager.Manager) error {
 	working := make(chan struct{})
 	if err := mgr.Add(onStart(func() { close(working) })); err != nil {
@@ -118,11 +138,11 @@ func Start(ctx context.Context, mgr manager.Manager) error {
 	}
 }
 
-// onStart is called once caches are filled, in every replica.
+// onStart is called in every replica after the caches are synced.
 type onStart func()
 
 // Start implements manager.Runnable.
 func (f onStart) Start(context.Context) error { f(); return nil }
 
-// NeedLeaderElection implements manager.LeaderElectionRunnable.
+// NeedLeaderElection returns false.
 func (onStart) NeedLeaderElection() bool { return false }
