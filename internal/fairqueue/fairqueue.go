@@ -1,16 +1,15 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fairqueue is a work queue whose turns are shared out by who asks.
+// Package fairqueue is a work queue for controllers that shares the workers fairly among requesters.
 //
-// A controller's queue is first come, first served: one requester that makes ten thousand
-// requests has everybody else wait for all of them. Here every requester with work in the
-// queue has one turn in each round, so that one request waits for no more than a turn of
-// every other requester, however many requests they have.
+// The default queue of a controller is first in, first out: if one requester creates ten thousand
+// requests, all other requesters wait for them. Here the requesters take turns. A request waits for at
+// most one request of every other requester, however many requests they have.
 //
-// Of one requester's requests the newest comes first. Who asks again, because an answer is
-// late, does not wait for what the new request supersedes; who makes more than can be worked
-// on has the eldest wait, which it has given up on first.
+// The requests of one requester are last in, first out. A requester that retries does not wait for its
+// earlier requests, which the new one supersedes. If a requester creates more than can be handled, its
+// oldest requests wait: it gives up on those first.
 package fairqueue
 
 import (
@@ -22,20 +21,21 @@ import (
 	"countersign.dev/countersign/internal/certreq"
 )
 
-// Item is a piece of work and whose share it comes out of.
+// Item is an object to reconcile, in the share of a requester.
 type Item struct {
-	// Requester whose share it is; any text that tells one from another.
+	// Requester is any text that identifies the requester.
 	Requester string
-	// Name of the object to work on.
+	// Name of the object.
 	Name string
 }
 
-// ItemOf is a certificate request, in the share of the user that made it, or of the Pod.
+// ItemOf returns the Item of a request. The requester is its user or, with a token that is bound to a Pod,
+// the Pod.
 func ItemOf(csr *certificatesv1.CertificateSigningRequest) Item {
 	return Item{Requester: csr.Spec.Username + " " + strings.Join(csr.Spec.Extra[certreq.PodUIDExtra], " "), Name: csr.Name}
 }
 
-// New makes a work queue for a controller; pass it as controller.TypedOptions.NewQueue.
+// New returns a work queue for a controller. Pass it as controller.TypedOptions.NewQueue.
 func New(name string, limiter workqueue.TypedRateLimiter[Item]) workqueue.TypedRateLimitingInterface[Item] {
 	return workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[Item]{
 		Name: name,
@@ -46,15 +46,14 @@ func New(name string, limiter workqueue.TypedRateLimiter[Item]) workqueue.TypedR
 	})
 }
 
-// storage is what is in the queue. The work queue around it keeps items apart and calls it
-// from one goroutine at a time.
+// storage holds the items of a queue. The work queue removes duplicates and locks it.
 type storage struct {
-	waiting map[string][]Item // by requester, the newest last
-	turns   []string          // the requesters that have something waiting, the next first
+	waiting map[string][]Item // by requester, newest last
+	turns   []string          // requesters that have items, next first
 	size    int
 }
 
-// Touch is called for an item that is in the queue already: it keeps its place.
+// Touch is called for an item that is in the queue already. The item keeps its place.
 func (*storage) Touch(Item) {}
 
 func (s *storage) Len() int { return s.size }

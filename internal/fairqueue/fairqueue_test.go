@@ -30,7 +30,7 @@ func take(t *testing.T, queue workqueue.TypedRateLimitingInterface[Item], n int)
 	return names
 }
 
-func TestOneThatFloodsDelaysNobody(t *testing.T) {
+func TestQueue_fair(t *testing.T) {
 	queue := newQueue()
 	for i := range 10000 {
 		queue.Add(Item{"flood", fmt.Sprint("flood-", i)})
@@ -47,9 +47,9 @@ func TestOneThatFloodsDelaysNobody(t *testing.T) {
 	}
 }
 
-func TestTheNewestOfOneRequesterComesFirst(t *testing.T) {
+func TestQueue_newestFirst(t *testing.T) {
 	queue := newQueue()
-	for _, name := range []string{"old", "older", "old", "new"} { // added again it keeps its place
+	for _, name := range []string{"old", "older", "old", "new"} { // an item that is added again keeps its place
 		queue.Add(Item{"jane", name})
 	}
 	if got, want := take(t, queue, 3), []string{"new", "older", "old"}; !slices.Equal(got, want) {
@@ -57,14 +57,14 @@ func TestTheNewestOfOneRequesterComesFirst(t *testing.T) {
 	}
 }
 
-func TestWhatIsAddedWhileItIsWorkedOnComesAgain(t *testing.T) {
+func TestQueue_addDuringWork(t *testing.T) {
 	queue := newQueue()
 	item := Item{"jane", "a"}
 	queue.Add(item)
 	got, _ := queue.Get()
 	queue.Add(item)
 	if queue.Len() != 0 {
-		t.Error("it is given to two workers at once")
+		t.Error("two workers get the same item")
 	}
 	queue.Done(got)
 	if again := take(t, queue, 1); again[0] != "a" {
@@ -72,7 +72,7 @@ func TestWhatIsAddedWhileItIsWorkedOnComesAgain(t *testing.T) {
 	}
 	queue.AddRateLimited(item)
 	if again := take(t, queue, 1); again[0] != "a" {
-		t.Errorf("after a fault: got %v", again)
+		t.Errorf("after an error: got %v", again)
 	}
 	if queue.Len() != 0 {
 		t.Errorf("%d left", queue.Len())
