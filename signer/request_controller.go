@@ -5,7 +5,6 @@ package signer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -29,81 +28,107 @@ import (
 )
 
 const (
-	// action of Events: what was attempted.
-	actionSign = "Sign"
+	actionSign = "Sign" // action of Events
 
-	// caFaultRetry is how soon a request is looked at again whose CA turned out to be unfit at the
-	// last moment. The Signer's own reconcile says why, and brings the request back when it is mended.
-	caFaultRetry = 30 * time.Second
-	// conflictRetry is how soon after someone else changed the request; the change itself usually
-	// brings it back before.
+	// caProblemRetry is when a request is requeued whose CA cannot issue. The reconciler of the Signer is
+	// notified, sets the status of the Signer, and requeues the request earlier once the CA can issue.
+	caProblemRetry = 30 * time.Second
+	// conflictRetry is when a request is requeued after another client changed it. The watch usually
+	// requeues it earlier.
 	conflictRetry = time.Second
-	// staleRetry is how soon after a Signer turned out to have changed.
+	// staleRetry is when a request is requeued after its Signer changed.
 	staleRetry = time.Second
 
-	maxNote = 1024 // bytes of an Event's note, which the API server limits
+	maxNote             = 1024    // bytes of an Event's note; the API server rejects longer ones
+	maxRequestCondition = 8 << 10 // bytes of the message of a request's condition
 )
 
-// requestReconciler issues what is approved.
+// requestReconciler issues the certificates of requests that are due.
 type requestReconciler struct {
-	due     func(name string) *certificatesv1.CertificateSigningRequest // nil if it is not
+	due     func(name string) *certificatesv1.CertificateSigningRequest // returns nil if the request is not due
 	live    client.Reader
 	status  client.SubResourceWriter
 	signers *registry
-	recheck func(ctx context.Context, signer string) // has a Signer reconciled
+	recheck func(ctx context.Context, signer string) // requeues a Signer
 	log     *audit.Log
 	events  events.EventRecorder
 	metrics *metrics
 	now     func() time.Time
 }
 
-// Reconcile reads a request, prepares its certificate, and writes one of certificate, Failed,
-// ApprovalTooOld, or nothing.
+// Reconcile prepares the certificate of a request and writes the certificate, the condition Failed or the
+// condition ApprovalTooOld. It writes nothing while the CA cannot issue.
 func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) (reconcile.Result, error) {
 	started := time.Now()
 	csr := r.due(item.Name)
 	if csr == nil {
 		return reconcile.Result{}, nil
 	}
-	signer := r.signers.get(csr.Spec.SignerName)
-	if signer == nil {
-		return reconcile.Result{}, nil // a Signer that becomes ready brings its requests back
+	ready := r.signers.get(csr.Spec.SignerName)
+	if ready == nil {
+		return reconcile.Result{}, nil // the request is requeued when a Signer becomes ready
 	}
 	ctx = log.IntoContext(ctx, log.FromContext(ctx).WithValues("requestUID", csr.UID,
-		"signerName", csr.Spec.SignerName, "signer", signer.signer.Name))
+		"signerName", csr.Spec.SignerName, "signer", ready.signer.Name))
 
-	prepared, err := issuance.Prepare(r.now(), csr, signer.profile, signer.ca)
-	var notDue issuance.NotDue
-	var tooOld *issuance.TooOld
-	var refusal *issuance.Refusal
-	var fault *ca.Problem
-	switch {
-	case errors.As(err, &notDue):
-		return reconcile.Result{}, nil
-	case errors.As(err, &tooOld):
-		return r.leave(ctx, csr, signer, tooOld)
-	case errors.As(err, &refusal):
-		if stale, err := r.isStale(ctx, signer); stale || err != nil {
-			r.retried(signer, retriedStale)
-			r.recheck(ctx, signer.signer.Name)
-			return reconcile.Result{RequeueAfter: staleRetry}, err
-		}
-		return r.fail(ctx, csr, signer, refusal)
-	case errors.As(err, &fault):
-		r.retried(signer, fault.Reason)
-		log.FromContext(ctx).Info("CA cannot issue now", "reason", fault.Reason, "message", fault.Message)
-		r.events.Eventf(csr, nil, corev1.EventTypeWarning, fault.Reason, actionSign, "%s", text.Shorten(fault.Message, maxNote))
-		r.recheck(ctx, signer.signer.Name)
-		return reconcile.Result{RequeueAfter: caFaultRetry}, nil
-	case err != nil:
-		r.retried(signer, retriedSign)
+	prepared, err := issuance.Prepare(r.now(), csr, ready.profile, ready.ca)
+	if err != nil {
+		r.retried(ready, retriedSign)
 		return reconcile.Result{}, fmt.Errorf("preparing the certificate: %w", err)
 	}
-	return r.issue(ctx, csr, signer, prepared, started)
+	switch prepared.Outcome {
+	case issuance.Ready:
+		return r.issue(ctx, csr, ready, prepared.Issuance, started)
+	case issuance.ApprovalTooOld:
+		return r.leave(ctx, csr, ready, prepared.Problem)
+	case issuance.Refused:
+		return r.fail(ctx, csr, ready, prepared.Problem)
+	case issuance.CAProblem:
+		return r.wait(ctx, csr, ready, prepared.Problem)
+	default: // issuance.NotDue
+		return reconcile.Result{}, nil
+	}
 }
 
-// isStale reports whether the Signer has changed since it was loaded. Failed cannot be taken back,
-// so a request must not be failed by limits that are no longer the Signer's.
+// issue records the decision, signs, and writes the certificate.
+func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, ready *readySigner, prepared *issuance.Issuance, started time.Time) (reconcile.Result, error) {
+	record := recordOf(csr, "Issued")
+	record.Certificate = certificateOf(prepared, ready.ca)
+	if err := r.log.AppendDecision(record); err != nil {
+		r.retried(ready, retriedAudit)
+		return reconcile.Result{}, err
+	}
+	chain, _, err := prepared.Issue(ctx)
+	if err != nil {
+		r.retried(ready, retriedSign)
+		r.appendOutcome(ctx, audit.Outcome{DecisionID: record.ID, Result: audit.Refused, Error: err.Error()})
+		return reconcile.Result{}, err
+	}
+	updated := csr.DeepCopy()
+	updated.Status.Certificate = chain
+	removeCondition(updated, v1alpha1.ConditionApprovalTooOld)
+	err = r.status.Update(ctx, updated)
+	r.appendOutcome(ctx, audit.OutcomeOf(record.ID, err))
+	if err != nil {
+		return r.afterWriteError(ready, err)
+	}
+	r.count(ready, outcomeIssued, "")
+	r.metrics.duration.WithLabelValues(ready.signer.Name).Observe(time.Since(started).Seconds())
+	return reconcile.Result{}, nil
+}
+
+// fail writes the condition Failed, which is permanent: a request must not fail by the limits of a Signer
+// that has changed meanwhile.
+func (r *requestReconciler) fail(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, ready *readySigner, problem *ca.Problem) (reconcile.Result, error) {
+	if stale, err := r.isStale(ctx, ready); stale || err != nil {
+		r.retried(ready, retriedStale)
+		r.recheck(ctx, ready.signer.Name)
+		return reconcile.Result{RequeueAfter: staleRetry}, err
+	}
+	return r.writeCondition(ctx, csr, ready, certificatesv1.CertificateFailed, outcomeFailed, problem)
+}
+
+// isStale reports whether the Signer has changed since it was loaded.
 func (r *requestReconciler) isStale(ctx context.Context, loaded *readySigner) (bool, error) {
 	var now v1alpha1.Signer
 	if err := r.live.Get(ctx, client.ObjectKey{Name: loaded.signer.Name}, &now); err != nil {
@@ -112,76 +137,92 @@ func (r *requestReconciler) isStale(ctx context.Context, loaded *readySigner) (b
 	return now.UID != loaded.signer.UID || now.Generation != loaded.signer.Generation, nil
 }
 
-// issue records, signs and writes.
-func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, prepared *issuance.Issuance, started time.Time) (reconcile.Result, error) {
-	record := recordOf(csr, "Issued")
-	certificate := prepared.Record()
-	record.Certificate = &certificate
-	if err := r.log.AppendDecision(record); err != nil {
-		r.retried(signer, retriedAudit)
-		return reconcile.Result{}, err
+// leave writes the condition ApprovalTooOld once. The request is requeued when the Signer changes.
+func (r *requestReconciler) leave(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, ready *readySigner, problem *ca.Problem) (reconcile.Result, error) {
+	for _, c := range csr.Status.Conditions {
+		if c.Type == v1alpha1.ConditionApprovalTooOld && c.Message == problem.Message {
+			return reconcile.Result{}, nil
+		}
 	}
-	chain, _, err := prepared.Issue(ctx)
-	if err != nil {
-		r.retried(signer, retriedSign)
-		r.outcome(ctx, audit.Outcome{DecisionID: record.ID, Result: audit.Refused, Error: err.Error()})
-		return reconcile.Result{}, err
-	}
-	updated := csr.DeepCopy()
-	updated.Status.Certificate = chain
-	updated.Status.Conditions = slices.DeleteFunc(updated.Status.Conditions, isTooOld) // it is not, by now
-	err = r.status.Update(ctx, updated)
-	r.outcome(ctx, audit.OutcomeOf(record.ID, err))
-	if err != nil {
-		return r.afterWriteFault(signer, err)
-	}
-	r.count(signer, outcomeIssued, "")
-	r.metrics.duration.WithLabelValues(signer.signer.Name).Observe(time.Since(started).Seconds())
-	return reconcile.Result{}, nil
+	return r.writeCondition(ctx, csr, ready, v1alpha1.ConditionApprovalTooOld, outcomeLeft, problem)
 }
 
-// fail records and writes that a request can never be issued, and tells of it.
-func (r *requestReconciler) fail(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, refusal *issuance.Refusal) (reconcile.Result, error) {
-	return r.writeCondition(ctx, csr, signer, certificatesv1.CertificateFailed, outcomeFailed, refusal.Reason, refusal.Message)
+// wait emits an Event and requeues the request and its Signer.
+func (r *requestReconciler) wait(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, ready *readySigner, problem *ca.Problem) (reconcile.Result, error) {
+	r.retried(ready, problem.Reason)
+	log.FromContext(ctx).Info("CA cannot issue", "reason", problem.Reason, "message", problem.Message)
+	r.events.Eventf(csr, nil, corev1.EventTypeWarning, problem.Reason, actionSign, "%s", text.Shorten(problem.Message, maxNote))
+	r.recheck(ctx, ready.signer.Name)
+	return reconcile.Result{RequeueAfter: caProblemRetry}, nil
 }
 
-// leave records and writes, once, that a request is not signed as it was approved too long ago. If
-// the limit is raised, the Signer brings the request back.
-func (r *requestReconciler) leave(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner, tooOld *issuance.TooOld) (reconcile.Result, error) {
-	message := tooOld.Error()
-	if slices.ContainsFunc(csr.Status.Conditions, func(c certificatesv1.CertificateSigningRequestCondition) bool {
-		return isTooOld(c) && c.Message == message
-	}) {
-		return reconcile.Result{}, nil
-	}
-	return r.writeCondition(ctx, csr, signer, v1alpha1.ConditionApprovalTooOld, outcomeLeft, issuance.ReasonApprovalTooOld, message)
-}
-
-// writeCondition records a condition, writes it in place of one of its type, and tells of it.
-func (r *requestReconciler) writeCondition(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, signer *readySigner,
-	kind certificatesv1.RequestConditionType, outcome, reason, message string,
+// writeCondition records the decision, writes a condition in place of one of the same type, and emits an
+// Event.
+func (r *requestReconciler) writeCondition(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, ready *readySigner,
+	kind certificatesv1.RequestConditionType, outcome string, problem *ca.Problem,
 ) (reconcile.Result, error) {
 	record := recordOf(csr, string(kind))
-	record.Reason, record.Message = reason, message
+	record.Reason, record.Message = problem.Reason, problem.Message
 	if err := r.log.AppendDecision(record); err != nil {
-		r.retried(signer, retriedAudit)
+		r.retried(ready, retriedAudit)
 		return reconcile.Result{}, err
 	}
 	updated := csr.DeepCopy()
-	updated.Status.Conditions = append(slices.DeleteFunc(updated.Status.Conditions, func(c certificatesv1.CertificateSigningRequestCondition) bool {
-		return c.Type == kind
-	}), newCondition(kind, reason, message, metav1.NewTime(r.now())))
+	removeCondition(updated, kind)
+	now := metav1.NewTime(r.now())
+	updated.Status.Conditions = append(updated.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
+		Type:               kind,
+		Status:             corev1.ConditionTrue,
+		Reason:             problem.Reason,
+		Message:            text.Shorten(problem.Message, maxRequestCondition),
+		LastUpdateTime:     now,
+		LastTransitionTime: now,
+	})
 	err := r.status.Update(ctx, updated)
-	r.outcome(ctx, audit.OutcomeOf(record.ID, err))
+	r.appendOutcome(ctx, audit.OutcomeOf(record.ID, err))
 	if err != nil {
-		return r.afterWriteFault(signer, err)
+		return r.afterWriteError(ready, err)
 	}
-	r.count(signer, outcome, reason)
-	r.events.Eventf(updated, nil, corev1.EventTypeWarning, reason, actionSign, "%s", text.Shorten(message, maxNote))
+	r.count(ready, outcome, problem.Reason)
+	r.events.Eventf(updated, nil, corev1.EventTypeWarning, problem.Reason, actionSign, "%s", text.Shorten(problem.Message, maxNote))
 	return reconcile.Result{}, nil
 }
 
-// recordOf begins the record of what is done with a request.
+func removeCondition(csr *certificatesv1.CertificateSigningRequest, kind certificatesv1.RequestConditionType) {
+	csr.Status.Conditions = slices.DeleteFunc(csr.Status.Conditions, func(c certificatesv1.CertificateSigningRequestCondition) bool {
+		return c.Type == kind
+	})
+}
+
+// afterWriteError returns the result of a reconcile whose write failed: a retry, unless the request is
+// deleted.
+func (r *requestReconciler) afterWriteError(ready *readySigner, err error) (reconcile.Result, error) {
+	switch {
+	case apierrors.IsNotFound(err):
+		return reconcile.Result{}, nil
+	case apierrors.IsConflict(err):
+		r.retried(ready, retriedConflict)
+		return reconcile.Result{RequeueAfter: conflictRetry}, nil
+	case apierrors.IsForbidden(err):
+		r.retried(ready, retriedForbidden)
+		note := fmt.Sprintf("grant the verb \"sign\" on signers.certificates.k8s.io with resourceNames [%q], and \"update\" on certificatesigningrequests/status: %v",
+			ready.signer.Spec.SignerName, err)
+		r.events.Eventf(ready.signer, nil, corev1.EventTypeWarning, issuance.ReasonSigningForbidden, actionSign, "%s", text.Shorten(note, maxNote))
+	default:
+		r.retried(ready, retriedWrite)
+	}
+	return reconcile.Result{}, fmt.Errorf("updating the status of the request: %w", err)
+}
+
+func (r *requestReconciler) retried(ready *readySigner, reason string) {
+	r.count(ready, outcomeRetried, reason)
+}
+
+func (r *requestReconciler) count(ready *readySigner, outcome, reason string) {
+	r.metrics.certificates.WithLabelValues(ready.signer.Name, outcome, reason).Inc()
+}
+
+// recordOf returns the audit record of a decision on a request.
 func recordOf(csr *certificatesv1.CertificateSigningRequest, verdict string) audit.Decision {
 	return audit.Decision{
 		ID: string(uuid.NewUUID()), Verdict: verdict,
@@ -190,63 +231,30 @@ func recordOf(csr *certificatesv1.CertificateSigningRequest, verdict string) aud
 	}
 }
 
-// outcome records what became of a decision. It is carried out by then, so a fault is only told.
-func (r *requestReconciler) outcome(ctx context.Context, o audit.Outcome) {
+// certificateOf returns the audit record of the certificate that a CA is about to sign.
+func certificateOf(prepared *issuance.Issuance, authority *ca.CA) *audit.Certificate {
+	request, template := prepared.Request(), prepared.Template()
+	c := &audit.Certificate{
+		Serial:         fmt.Sprintf("%032x", template.SerialNumber),
+		Subject:        template.Subject.String(),
+		DNSNames:       request.DNSNames,
+		URIs:           request.URIs,
+		EmailAddresses: request.EmailAddresses,
+		KeySHA256:      request.Key.SHA256,
+		CAFingerprint:  authority.Fingerprint(),
+		NotBefore:      template.NotBefore,
+		NotAfter:       template.NotAfter,
+	}
+	for _, ip := range request.IPAddresses {
+		c.IPAddresses = append(c.IPAddresses, ip.String())
+	}
+	return c
+}
+
+// appendOutcome records the outcome of a decision. The decision is already carried out, so an error is
+// only logged.
+func (r *requestReconciler) appendOutcome(ctx context.Context, o audit.Outcome) {
 	if err := r.log.AppendOutcome(o); err != nil {
-		log.FromContext(ctx).Error(err, "the outcome of a decision is not recorded", "decisionID", o.DecisionID)
-	}
-}
-
-// afterWriteFault retries whatever the API server did not take, but for a request that is gone.
-func (r *requestReconciler) afterWriteFault(signer *readySigner, err error) (reconcile.Result, error) {
-	if apierrors.IsNotFound(err) {
-		return reconcile.Result{}, nil
-	}
-	fault := writeFault(err)
-	r.retried(signer, fault)
-	switch fault {
-	case retriedConflict:
-		return reconcile.Result{RequeueAfter: conflictRetry}, nil
-	case retriedForbidden:
-		note := fmt.Sprintf("grant the verb \"sign\" on signers.certificates.k8s.io with resourceNames [%q], and \"update\" on certificatesigningrequests/status: %v",
-			signer.signer.Spec.SignerName, err)
-		r.events.Eventf(signer.signer, nil, corev1.EventTypeWarning, issuance.ReasonSigningForbidden, actionSign, "%s", text.Shorten(note, maxNote))
-	}
-	return reconcile.Result{}, fmt.Errorf("writing the request's status: %w", err)
-}
-
-func writeFault(err error) string {
-	switch {
-	case apierrors.IsConflict(err):
-		return retriedConflict
-	case apierrors.IsForbidden(err):
-		return retriedForbidden
-	default:
-		return retriedWrite
-	}
-}
-
-func (r *requestReconciler) retried(signer *readySigner, reason string) {
-	r.count(signer, outcomeRetried, reason)
-}
-
-func (r *requestReconciler) count(signer *readySigner, outcome, reason string) {
-	r.metrics.certificates.WithLabelValues(signer.signer.Name, outcome, reason).Inc()
-}
-
-// isTooOld matches the condition [v1alpha1.ConditionApprovalTooOld].
-func isTooOld(c certificatesv1.CertificateSigningRequestCondition) bool {
-	return c.Type == v1alpha1.ConditionApprovalTooOld
-}
-
-// newCondition is a condition that is true from now on.
-func newCondition(kind certificatesv1.RequestConditionType, reason, message string, now metav1.Time) certificatesv1.CertificateSigningRequestCondition {
-	return certificatesv1.CertificateSigningRequestCondition{
-		Type:               kind,
-		Status:             corev1.ConditionTrue,
-		Reason:             reason,
-		Message:            text.Shorten(message, 8<<10),
-		LastUpdateTime:     now,
-		LastTransitionTime: now,
+		log.FromContext(ctx).Error(err, "recording the outcome of a decision failed", "decisionID", o.DecisionID)
 	}
 }

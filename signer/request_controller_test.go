@@ -6,10 +6,14 @@ package signer
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -40,8 +44,9 @@ func TestRequestReconciler_faults(t *testing.T) {
 	keys := testKeys()
 	resource := schema.GroupResource{Group: "certificates.k8s.io", Resource: "certificatesigningrequests"}
 	clock := now
-	const tooOld = "approved at 2026-03-01T10:59:00Z, and the Signer signs only within 1h0m0s of the approval: make a new request, or raise spec.maxApprovalAge of the Signer"
-	tests := map[string]struct {
+	const tooOld = "approved at 2026-03-01T10:59:00Z, longer ago than the limit of 1h0m0s: create a new request, or raise spec.maxApprovalAge of the Signer"
+	tests := []struct {
+		name    string
 		object  func(*certificatesv1.CertificateSigningRequest)
 		ca      func(*x509.Certificate)
 		fault   error // of the write
@@ -56,56 +61,69 @@ func TestRequestReconciler_faults(t *testing.T) {
 		full    bool     // the disk of the audit log is full
 		stale   bool     // the Signer has changed since it was loaded
 	}{
-		"nothing fails": {outcome: [2]string{outcomeIssued, ""}, written: true, record: []string{"Issued", "written"}},
-		"what cannot be recorded is not issued": {
+		{name: "nothing fails", outcome: [2]string{outcomeIssued, ""}, written: true, record: []string{"Issued", "written"}},
+		{
+			name: "what cannot be recorded is not issued",
 			full: true, err: true, outcome: [2]string{outcomeRetried, "Audit"},
 		},
-		"what cannot be recorded does not fail": {
+		{
+			name:   "what cannot be recorded does not fail",
 			object: usages("any"), full: true, err: true, outcome: [2]string{outcomeRetried, "Audit"},
 		},
-		"limits that have changed do not fail": {
+		{
+			name:   "limits that have changed do not fail",
 			object: usages("any"), stale: true, recheck: true, want: reconcile.Result{RequeueAfter: staleRetry}, outcome: [2]string{outcomeRetried, "Stale"},
 		},
-		"names that the CA may not issue for now": {
+		{
+			name: "names that the CA may not issue for now",
 			ca:   func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"other"} },
-			want: reconcile.Result{RequeueAfter: caFaultRetry}, recheck: true, outcome: [2]string{outcomeRetried, issuance.ReasonNameNotPermitted},
-			events: []string{`Warning NameNotPermitted the CA "CN=Test CA" may not issue for these names: x509: a root or intermediate certificate is not authorized to sign for this name: DNS name "web.example" is not permitted by any constraint; use a CA whose name constraints permit them, or a policy that denies them`},
+			want: reconcile.Result{RequeueAfter: caProblemRetry}, recheck: true, outcome: [2]string{outcomeRetried, issuance.ReasonNameNotPermitted},
+			events: []string{`Warning NameNotPermitted the name constraints of the CA "CN=Test CA" or its issuers reject the request: x509: a root or intermediate certificate is not authorized to sign for this name: DNS name "web.example" is not permitted by any constraint. Use a CA that permits the names, or a policy that denies them`},
 		},
-		"conflict": {
+		{
+			name:  "conflict",
 			fault: apierrors.NewConflict(resource, "web", errors.New("changed")), record: []string{"Issued", "refused"},
 			want: reconcile.Result{RequeueAfter: time.Second}, outcome: [2]string{outcomeRetried, "Conflict"},
 		},
-		"deleted meanwhile": {fault: apierrors.NewNotFound(resource, "web"), record: []string{"Issued", "refused"}},
-		"not permitted": {
+		{name: "deleted meanwhile", fault: apierrors.NewNotFound(resource, "web"), record: []string{"Issued", "refused"}},
+		{
+			name:   "not permitted",
 			record: []string{"Issued", "refused"},
 			fault:  apierrors.NewForbidden(resource, "web", errors.New("no")), err: true, outcome: [2]string{outcomeRetried, "Forbidden"},
 			events: []string{`Warning SigningForbidden grant the verb "sign" on signers.certificates.k8s.io with resourceNames ["example.com/serving"], and "update" on certificatesigningrequests/status: certificatesigningrequests.certificates.k8s.io "web" is forbidden: no`},
 		},
-		"API server is away": {
+		{
+			name:  "API server is away",
 			fault: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
 			record: []string{"Issued", "unknown"},
 		},
-		"failing is announced after the write": {
+		{
+			name:   "failing is announced after the write",
 			record: []string{"Failed", "written"},
 			object: usages("any"), outcome: [2]string{outcomeFailed, issuance.ReasonUsageNotAllowed}, written: true,
-			events: []string{`Warning UsageNotAllowed usage "any" is not among those of the Signer: "digital signature", "key encipherment", "server auth"`},
+			events: []string{`Warning UsageNotAllowed usage "any" is not allowed: the Signer allows "digital signature", "key encipherment", "server auth"`},
 		},
-		"failing is not announced if the write fails": {
+		{
+			name:   "failing is not announced if the write fails",
 			object: usages("any"), fault: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
 			record: []string{"Failed", "unknown"},
 		},
-		"approved too long ago: said after the write": {
+		{
+			name:   "approved too long ago: said after the write",
 			object: approved(now.Add(-61 * time.Minute)), outcome: [2]string{outcomeLeft, issuance.ReasonApprovalTooOld}, written: true,
 			record: []string{"ApprovalTooOld", "written"}, events: []string{"Warning ApprovalTooOld " + tooOld},
 		},
-		"approved too long ago: nothing is said if the write fails": {
+		{
+			name:   "approved too long ago: nothing is said if the write fails",
 			object: approved(now.Add(-61 * time.Minute)), fault: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
 			record: []string{"ApprovalTooOld", "unknown"},
 		},
-		"approved too long ago: not without a record": {
+		{
+			name:   "approved too long ago: not without a record",
 			object: approved(now.Add(-61 * time.Minute)), full: true, err: true, outcome: [2]string{outcomeRetried, "Audit"},
 		},
-		"approved too long ago, and never to be issued: not Failed": {
+		{
+			name: "approved too long ago, and never to be issued: not Failed",
 			object: func(c *certificatesv1.CertificateSigningRequest) {
 				usages("any")(c)
 				approved(now.Add(-61 * time.Minute))(c)
@@ -113,21 +131,23 @@ func TestRequestReconciler_faults(t *testing.T) {
 			record: []string{"ApprovalTooOld", "written"}, outcome: [2]string{outcomeLeft, issuance.ReasonApprovalTooOld}, written: true,
 			events: []string{"Warning ApprovalTooOld " + tooOld},
 		},
-		"CA expired since": {
+		{
+			name:   "CA expired since",
 			object: approved(now.AddDate(20, 0, 0)),
-			at:     now.AddDate(20, 0, 0), want: reconcile.Result{RequeueAfter: caFaultRetry},
+			at:     now.AddDate(20, 0, 0), want: reconcile.Result{RequeueAfter: caProblemRetry},
 			outcome: [2]string{outcomeRetried, v1alpha1.ReasonCAExpired}, recheck: true,
 			events: []string{`Warning CAExpired the certificate "CN=Test CA" expired at 2036-03-01T12:00:00Z: put a renewed CA in its place`},
 		},
-		"message with a percent sign": {
+		{
+			name:    "message with a percent sign",
 			record:  []string{"Failed", "written"},
 			object:  func(c *certificatesv1.CertificateSigningRequest) { c.Spec.Usages = []certificatesv1.KeyUsage{"%d"} },
 			outcome: [2]string{outcomeFailed, issuance.ReasonUsageNotAllowed}, written: true,
-			events: []string{`Warning UsageNotAllowed usage "%d" is not among those of the Signer: "digital signature", "key encipherment", "server auth"`},
+			events: []string{`Warning UsageNotAllowed usage "%d" is not allowed: the Signer allows "digital signature", "key encipherment", "server auth"`},
 		},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			scheme, err := NewScheme()
 			if err != nil {
 				t.Fatal(err)
@@ -266,8 +286,8 @@ func TestRequestReconciler_approvalAge(t *testing.T) {
 		}
 		want := certificatesv1.CertificateSigningRequestCondition{
 			Type: v1alpha1.ConditionApprovalTooOld, Status: "True", Reason: "ApprovalTooOld",
-			Message: "approved at 2026-03-01T09:00:00Z, and the Signer signs only within " + limit.String() +
-				" of the approval: make a new request, or raise spec.maxApprovalAge of the Signer",
+			Message: "approved at 2026-03-01T09:00:00Z, longer ago than the limit of " + limit.String() +
+				": create a new request, or raise spec.maxApprovalAge of the Signer",
 		}
 		got := after.Status.Conditions[len(after.Status.Conditions)-1]
 		got.LastUpdateTime, got.LastTransitionTime = metav1.Time{}, metav1.Time{}
@@ -293,7 +313,8 @@ func TestRequestReconciler_due(t *testing.T) {
 	changed := func(c *certificatesv1.CertificateSigningRequest) {
 		c.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{conditionOf(certificatesv1.CertificateDenied)}
 	}
-	tests := map[string]struct {
+	tests := []struct {
+		name   string
 		kept   bool
 		ready  bool                                            // the Signer
 		since  func(*certificatesv1.CertificateSigningRequest) // how it changed, unseen
@@ -301,15 +322,15 @@ func TestRequestReconciler_due(t *testing.T) {
 		want   reconcile.Result
 		issued bool
 	}{
-		"due":                     {kept: true, ready: true, issued: true},
-		"due, and denied since":   {kept: true, ready: true, since: changed, want: reconcile.Result{RequeueAfter: conflictRetry}},
-		"due, and deleted since":  {kept: true, ready: true, gone: true},
-		"not due":                 {ready: true},
-		"not due, and not issued": {},
-		"no Signer issues":        {kept: true},
+		{name: "due", kept: true, ready: true, issued: true},
+		{name: "due, and denied since", kept: true, ready: true, since: changed, want: reconcile.Result{RequeueAfter: conflictRetry}},
+		{name: "due, and deleted since", kept: true, ready: true, gone: true},
+		{name: "not due", ready: true},
+		{name: "not due, and not issued"},
+		{name: "no Signer issues", kept: true},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			csr := newCSR(t, keys.EC, nil, func(c *certificatesv1.CertificateSigningRequest) {
 				c.Labels, c.Annotations = map[string]string{"l": "v"}, map[string]string{"a": "v"}
 				c.Finalizers = []string{"example.com/keep"}
@@ -387,6 +408,37 @@ func dueIn(t *testing.T, c client.Client) func(string) *certificatesv1.Certifica
 			return nil
 		}
 		return dueOnly(csr)
+	}
+}
+
+// TestCertificateOf checks that the audit record describes the certificate that is issued.
+func TestCertificateOf(t *testing.T) {
+	keys := testKeys()
+	authority := newCA(t, keys.EC, nil)
+	csr := newCSR(t, keys.EC, func(r *x509.CertificateRequest) {
+		r.Subject.Organization = []string{"zeta", "alpha"}
+		r.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)}
+		r.EmailAddresses = []string{"web@example.com"}
+		r.URIs = []*url.URL{{Scheme: "spiffe", Host: "example.com", Path: "/ns/a/sa/b"}}
+	}, nil)
+	prepared, err := issuance.Prepare(now, csr, newProfile(t), authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := certificateOf(prepared.Issuance, authority)
+	_, issued, err := prepared.Issuance.Issue(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &audit.Certificate{
+		Serial:  fmt.Sprintf("%032x", issued.SerialNumber),
+		Subject: "CN=web.example,O=zeta+O=alpha", DNSNames: []string{"web.example"}, IPAddresses: []string{"10.0.0.1"},
+		URIs: []string{"spiffe://example.com/ns/a/sa/b"}, EmailAddresses: []string{"web@example.com"},
+		KeySHA256:     fmt.Sprintf("%x", sha256.Sum256(issued.RawSubjectPublicKeyInfo)),
+		CAFingerprint: authority.Fingerprint(), NotBefore: issued.NotBefore, NotAfter: issued.NotAfter,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("record (-want +got):\n%s", diff)
 	}
 }
 

@@ -19,8 +19,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	"countersign.dev/countersign/internal/certreq"
 	"countersign.dev/countersign/internal/watchset"
-	"countersign.dev/countersign/signer/issuance"
 )
 
 // requests keeps the requests that are due: approved and not yet signed. Each signerName has its own
@@ -65,7 +65,7 @@ func requestsBySignerName(cfg *rest.Config, http *http.Client) (func(signerName 
 // dueOnly drops requests that are not due. It keeps a due request whole, since the update of its
 // status sends it back.
 func dueOnly(csr *certificatesv1.CertificateSigningRequest) *certificatesv1.CertificateSigningRequest {
-	if !issuance.IsDue(csr) {
+	if certreq.StateOf(csr) != certreq.Due {
 		return nil
 	}
 	csr.ManagedFields = nil // an update without them does not change them

@@ -216,7 +216,12 @@ func (r *signerReconciler) load(ctx context.Context, signer *v1alpha1.Signer, al
 			ca.RenewBefore(managed), least)}
 	}
 	l.settings.MaxDuration = l.profile.MaxDuration()
-	l.offer, err = r.sources.load(ctx, signer, now, func(c *ca.CA) error { return l.profile.Probe(now, c) })
+	l.offer, err = r.sources.load(ctx, signer, now, func(c *ca.CA) error {
+		if problem := l.profile.Probe(now, c); problem != nil {
+			return problem
+		}
+		return nil
+	})
 	if err != nil {
 		if fault, ok := errors.AsType[*ca.Problem](err); ok && (fault.Reason == v1alpha1.ReasonSecretNotFound || fault.Reason == v1alpha1.ReasonFileNotFound) {
 			r.signers.forgetCA(signer.Name) // whoever took it away meant its key
@@ -239,8 +244,8 @@ func (l *loadedSigner) ready(signer *v1alpha1.Signer, signing *ca.CA, err error,
 		return nil, &ca.Problem{Reason: v1alpha1.ReasonCADistrusted, Message: fmt.Sprintf(
 			"%q, or an issuer of it, is listed in spec.trust.distrusted: use another CA", l.newest.Certificate().Subject)}
 	}
-	if err := l.profile.Probe(now, signing); err != nil {
-		return nil, err
+	if problem := l.profile.Probe(now, signing); problem != nil {
+		return nil, problem
 	}
 	return &readySigner{signer: signer, profile: l.profile, ca: signing}, nil
 }

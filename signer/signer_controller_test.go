@@ -156,21 +156,21 @@ func TestSignerReconciler(t *testing.T) {
 		"the CA is for clients only": {
 			secret: loaded{ca: clients},
 			want: conditions{
-				"Ready":          `False InvalidCA: the CA certificate, or one of its issuers, limits its extended key usages and leaves out "server auth": use a CA that has it or has no such limit, or take it out of spec.certificate.usages`,
+				"Ready":          `False InvalidCA: the CA certificate, or one of its issuers, limits its extended key usages and does not list "server auth": use another CA, or remove the usage from spec.certificate.usages`,
 				"TrustPublished": "True NotRequested: spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle",
 			},
 			result: reconcile.Result{RequeueAfter: resync},
-			events: []string{`Warning InvalidCA the CA certificate, or one of its issuers, limits its extended key usages and leaves out "server auth": use a CA that has it or has no such limit, or take it out of spec.certificate.usages`},
+			events: []string{`Warning InvalidCA the CA certificate, or one of its issuers, limits its extended key usages and does not list "server auth": use another CA, or remove the usage from spec.certificate.usages`},
 		},
 		"a profile that the CRD would not let in": {
 			change: func(s *v1alpha1.Signer) { s.Spec.Certificate.MaxDuration = &metav1.Duration{Duration: time.Second} },
 			secret: loaded{ca: authority},
 			want: conditions{
-				"Ready":          "False InvalidProfile: maxDuration is 1s: it must be at least 10s",
+				"Ready":          "False InvalidProfile: maxDuration 1s is invalid: must be at least 10s",
 				"TrustPublished": "True NotRequested: spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle",
 			},
 			result: reconcile.Result{RequeueAfter: resync},
-			events: []string{"Warning InvalidProfile maxDuration is 1s: it must be at least 10s"},
+			events: []string{"Warning InvalidProfile maxDuration 1s is invalid: must be at least 10s"},
 		},
 		"an older Signer has the signerName": {
 			others: []client.Object{older}, secret: loaded{ca: authority},

@@ -38,8 +38,8 @@ func Load(certPEM, keyPEM []byte, now time.Time) (*CA, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.ValidAt(now, 0); err != nil {
-		return nil, err
+	if problem := c.ValidAt(now, 0); problem != nil {
+		return nil, problem
 	}
 	return c, nil
 }
@@ -68,8 +68,8 @@ func load(certPEM, keyPEM []byte) (*CA, error) {
 	return c, nil
 }
 
-// ValidAt returns nil if the CA may sign at now, and is still valid for so long, or else a [*Problem].
-func (c *CA) ValidAt(now time.Time, remain time.Duration) error {
+// ValidAt returns a problem if the CA is not valid at now, or expires before remain has passed.
+func (c *CA) ValidAt(now time.Time, remain time.Duration) *Problem {
 	for _, certificate := range c.all() {
 		remaining := certificate.NotAfter.Sub(now)
 		switch {

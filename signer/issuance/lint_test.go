@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"errors"
 	"math/big"
 	"net"
 	"net/url"
@@ -18,122 +17,132 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/signer/ca"
 )
 
-// TestLint has a slip in making the template for each thing that is checked.
+// TestLint makes a mistake in the template for each check.
 func TestLint(t *testing.T) {
 	keys := testKeys()
-	tests := map[string]struct {
+	tests := []struct {
+		name string
 		slip func(*x509.Certificate)
 		want string
 	}{
-		"serial number of another":  {func(c *x509.Certificate) { c.SerialNumber = big.NewInt(7) }, "serial number is not the one drawn"},
-		"CA":                        {func(c *x509.Certificate) { c.IsCA = true }, "basic constraints do not say that this is no CA"},
-		"no basic constraints":      {func(c *x509.Certificate) { c.BasicConstraintsValid = false }, "basic constraints do not say that this is no CA"},
-		"no subject key identifier": {func(c *x509.Certificate) { c.SubjectKeyId = nil }, "subject key identifier is missing"},
-		"notBefore too early": {
+		{"serial number of another", func(c *x509.Certificate) { c.SerialNumber = big.NewInt(7) }, "serial number differs from the generated one"},
+		{"CA", func(c *x509.Certificate) { c.IsCA = true }, "basic constraints must be CA:FALSE"},
+		{"no basic constraints", func(c *x509.Certificate) { c.BasicConstraintsValid = false }, "basic constraints must be CA:FALSE"},
+		{"no subject key identifier", func(c *x509.Certificate) { c.SubjectKeyId = nil }, "subject key identifier is missing"},
+		{
+			"notBefore too early",
 			func(c *x509.Certificate) { c.NotBefore = c.NotBefore.Add(-2 * time.Second) },
 			"notBefore 2026-03-01 11:54:58 +0000 UTC is before 2026-03-01 11:55:00.5 +0000 UTC",
 		},
-		"notAfter too late": {
+		{
+			"notAfter too late",
 			func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(time.Second) },
 			"notAfter 2026-03-01 13:00:01 +0000 UTC is after 2026-03-01 13:00:00.5 +0000 UTC",
 		},
-		"common name": {func(c *x509.Certificate) { c.Subject.CommonName = "admin" }, "common name differs from that to be issued"},
-		"organization": {
+		{"common name", func(c *x509.Certificate) { c.Subject.CommonName = "admin" }, "common name differs from the expected one"},
+		{
+			"organization",
 			func(c *x509.Certificate) { c.Subject.Organization = []string{"system:masters"} },
-			"organizations differ from those to be issued; subject has 2 attributes, not the 1 to be issued",
+			"organizations differ from the expected ones; subject has 2 attributes, want 1",
 		},
-		"organizational unit": {
+		{
+			"organizational unit",
 			func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"u"} },
-			"organizational units differ from those to be issued; subject has 2 attributes, not the 1 to be issued",
+			"organizational units differ from the expected ones; subject has 2 attributes, want 1",
 		},
-		"subject attribute":                  {func(c *x509.Certificate) { c.Subject.Country = []string{"CH"} }, "subject has 2 attributes, not the 1 to be issued"},
-		"DNS name more":                      {func(c *x509.Certificate) { c.DNSNames = []string{"web.example", "admin.example"} }, "DNS names differ from those of the request"},
-		"IP address more":                    {func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, "IP addresses differ from those of the request"},
-		"URI more":                           {func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: "example.com"}} }, "URIs differ from those of the request"},
-		"email more":                         {func(c *x509.Certificate) { c.EmailAddresses = []string{"a@example.com"} }, "email addresses differ from those of the request"},
-		"key usage missing":                  {func(c *x509.Certificate) { c.KeyUsage = 0 }, "key usage is 0b0"},
-		"key usage of a CA":                  {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCRLSign }, "key usage is 0b1000001"},
-		"key encipherment for ECDSA":         {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageKeyEncipherment }, "key usage is 0b101, beyond what a key of type ECDSA can do"},
-		"extended key usage missing":         {func(c *x509.Certificate) { c.ExtKeyUsage = nil }, "extended key usage is missing, repeated or unknown"},
-		"extended key usage of another kind": {func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageAny) }, "extended key usage is missing, repeated or unknown"},
-		"extended key usage unknown":         {func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{1, 2, 3}} }, "extended key usage is missing, repeated or unknown"},
-		"extended key usage not asked for": {
+		{"subject attribute", func(c *x509.Certificate) { c.Subject.Country = []string{"CH"} }, "subject has 2 attributes, want 1"},
+		{"DNS name more", func(c *x509.Certificate) { c.DNSNames = []string{"web.example", "admin.example"} }, "DNS names differ from those of the request"},
+		{"IP address more", func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, "IP addresses differ from those of the request"},
+		{"URI more", func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: "example.com"}} }, "URIs differ from those of the request"},
+		{"email more", func(c *x509.Certificate) { c.EmailAddresses = []string{"a@example.com"} }, "email addresses differ from those of the request"},
+		{"key usage missing", func(c *x509.Certificate) { c.KeyUsage = 0 }, "key usage 0b0 is missing or unknown"},
+		{"key usage of a CA", func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCRLSign }, "key usage 0b1000001 is missing or unknown"},
+		{"key encipherment for ECDSA", func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageKeyEncipherment }, "key usage 0b101 does not fit key algorithm ECDSA"},
+		{"extended key usage missing", func(c *x509.Certificate) { c.ExtKeyUsage = nil }, "extended key usage is missing, repeated or unknown"},
+		{"extended key usage of another kind", func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageAny) }, "extended key usage is missing, repeated or unknown"},
+		{"extended key usage unknown", func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{1, 2, 3}} }, "extended key usage is missing, repeated or unknown"},
+		{
+			"extended key usage not asked for",
 			func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) },
-			`usage "client auth" was not asked for, or is not allowed`,
+			`usage "client auth" is not requested or not allowed`,
 		},
-		"extension more": {func(c *x509.Certificate) {
+		{"extension more", func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: []byte{5, 0}}}
-		}, "extension 1.2.3 is unknown, repeated, or wrongly critical"},
-		"CRL distribution point of another": {
+		}, "extension 1.2.3 is unknown, repeated, or has the wrong criticality"},
+		{
+			"CRL distribution point of another",
 			func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://evil.example"} },
-			"CRL distribution points differ from those of the Signer; extension 2.5.29.31 is unknown, repeated, or wrongly critical",
+			"CRL distribution points differ from those of the Signer; extension 2.5.29.31 is unknown, repeated, or has the wrong criticality",
 		},
-		"OCSP server of another": {
+		{
+			"OCSP server of another",
 			func(c *x509.Certificate) { c.OCSPServer = []string{"http://evil.example"} },
-			"OCSP servers differ from those of the Signer; extension 1.3.6.1.5.5.7.1.1 is unknown, repeated, or wrongly critical",
+			"OCSP servers differ from those of the Signer; extension 1.3.6.1.5.5.7.1.1 is unknown, repeated, or has the wrong criticality",
 		},
-		"issuing certificate URL of another": {
+		{
+			"issuing certificate URL of another",
 			func(c *x509.Certificate) { c.IssuingCertificateURL = []string{"http://evil.example"} },
-			"issuing certificate URLs differ from those of the Signer; extension 1.3.6.1.5.5.7.1.1 is unknown, repeated, or wrongly critical",
+			"issuing certificate URLs differ from those of the Signer; extension 1.3.6.1.5.5.7.1.1 is unknown, repeated, or has the wrong criticality",
 		},
-		"key usage not critical": {func(c *x509.Certificate) {
+		{"key usage not critical", func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Value: []byte{3, 2, 7, 0x80}}}
-		}, "extension 2.5.29.15 is unknown, repeated, or wrongly critical"},
-		"names that cannot be encoded": {
+		}, "extension 2.5.29.15 is unknown, repeated, or has the wrong criticality"},
+		{
+			"names that cannot be encoded",
 			func(c *x509.Certificate) { c.DNSNames = []string{"wéb"} },
-			`a certificate cannot be made of the request: x509: "wéb" cannot be encoded as an IA5String`,
+			`creating the certificate failed: x509: "wéb" cannot be encoded as an IA5String`,
 		},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			hour := int32(3600)
 			csr := newCSR(t, keys.EC, nil, func(c *certificatesv1.CertificateSigningRequest) { c.Spec.ExpirationSeconds = &hour })
-			issuance, err := Prepare(now, csr, newProfile(t, nil), newCA(t, keys.EC, nil))
-			if err != nil {
-				t.Fatal(err)
-			}
+			issuance := mustPrepare(t, csr, newProfile(t, nil), newCA(t, keys.EC, nil))
 			test.slip(issuance.template)
-			_, err = lint(issuance.draft)
-			var refusal *Refusal
-			if !errors.As(err, &refusal) {
-				t.Fatalf("got %v, want a *Refusal", err)
-			}
-			if diff := cmp.Diff(&Refusal{ReasonLintFailed, test.want}, refusal); diff != "" {
-				t.Errorf("refusal (-want +got):\n%s", diff)
+			_, problem := lint(issuance.draft)
+			if diff := cmp.Diff(&ca.Problem{Reason: ReasonLintFailed, Message: test.want}, problem); diff != "" {
+				t.Errorf("problem (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// TestLint_profile has slips that a profile with limits of its own must see.
+// TestLint_profile makes mistakes that depend on the Profile.
 func TestLint_profile(t *testing.T) {
 	keys := testKeys()
-	tests := map[string]struct {
+	tests := []struct {
+		name    string
 		profile func(*v1alpha1.CertificateProfile)
 		slip    func(*x509.Certificate)
 		want    string
 	}{
-		"common name that is left out": {
+		{
+			"common name that is left out",
 			func(p *v1alpha1.CertificateProfile) { p.Subject = []v1alpha1.SubjectAttribute{"organization"} },
 			func(c *x509.Certificate) { c.Subject.CommonName = "web.example" },
-			"common name differs from that to be issued; subject has 2 attributes, not the 1 to be issued",
+			"common name differs from the expected one; subject has 2 attributes, want 1",
 		},
-		"organization that is left out": {
+		{
+			"organization that is left out",
 			func(p *v1alpha1.CertificateProfile) { p.Subject = []v1alpha1.SubjectAttribute{"commonName"} },
 			func(c *x509.Certificate) { c.Subject.Organization = []string{"team"} },
-			"organizations differ from those to be issued; subject has 2 attributes, not the 1 to be issued",
+			"organizations differ from the expected ones; subject has 2 attributes, want 1",
 		},
-		"organization that is kept": {
+		{
+			"organization that is kept",
 			nil, func(c *x509.Certificate) { c.Subject.Organization = nil },
-			"organizations differ from those to be issued; subject has 1 attributes, not the 2 to be issued",
+			"organizations differ from the expected ones; subject has 1 attributes, want 2",
 		},
-		"URL that is missing": {
+		{
+			"URL that is missing",
 			func(p *v1alpha1.CertificateProfile) { p.OCSPServers = []string{"http://a.example"} },
 			func(c *x509.Certificate) { c.OCSPServer = nil }, "OCSP servers differ from those of the Signer",
 		},
-		"URLs in another order": {
+		{
+			"URLs in another order",
 			func(p *v1alpha1.CertificateProfile) {
 				p.CRLDistributionPoints = []string{"http://a.example", "http://b.example"}
 			},
@@ -141,33 +150,26 @@ func TestLint_profile(t *testing.T) {
 			"CRL distribution points differ from those of the Signer",
 		},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			csr := newCSR(t, keys.EC, func(r *x509.CertificateRequest) { r.Subject.Organization = []string{"team"} }, nil)
-			issuance, err := Prepare(now, csr, newProfile(t, test.profile), newCA(t, keys.EC, nil))
-			if err != nil {
-				t.Fatal(err)
-			}
+			issuance := mustPrepare(t, csr, newProfile(t, test.profile), newCA(t, keys.EC, nil))
 			test.slip(issuance.template)
-			_, err = lint(issuance.draft)
-			if diff := cmp.Diff(error(&Refusal{ReasonLintFailed, test.want}), err); diff != "" {
-				t.Errorf("error (-want +got):\n%s", diff)
+			_, problem := lint(issuance.draft)
+			if diff := cmp.Diff(&ca.Problem{Reason: ReasonLintFailed, Message: test.want}, problem); diff != "" {
+				t.Errorf("problem (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// TestCheck_keyAndIssuer has what a template cannot hold: another key, another CA.
+// TestCheck_keyAndIssuer covers what a template does not hold: the key and the CA.
 func TestCheck_keyAndIssuer(t *testing.T) {
 	keys := testKeys()
 	prepare := func(caName string) *Issuance {
-		issuance, err := Prepare(now, newCSR(t, keys.EC, nil, nil), newProfile(t, nil), newCA(t, keys.EC, func(c *x509.Certificate) {
+		return mustPrepare(t, newCSR(t, keys.EC, nil, nil), newProfile(t, nil), newCA(t, keys.EC, func(c *x509.Certificate) {
 			c.Subject.CommonName, c.SubjectKeyId = caName, []byte(caName)
 		}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return issuance
 	}
 	ours, theirs := prepare("Ours"), prepare("Theirs")
 	sign := func(i *Issuance, public any) *x509.Certificate {
@@ -186,14 +188,14 @@ func TestCheck_keyAndIssuer(t *testing.T) {
 		return certificate
 	}
 	if err := ours.expected.check(sign(ours, keys.EC.Public())); err != nil {
-		t.Errorf("the honest certificate: %v", err)
+		t.Errorf("the expected certificate: %v", err)
 	}
 	err := ours.expected.check(sign(ours, keys.Ed.Public()))
 	if want := "public key differs from that of the request"; err == nil || err.Error() != want {
 		t.Errorf("another key: got %v, want %q", err, want)
 	}
 	err = ours.expected.check(sign(theirs, keys.EC.Public()))
-	if want := "issuer is not the CA; authority key identifier is not that of the CA"; err == nil || err.Error() != want {
+	if want := "issuer differs from the CA; authority key identifier differs from that of the CA"; err == nil || err.Error() != want {
 		t.Errorf("another CA: got %v, want %q", err, want)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"math/big"
 	"sync"
@@ -20,61 +19,63 @@ import (
 	"countersign.dev/countersign/signer/ca"
 )
 
-// probeName is none that a CA has: a certificate with the subject of its CA has no authority key identifier.
+// probeName differs from the subject of any CA: a certificate with the subject of its CA gets no
+// authority key identifier.
 const probeName = "probe by countersign.dev"
 
-// Probe returns a [*ca.Problem] if nothing can be issued by the profile under the CA now, whatever is
-// asked. For each kind of key it has a certificate made and linted that names nobody real; the key of the CA
-// signs none of them. A request is refused for its own sake only while Probe returns nil.
-func (p Profile) Probe(now time.Time, authority *ca.CA) error {
-	if err := authority.ValidAt(now, p.minDuration); err != nil {
-		return err
+// Probe returns a problem if the Profile and the CA cannot issue any certificate now. For each key
+// algorithm of the Profile it drafts, lints and verifies a certificate; it signs none with the key of
+// the CA. [Prepare] refuses a request that fails lint only if Probe returns nil.
+func (p Profile) Probe(now time.Time, authority *ca.CA) *ca.Problem {
+	if problem := checkCA(now, authority, p.usages, p.minDuration); problem != nil {
+		return problem
 	}
-	if fault := permits(authority, p.usages); fault != nil {
-		return fault
-	}
-	err := p.probe(now, authority)
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*ca.Problem](err); ok {
-		return err
-	}
-	// Neither URLs nor usages that NewProfile lets pass fail a lint, so it is the CA's.
-	return &ca.Problem{
-		Reason:  v1alpha1.ReasonInvalidCA,
-		Message: fmt.Sprintf("no certificate of the CA %q passes: %v; use a CA whose own certificate is by RFC 5280, with a subject key identifier", authority.Certificate().Subject, err),
-	}
-}
-
-func (p Profile) probe(now time.Time, authority *ca.CA) error {
-	keys, err := probeKeys()
-	if err != nil {
-		return err
-	}
-	// A common name alone, which name constraints do not touch.
-	p.subject = []v1alpha1.SubjectAttribute{v1alpha1.SubjectCommonName}
+	p.subject = []v1alpha1.SubjectAttribute{v1alpha1.SubjectCommonName} // name constraints do not limit common names
 	for _, algorithm := range p.keyAlgorithms {
-		if _, err := fitUsages(p.usages, algorithm); err != nil {
-			continue // of one of them it fits: see NewProfile
+		if _, problem := fitUsages(p.usages, algorithm); problem != nil {
+			continue // NewProfile has found an algorithm that the usages fit
 		}
-		key := keys[algorithm]
-		request := &pkcs10.Request{
-			Subject:   pkcs10.Subject{CommonName: probeName},
-			PublicKey: key.public, RawSubjectPublicKeyInfo: key.der, Key: pkcs10.Key{Algorithm: algorithm},
-		}
-		d, err := newDraft(now, request, p.usages, nil, &p, authority)
+		problem, err := p.probe(now, algorithm, authority)
 		if err != nil {
-			return err
+			return unusable(authority, err.Error())
 		}
-		if _, err := lint(d); err != nil {
-			return err
-		}
-		if err := verify(now, d); err != nil {
-			return err
+		if problem != nil {
+			return problem
 		}
 	}
 	return nil
+}
+
+// probe tries one key algorithm.
+func (p *Profile) probe(now time.Time, algorithm string, authority *ca.CA) (*ca.Problem, error) {
+	keys, err := probeKeys()
+	if err != nil {
+		return nil, err
+	}
+	t, problem := newTerms(&pkcs10.Request{
+		Subject:                 pkcs10.Subject{CommonName: probeName},
+		PublicKey:               keys[algorithm].public,
+		RawSubjectPublicKeyInfo: keys[algorithm].der,
+		Key:                     pkcs10.Key{Algorithm: algorithm},
+	}, p.usages, nil, p)
+	if problem != nil {
+		return unusable(authority, problem.Reason+": "+problem.Message), nil
+	}
+	d, err := newDraft(now, t, authority)
+	if err != nil {
+		return nil, err
+	}
+	// NewProfile accepts neither URLs nor usages that fail lint, so a lint that fails is the CA's problem.
+	if _, problem := lint(d); problem != nil {
+		return unusable(authority, problem.Reason+": "+problem.Message), nil
+	}
+	return verify(now, d)
+}
+
+func unusable(authority *ca.CA, why string) *ca.Problem {
+	return problemf(v1alpha1.ReasonInvalidCA,
+		"the CA %q cannot issue a valid certificate: %s; use a CA whose own certificate conforms to RFC 5280 and has a subject key identifier",
+		authority.Certificate().Subject, why)
 }
 
 type probeKey struct {
@@ -82,12 +83,12 @@ type probeKey struct {
 	der    []byte // SubjectPublicKeyInfo
 }
 
-// probeKeys returns a public key of each kind. But for ECDSA they only look like one: nobody has their
-// private key, which need not be made.
+// probeKeys returns a public key of each algorithm. Only the ECDSA key has a private key: generating an
+// RSA key is slow.
 var probeKeys = sync.OnceValues(func() (map[string]probeKey, error) {
 	throwaway, err := throwawayKey()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("generating the throwaway key: %w", err)
 	}
 	keys := map[string]probeKey{}
 	for algorithm, public := range map[string]crypto.PublicKey{

@@ -14,13 +14,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/signer/ca"
 )
 
-// Defaults and limits of a profile; the custom resource definition has the same.
+// Defaults and limits of a Profile. The custom resource definition has the same ones.
 const (
 	defaultMaxDuration = 24 * time.Hour
 	minMaxDuration     = 10 * time.Second
-	defaultMinDuration = 10 * time.Minute // the shortest that a CertificateSigningRequest can ask for
+	defaultMinDuration = 10 * time.Minute // the minimum of spec.expirationSeconds of a CertificateSigningRequest
 	minMinDuration     = time.Second
 	defaultBackdate    = 5 * time.Minute
 	maxBackdate        = time.Hour
@@ -40,8 +41,8 @@ var (
 	}
 )
 
-// Profile is the validated spec of a Signer: for whom, and within which limits, it issues.
-// The zero Profile issues nothing.
+// Profile is the validated spec of a Signer: the signerName it issues for and the limits of its
+// certificates. The zero Profile issues nothing.
 type Profile struct {
 	signerName     string
 	minDuration    time.Duration
@@ -50,14 +51,14 @@ type Profile struct {
 	maxApprovalAge time.Duration
 	usages         []certificatesv1.KeyUsage
 	keyAlgorithms  []string
-	subject        []v1alpha1.SubjectAttribute // those that are kept
+	subject        []v1alpha1.SubjectAttribute // attributes of the request that certificates keep
 
 	crlDistributionPoints  []string
 	ocspServers            []string
 	issuingCertificateURLs []string
 }
 
-// NewProfile validates the spec of a Signer, but for its CA. What is left out has its default.
+// NewProfile validates the spec of a Signer, except spec.ca and spec.trust, and applies the defaults.
 func NewProfile(spec v1alpha1.SignerSpec) (Profile, error) {
 	c := spec.Certificate
 	p := Profile{
@@ -108,11 +109,11 @@ func (p *Profile) checkSignerName() error {
 	domain, path, found := strings.Cut(p.signerName, "/")
 	switch {
 	case !found || domain == "" || path == "":
-		return fmt.Errorf("signerName is %q: it must be of the form example.com/serving", p.signerName)
+		return fmt.Errorf("signerName %q is invalid: must be a domain and a path, such as example.com/serving", p.signerName)
 	case strings.Contains(p.signerName, "*"):
-		return fmt.Errorf("signerName is %q: a Signer issues for one signerName, not for all of a domain; make a Signer for each", p.signerName)
+		return fmt.Errorf("signerName %q is invalid: wildcards are not supported, create a Signer for each signerName", p.signerName)
 	case domain == "kubernetes.io":
-		return fmt.Errorf("signerName is %q: signers of kubernetes.io belong to the cluster itself", p.signerName)
+		return fmt.Errorf("signerName %q is invalid: the domain kubernetes.io is reserved for the signers of the cluster", p.signerName)
 	}
 	return nil
 }
@@ -120,15 +121,15 @@ func (p *Profile) checkSignerName() error {
 func (p *Profile) checkDurations() error {
 	switch {
 	case p.maxDuration < minMaxDuration:
-		return fmt.Errorf("maxDuration is %v: it must be at least %v", p.maxDuration, minMaxDuration)
+		return fmt.Errorf("maxDuration %v is invalid: must be at least %v", p.maxDuration, minMaxDuration)
 	case p.minDuration < minMinDuration:
-		return fmt.Errorf("minDuration is %v: it must be at least %v", p.minDuration, minMinDuration)
+		return fmt.Errorf("minDuration %v is invalid: must be at least %v", p.minDuration, minMinDuration)
 	case p.minDuration > p.maxDuration:
-		return fmt.Errorf("minDuration is %v: it must not be longer than maxDuration, %v", p.minDuration, p.maxDuration)
+		return fmt.Errorf("minDuration %v is invalid: must be at most maxDuration, %v", p.minDuration, p.maxDuration)
 	case p.backdate < 0 || p.backdate > maxBackdate:
-		return fmt.Errorf("backdate is %v: it must be between 0s and %v", p.backdate, maxBackdate)
+		return fmt.Errorf("backdate %v is invalid: must be between 0s and %v", p.backdate, maxBackdate)
 	case p.maxApprovalAge < minApprovalAge:
-		return fmt.Errorf("maxApprovalAge is %v: it must be at least %v", p.maxApprovalAge, minApprovalAge)
+		return fmt.Errorf("maxApprovalAge %v is invalid: must be at least %v", p.maxApprovalAge, minApprovalAge)
 	}
 	return nil
 }
@@ -136,33 +137,31 @@ func (p *Profile) checkDurations() error {
 func (p *Profile) checkLists() error {
 	for _, algorithm := range p.keyAlgorithms {
 		if !slices.Contains(allKeyAlgorithms, algorithm) {
-			return fmt.Errorf("key algorithm %q is not known: use only %s", algorithm, quoteAll(allKeyAlgorithms))
+			return fmt.Errorf("keyAlgorithms: unsupported value %q: supported values are %s", algorithm, quoteAll(allKeyAlgorithms))
 		}
 	}
 	for _, attribute := range p.subject {
 		if !slices.Contains(allSubject, attribute) {
-			return fmt.Errorf("subject attribute %q cannot be issued: use only %s", attribute, quoteAll(allSubject))
+			return fmt.Errorf("subject: unsupported value %q: supported values are %s", attribute, quoteAll(allSubject))
 		}
 	}
 	return nil
 }
 
-// checkUsages also refuses usages of which no certificate can be made.
+// checkUsages also rejects usages that fit no key algorithm of the Profile.
 func (p *Profile) checkUsages() error {
 	for _, usage := range p.usages {
 		if !slices.Contains(allUsages, usage) {
-			return fmt.Errorf("usage %q cannot be issued: use only %s", usage, quoteAll(allUsages))
+			return fmt.Errorf("usages: unsupported value %q: supported values are %s", usage, quoteAll(allUsages))
 		}
 	}
-	var why error
+	var problem *ca.Problem
 	for _, algorithm := range p.keyAlgorithms {
-		_, err := fitUsages(p.usages, algorithm)
-		if err == nil {
+		if _, problem = fitUsages(p.usages, algorithm); problem == nil {
 			return nil
 		}
-		why = err
 	}
-	return fmt.Errorf("no certificate can be made by usages and keyAlgorithms: %w", why)
+	return fmt.Errorf("usages and keyAlgorithms allow no certificate: %s", problem.Message)
 }
 
 func (p *Profile) checkURLs() error {
@@ -176,17 +175,17 @@ func (p *Profile) checkURLs() error {
 	} {
 		for i, text := range list.urls {
 			if !isWebURL(text) {
-				return fmt.Errorf("%s has %q: it must be an absolute URL that begins with http:// or https://, in its normal form and without user, password or fragment", list.name, text)
+				return fmt.Errorf("%s: invalid value %q: must be an absolute http or https URL in normal form, without user, password and fragment", list.name, text)
 			}
 			if slices.Contains(list.urls[:i], text) {
-				return fmt.Errorf("%s has %q more than once: keep one", list.name, text)
+				return fmt.Errorf("%s: duplicate value %q", list.name, text)
 			}
 		}
 	}
 	return nil
 }
 
-// isWebURL says whether text can stand in a certificate, and is what net/url would write.
+// isWebURL reports whether a certificate can hold the URL and package net/url formats it the same way.
 func isWebURL(text string) bool {
 	if len(text) > maxURL || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return false
@@ -196,7 +195,7 @@ func isWebURL(text string) bool {
 		u.User == nil && u.Fragment == "" && u.String() == text
 }
 
-// keeps says whether certificates have an attribute of the request's subject.
+// keeps reports whether certificates keep an attribute of the subject of the request.
 func (p *Profile) keeps(attribute v1alpha1.SubjectAttribute) bool {
 	return slices.Contains(p.subject, attribute)
 }

@@ -27,16 +27,18 @@ func TestNewProfile(t *testing.T) {
 		change(&p)
 		return p
 	}
-	const urlForm = ": it must be an absolute URL that begins with http:// or https://, in its normal form and without user, password or fragment"
-	tests := map[string]struct {
+	const urlForm = ": must be an absolute http or https URL in normal form, without user, password and fragment"
+	tests := []struct {
+		name        string
 		signerName  string // empty: the usual one
 		spec        v1alpha1.CertificateProfile
 		approvalAge *metav1.Duration
 		want        Profile
 		err         string
 	}{
-		"defaults": {want: defaults(func(*Profile) {})},
-		"everything set": {
+		{name: "defaults", want: defaults(func(*Profile) {})},
+		{
+			name: "everything set",
 			spec: v1alpha1.CertificateProfile{
 				MaxDuration: duration(10 * time.Second), MinDuration: duration(time.Second), Backdate: duration(time.Hour),
 				Usages: []certificatesv1.KeyUsage{"client auth", "key agreement"}, KeyAlgorithms: []string{"ECDSA"}, Subject: []v1alpha1.SubjectAttribute{"organization"},
@@ -49,87 +51,101 @@ func TestNewProfile(t *testing.T) {
 				crlDistributionPoints: []string{"http://crl.example/a?b=c"}, ocspServers: []string{"http://[2001:db8::1]:80/"}, issuingCertificateURLs: []string{"https://ca.example/ca.crt"},
 			},
 		},
-		"the least is what is the most, if that is less": {
+		{
+			name: "the least is what is the most, if that is less",
 			spec: v1alpha1.CertificateProfile{MaxDuration: duration(30 * time.Second)},
 			want: defaults(func(p *Profile) { p.minDuration, p.maxDuration = 30*time.Second, 30*time.Second }),
 		},
-		"nothing of the subject is kept": {
+		{
+			name: "nothing of the subject is kept",
 			spec: v1alpha1.CertificateProfile{Subject: []v1alpha1.SubjectAttribute{}},
 			want: defaults(func(p *Profile) { p.subject = []v1alpha1.SubjectAttribute{} }),
 		},
-		"no domain": {signerName: "serving", err: `signerName is "serving": it must be of the form example.com/serving`},
-		"no path":   {signerName: "example.com/", err: `signerName is "example.com/": it must be of the form example.com/serving`},
-		"all of a domain": {
+		{name: "no domain", signerName: "serving", err: `signerName "serving" is invalid: must be a domain and a path, such as example.com/serving`},
+		{name: "no path", signerName: "example.com/", err: `signerName "example.com/" is invalid: must be a domain and a path, such as example.com/serving`},
+		{
+			name:       "all of a domain",
 			signerName: "example.com/*",
-			err:        `signerName is "example.com/*": a Signer issues for one signerName, not for all of a domain; make a Signer for each`,
+			err:        `signerName "example.com/*" is invalid: wildcards are not supported, create a Signer for each signerName`,
 		},
-		"all domains": {
+		{
+			name:       "all domains",
 			signerName: "*/serving",
-			err:        `signerName is "*/serving": a Signer issues for one signerName, not for all of a domain; make a Signer for each`,
+			err:        `signerName "*/serving" is invalid: wildcards are not supported, create a Signer for each signerName`,
 		},
-		"signer of Kubernetes": {
+		{
+			name:       "signer of Kubernetes",
 			signerName: "kubernetes.io/kubelet-serving",
-			err:        `signerName is "kubernetes.io/kubelet-serving": signers of kubernetes.io belong to the cluster itself`,
+			err:        `signerName "kubernetes.io/kubelet-serving" is invalid: the domain kubernetes.io is reserved for the signers of the cluster`,
 		},
-		"maxDuration too short": {
+		{
+			name: "maxDuration too short",
 			spec: v1alpha1.CertificateProfile{MaxDuration: duration(10*time.Second - 1)},
-			err:  "maxDuration is 9.999999999s: it must be at least 10s",
+			err:  "maxDuration 9.999999999s is invalid: must be at least 10s",
 		},
-		"minDuration too short": {
+		{
+			name: "minDuration too short",
 			spec: v1alpha1.CertificateProfile{MinDuration: duration(time.Second - 1)},
-			err:  "minDuration is 999.999999ms: it must be at least 1s",
+			err:  "minDuration 999.999999ms is invalid: must be at least 1s",
 		},
-		"minDuration beyond maxDuration": {
+		{
+			name: "minDuration beyond maxDuration",
 			spec: v1alpha1.CertificateProfile{MinDuration: duration(2 * time.Hour), MaxDuration: duration(time.Hour)},
-			err:  "minDuration is 2h0m0s: it must not be longer than maxDuration, 1h0m0s",
+			err:  "minDuration 2h0m0s is invalid: must be at most maxDuration, 1h0m0s",
 		},
-		"backdate in the future": {
+		{
+			name: "backdate in the future",
 			spec: v1alpha1.CertificateProfile{Backdate: duration(-time.Second)},
-			err:  "backdate is -1s: it must be between 0s and 1h0m0s",
+			err:  "backdate -1s is invalid: must be between 0s and 1h0m0s",
 		},
-		"backdate too far": {
+		{
+			name: "backdate too far",
 			spec: v1alpha1.CertificateProfile{Backdate: duration(2 * time.Hour)},
-			err:  "backdate is 2h0m0s: it must be between 0s and 1h0m0s",
+			err:  "backdate 2h0m0s is invalid: must be between 0s and 1h0m0s",
 		},
-		"maxApprovalAge too short": {approvalAge: duration(time.Second), err: "maxApprovalAge is 1s: it must be at least 1m0s"},
-		"usage of a CA": {
+		{name: "maxApprovalAge too short", approvalAge: duration(time.Second), err: "maxApprovalAge 1s is invalid: must be at least 1m0s"},
+		{
+			name: "usage of a CA",
 			spec: v1alpha1.CertificateProfile{Usages: []certificatesv1.KeyUsage{"server auth", "cert sign"}},
-			err: `usage "cert sign" cannot be issued: use only "client auth", "code signing", "content commitment", "data encipherment", ` +
+			err: `usages: unsupported value "cert sign": supported values are "client auth", "code signing", "content commitment", "data encipherment", ` +
 				`"digital signature", "email protection", "key agreement", "key encipherment", "server auth"`,
 		},
-		"usages of which none is a key usage": {
+		{
+			name: "usages of which none is a key usage",
 			spec: v1alpha1.CertificateProfile{Usages: []certificatesv1.KeyUsage{"client auth"}},
-			err: `no certificate can be made by usages and keyAlgorithms: UsageNotAllowed: for a key of type Ed25519 the usages "client auth" ` +
-				`leave the certificate without a key usage, which would allow every one: ask for "digital signature"`,
+			err:  `usages and keyAlgorithms allow no certificate: usages "client auth" leave no key usage for a key of algorithm Ed25519, which would allow every key usage: add "digital signature"`,
 		},
-		"usages that no allowed key can have": {
+		{
+			name: "usages that no allowed key can have",
 			spec: v1alpha1.CertificateProfile{Usages: []certificatesv1.KeyUsage{"key agreement", "server auth"}, KeyAlgorithms: []string{"RSA"}},
-			err: `no certificate can be made by usages and keyAlgorithms: UsageNotAllowed: for a key of type RSA the usages "key agreement", "server auth" ` +
-				`leave the certificate without a key usage, which would allow every one: ask for "digital signature"`,
+			err:  `usages and keyAlgorithms allow no certificate: usages "key agreement", "server auth" leave no key usage for a key of algorithm RSA, which would allow every key usage: add "digital signature"`,
 		},
-		"unknown key algorithm": {
+		{
+			name: "unknown key algorithm",
 			spec: v1alpha1.CertificateProfile{KeyAlgorithms: []string{"DSA"}},
-			err:  `key algorithm "DSA" is not known: use only "RSA", "ECDSA", "Ed25519"`,
+			err:  `keyAlgorithms: unsupported value "DSA": supported values are "RSA", "ECDSA", "Ed25519"`,
 		},
-		"unknown subject attribute": {
+		{
+			name: "unknown subject attribute",
 			spec: v1alpha1.CertificateProfile{Subject: []v1alpha1.SubjectAttribute{"country"}},
-			err:  `subject attribute "country" cannot be issued: use only "commonName", "organization", "organizationalUnit"`,
+			err:  `subject: unsupported value "country": supported values are "commonName", "organization", "organizationalUnit"`,
 		},
-		"relative URL":          {spec: v1alpha1.CertificateProfile{OCSPServers: []string{"/ocsp"}}, err: `ocspServers has "/ocsp"` + urlForm},
-		"URL without host":      {spec: v1alpha1.CertificateProfile{OCSPServers: []string{"http:///a"}}, err: `ocspServers has "http:///a"` + urlForm},
-		"URL with a port alone": {spec: v1alpha1.CertificateProfile{OCSPServers: []string{"http://:80/a"}}, err: `ocspServers has "http://:80/a"` + urlForm},
-		"URL of LDAP":           {spec: v1alpha1.CertificateProfile{CRLDistributionPoints: []string{"ldap://a.example/b"}}, err: `crlDistributionPoints has "ldap://a.example/b"` + urlForm},
-		"URL with a password":   {spec: v1alpha1.CertificateProfile{IssuingCertificateURLs: []string{"http://u:p@a.example/"}}, err: `issuingCertificateURLs has "http://u:p@a.example/"` + urlForm},
-		"URL with a space":      {spec: v1alpha1.CertificateProfile{IssuingCertificateURLs: []string{"http://a.example/b c"}}, err: `issuingCertificateURLs has "http://a.example/b c"` + urlForm},
-		"URL with a fragment":   {spec: v1alpha1.CertificateProfile{IssuingCertificateURLs: []string{"http://a.example/#b"}}, err: `issuingCertificateURLs has "http://a.example/#b"` + urlForm},
-		"URL in other letters":  {spec: v1alpha1.CertificateProfile{OCSPServers: []string{"http://ä.example/"}}, err: `ocspServers has "http://ä.example/"` + urlForm},
-		"URL twice": {
+		{name: "relative URL", spec: v1alpha1.CertificateProfile{OCSPServers: []string{"/ocsp"}}, err: `ocspServers: invalid value "/ocsp"` + urlForm},
+		{name: "URL without host", spec: v1alpha1.CertificateProfile{OCSPServers: []string{"http:///a"}}, err: `ocspServers: invalid value "http:///a"` + urlForm},
+		{name: "URL with a port alone", spec: v1alpha1.CertificateProfile{OCSPServers: []string{"http://:80/a"}}, err: `ocspServers: invalid value "http://:80/a"` + urlForm},
+		{name: "URL of LDAP", spec: v1alpha1.CertificateProfile{CRLDistributionPoints: []string{"ldap://a.example/b"}}, err: `crlDistributionPoints: invalid value "ldap://a.example/b"` + urlForm},
+		{name: "URL with a password", spec: v1alpha1.CertificateProfile{IssuingCertificateURLs: []string{"http://u:p@a.example/"}}, err: `issuingCertificateURLs: invalid value "http://u:p@a.example/"` + urlForm},
+		{name: "URL with a space", spec: v1alpha1.CertificateProfile{IssuingCertificateURLs: []string{"http://a.example/b c"}}, err: `issuingCertificateURLs: invalid value "http://a.example/b c"` + urlForm},
+		{name: "URL with a fragment", spec: v1alpha1.CertificateProfile{IssuingCertificateURLs: []string{"http://a.example/#b"}}, err: `issuingCertificateURLs: invalid value "http://a.example/#b"` + urlForm},
+		{name: "URL in other letters", spec: v1alpha1.CertificateProfile{OCSPServers: []string{"http://ä.example/"}}, err: `ocspServers: invalid value "http://ä.example/"` + urlForm},
+		{
+			name: "URL twice",
 			spec: v1alpha1.CertificateProfile{OCSPServers: []string{"http://a.example/", "http://a.example/"}},
-			err:  `ocspServers has "http://a.example/" more than once: keep one`,
+			err:  `ocspServers: duplicate value "http://a.example/"`,
 		},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			spec := v1alpha1.SignerSpec{SignerName: cmp.Or(test.signerName, signerName), Certificate: test.spec, MaxApprovalAge: test.approvalAge}
 			got, err := NewProfile(spec)
 			if test.err != "" {
@@ -146,7 +162,7 @@ func TestNewProfile(t *testing.T) {
 	}
 	t.Run("no signerName", func(t *testing.T) {
 		_, err := NewProfile(v1alpha1.SignerSpec{})
-		if want := `signerName is "": it must be of the form example.com/serving`; err == nil || err.Error() != want {
+		if want := `signerName "" is invalid: must be a domain and a path, such as example.com/serving`; err == nil || err.Error() != want {
 			t.Errorf("got error %v, want %q", err, want)
 		}
 	})

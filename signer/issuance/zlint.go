@@ -13,30 +13,31 @@ import (
 
 	zx509 "github.com/zmap/zcrypto/x509"
 	zlint "github.com/zmap/zlint/v3/lint"
-	_ "github.com/zmap/zlint/v3/lints/rfc" // registers the lints; the package zlint would register those for the public web too
+	_ "github.com/zmap/zlint/v3/lints/rfc" // registers these lints only; package zlint registers those of the public web too
+
+	"countersign.dev/countersign/internal/text"
 )
 
-// notLinted are lints that are not applied, as they would refuse honest requests, and Failed cannot be
-// taken back.
-var notLinted = []string{
-	// Forbids "key encipherment" with "client auth" alone, which clients with RSA keys ask for. RFC 5280
-	// (section 4.2.1.12) only wants one purpose that goes with both extensions, which fitUsages sees
-	// to. For several extended usages it depends on the order in which a map is gone through.
+// skippedLints are not applied: they would refuse valid requests, and Failed is permanent.
+var skippedLints = []string{
+	// Forbids "key encipherment" with "client auth" alone, which clients with RSA keys request. RFC 5280
+	// (section 4.2.1.12) requires only one purpose that is consistent with both extensions, and fitUsages
+	// checks that. With several extended usages the result depends on the iteration order of a map.
 	"e_key_usage_and_extended_key_usage_inconsistent",
-	// Wants two labels in the host of a URI. The host of a SPIFFE ID is a trust domain, which may
-	// have one (SPIFFE-ID, section 2.1).
+	// Requires two labels in the host of a URI. The host of a SPIFFE ID is a trust domain, which can
+	// have one label (SPIFFE-ID, section 2.1).
 	"e_ext_san_uri_host_not_fqdn_or_ip",
-	// Want 64 characters at most, which RFC 5280 (appendix A.1) has from X.411. Kubernetes reads user
-	// and groups from these attributes, and "system:serviceaccount:<namespace>:<name>" may have 339.
-	// Its own signers, and all who verify, set no limit; package pkcs10 does, for the request.
+	// Require at most 64 characters (RFC 5280, appendix A.1, from X.411). Kubernetes reads the user and its
+	// groups from these attributes, and "system:serviceaccount:<namespace>:<name>" can have 339. The signers
+	// of Kubernetes and TLS libraries set no limit; package pkcs10 limits the request.
 	"e_subject_common_name_max_length",
 	"e_subject_organization_name_max_length",
 }
 
-// rfcLints are the lints of certificates that cite RFCs, by name.
+// rfcLints returns the certificate lints that cite RFCs, sorted by name.
 var rfcLints = sync.OnceValue(func() []*zlint.CertificateLint {
 	lints := slices.DeleteFunc(zlint.GlobalRegistry().CertificateLints().Lints(), func(l *zlint.CertificateLint) bool {
-		return !strings.HasPrefix(string(l.Source), "RFC") || slices.Contains(notLinted, l.Name)
+		return !strings.HasPrefix(string(l.Source), "RFC") || slices.Contains(skippedLints, l.Name)
 	})
 	slices.SortFunc(lints, func(a, b *zlint.CertificateLint) int { return cmp.Compare(a.Name, b.Name) })
 	return lints
@@ -44,11 +45,11 @@ var rfcLints = sync.OnceValue(func() []*zlint.CertificateLint {
 
 var lintConfig = sync.OnceValue(zlint.NewEmptyConfig)
 
-// lintRFC lints a certificate by the RFCs, and returns every error. Warnings and notices are none.
+// lintRFC applies the lints to a certificate and returns every error. It ignores warnings and notices.
 func lintRFC(der []byte) error {
 	certificate, err := zx509.ParseCertificate(der)
 	if err != nil {
-		return fmt.Errorf("zcrypto cannot read the certificate: %w", err)
+		return fmt.Errorf("parsing the certificate with zcrypto: %w", err)
 	}
 	var errs []error
 	for _, l := range rfcLints() {
@@ -56,11 +57,11 @@ func lintRFC(der []byte) error {
 		if result.Status < zlint.Error {
 			continue
 		}
-		text := fmt.Sprintf("lint %s: %s (%s)", l.Name, strings.TrimSuffix(l.Description, "."), l.Citation)
+		message := fmt.Sprintf("lint %s: %s (%s)", l.Name, strings.TrimSuffix(l.Description, "."), l.Citation)
 		if result.Details != "" {
-			text += ": " + result.Details
+			message += ": " + result.Details
 		}
-		errs = append(errs, errors.New(text))
+		errs = append(errs, errors.New(message))
 	}
-	return joinLine(errs)
+	return text.JoinErrors(errs...)
 }

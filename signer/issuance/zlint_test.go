@@ -6,13 +6,11 @@ package issuance
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"net"
 	"net/url"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	zlint "github.com/zmap/zlint/v3/lint"
 
 	"countersign.dev/countersign/signer/ca"
@@ -37,100 +35,109 @@ func TestLintRFC(t *testing.T) {
 		return func(r *x509.CertificateRequest) { r.EmailAddresses = []string{address} }
 	}
 	label := func(n int) string { return strings.Repeat("a", n) }
-	tests := map[string]struct {
+	tests := []struct {
+		name    string
 		request func(*x509.CertificateRequest)
 		want    string // the message of LintFailed; empty if it is issued
 	}{
-		"common name and DNS name":       {nil, ""},
-		"service, in every form":         {dns("web.ns.svc.cluster.local", "web.ns.svc", "web.ns", "web"), ""},
-		"pod":                            {dns("10-244-0-7.ns.pod.cluster.local", "web-0.web.ns.svc.cluster.local"), ""},
-		"localhost":                      {dns("localhost"), ""},
-		"wildcard":                       {dns("*.web.ns.svc.cluster.local"), ""},
-		"upper case":                     {dns("Web.NS.svc.cluster.local"), ""},
-		"underscores of SRV records":     {dns("_http._tcp.web.ns.svc.cluster.local"), ""},
-		"hyphens":                        {dns("a--b.ns.svc.cluster.local"), ""},
-		"label of 63 characters":         {dns(label(63) + ".ns.svc.cluster.local"), ""},
-		"name of 253 characters":         {dns(strings.Repeat(label(49)+".", 5) + "svc"), ""},
-		"IDN":                            {dns("xn--bcher-kva.example"), ""},
-		"address that looks like a name": {dns("10.0.0.1"), ""},
-		"IP addresses alone": {func(r *x509.CertificateRequest) {
+		{"common name and DNS name", nil, ""},
+		{"service, in every form", dns("web.ns.svc.cluster.local", "web.ns.svc", "web.ns", "web"), ""},
+		{"pod", dns("10-244-0-7.ns.pod.cluster.local", "web-0.web.ns.svc.cluster.local"), ""},
+		{"localhost", dns("localhost"), ""},
+		{"wildcard", dns("*.web.ns.svc.cluster.local"), ""},
+		{"upper case", dns("Web.NS.svc.cluster.local"), ""},
+		{"underscores of SRV records", dns("_http._tcp.web.ns.svc.cluster.local"), ""},
+		{"hyphens", dns("a--b.ns.svc.cluster.local"), ""},
+		{"label of 63 characters", dns(label(63) + ".ns.svc.cluster.local"), ""},
+		{"name of 253 characters", dns(strings.Repeat(label(49)+".", 5) + "svc"), ""},
+		{"IDN", dns("xn--bcher-kva.example"), ""},
+		{"address that looks like a name", dns("10.0.0.1"), ""},
+		{"IP addresses alone", func(r *x509.CertificateRequest) {
 			r.Subject, r.DNSNames, r.IPAddresses = pkix.Name{}, nil, []net.IP{net.IPv4(10, 0, 0, 1), net.ParseIP("2001:db8::1")}
 		}, ""},
-		"common name alone": {func(r *x509.CertificateRequest) { r.DNSNames = nil }, ""},
-		"node": {func(r *x509.CertificateRequest) {
+		{"common name alone", func(r *x509.CertificateRequest) { r.DNSNames = nil }, ""},
+		{"node", func(r *x509.CertificateRequest) {
 			r.Subject = pkix.Name{CommonName: "system:node:worker-1", Organization: []string{"system:nodes"}}
 		}, ""},
-		"common name that is an address": {commonName("10.0.0.1"), ""},
-		"common name with a wildcard":    {commonName("*.example"), ""},
-		"common name beyond ASCII":       {commonName("wéb & co"), ""},
-		"longest user name":              {commonName("system:serviceaccount:" + label(63) + ":" + strings.Repeat("a", 253)), ""},
-		"longest group": {func(r *x509.CertificateRequest) {
+		{"common name that is an address", commonName("10.0.0.1"), ""},
+		{"common name with a wildcard", commonName("*.example"), ""},
+		{"common name beyond ASCII", commonName("wéb & co"), ""},
+		{"longest user name", commonName("system:serviceaccount:" + label(63) + ":" + strings.Repeat("a", 253)), ""},
+		{"longest group", func(r *x509.CertificateRequest) {
 			r.Subject.Organization = []string{"system:serviceaccounts:" + label(63)}
 		}, ""},
-		"unit of 64 characters":              {func(r *x509.CertificateRequest) { r.Subject.OrganizationalUnit = []string{strings.Repeat("é", 64)} }, ""},
-		"SPIFFE ID":                          {uri("spiffe://cluster.local/ns/a/sa/b"), ""},
-		"SPIFFE ID, trust domain of a label": {uri("spiffe://prod/ns/a/sa/b"), ""},
-		"URN":                                {uri("urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6"), ""},
-		"URI with a port":                    {uri("https://web.example:8443/a?b=c"), ""},
-		"email":                              {email("web@example.com"), ""},
+		{"unit of 64 characters", func(r *x509.CertificateRequest) { r.Subject.OrganizationalUnit = []string{strings.Repeat("é", 64)} }, ""},
+		{"SPIFFE ID", uri("spiffe://cluster.local/ns/a/sa/b"), ""},
+		{"SPIFFE ID, trust domain of a label", uri("spiffe://prod/ns/a/sa/b"), ""},
+		{"URN", uri("urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6"), ""},
+		{"URI with a port", uri("https://web.example:8443/a?b=c"), ""},
+		{"email", email("web@example.com"), ""},
 
-		"trailing dot": {
+		{
+			"trailing dot",
 			dns("web.ns.svc.cluster.local."), "lint e_rfc_dnsname_empty_label: DNSNames should not have an empty label (RFC5280: 4.2.1.6)",
 		},
-		"empty label": {
+		{
+			"empty label",
 			dns("web..svc.cluster.local"), "lint e_rfc_dnsname_empty_label: DNSNames should not have an empty label (RFC5280: 4.2.1.6)",
 		},
-		"label of 64 characters": {
+		{
+			"label of 64 characters",
 			dns(label(64) + ".ns.svc.cluster.local"), "lint e_rfc_dnsname_label_too_long: DNSName labels MUST be less than or equal to 63 characters (RFC 5280: 4.2.1.6, citing RFC 1035)",
 		},
-		"name of 254 characters": {
+		{
+			"name of 254 characters",
 			dns(strings.Repeat(label(49)+".", 5) + "svc1"), "lint e_ext_san_dns_name_too_long: DNSName must be less than or equal to 253 bytes (RFC 5280)",
 		},
-		"unit of 65 characters": {
+		{
+			"unit of 65 characters",
 			func(r *x509.CertificateRequest) { r.Subject.OrganizationalUnit = []string{label(65)} }, "lint e_subject_organizational_unit_name_max_length: The 'Organizational Unit Name' field of the subject MUST be less than 65 characters (RFC 5280: A.1)",
 		},
-		"IDN that is none": {
+		{
+			"IDN that is none",
 			dns("xn--a-.example"), "lint e_international_dns_name_not_unicode: Internationalized DNSNames punycode not valid Unicode (RFC 3490); lint e_rfc_dnsname_hyphen_in_sld: DNSName should not have a hyphen beginning or ending the SLD (RFC5280: 4.2.1.6)",
 		},
-		"underscore in a domain": {
+		{
+			"underscore in a domain",
 			dns("foo_bar.com"), "lint e_rfc_dnsname_underscore_in_sld: DNSName MUST NOT contain underscore characters (RFC5280: 4.2.1.6)",
 		},
-		"hyphen at the end of a domain": {
+		{
+			"hyphen at the end of a domain",
 			dns("foo-.com"), "lint e_rfc_dnsname_hyphen_in_sld: DNSName should not have a hyphen beginning or ending the SLD (RFC5280: 4.2.1.6)",
 		},
-		"email in angle brackets": {
+		{
+			"email in angle brackets",
 			email("<web@example.com>"), "lint e_ext_san_rfc822_format_invalid: Email MUST NOT be surrounded with `<>`, and there must be no trailing comments in `()` (RFC 5280: 4.2.1.6)",
 		},
-		"the subject of the CA": {
-			commonName("Test CA"), "authority key identifier is not that of the CA",
+		{
+			"the subject of the CA",
+			commonName("Test CA"), "authority key identifier differs from that of the CA",
 		},
-		"two at once": {
+		{
+			"two at once",
 			func(r *x509.CertificateRequest) {
 				r.Subject.OrganizationalUnit, r.DNSNames = []string{label(65)}, []string{"a..b"}
 			}, "lint e_rfc_dnsname_empty_label: DNSNames should not have an empty label (RFC5280: 4.2.1.6); lint e_subject_organizational_unit_name_max_length: The 'Organizational Unit Name' field of the subject MUST be less than 65 characters (RFC 5280: A.1)",
 		},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			_, err := Prepare(now, newCSR(t, keys.EC, test.request, nil), newProfile(t, nil), newCA(t, keys.EC, nil))
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := Prepare(now, newCSR(t, keys.EC, test.request, nil), newProfile(t, nil), newCA(t, keys.EC, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
 			if test.want == "" {
-				if err != nil {
-					t.Errorf("refused: %v", err)
+				if got.Outcome != Ready {
+					t.Errorf("got outcome %s with %v, want %s", got.Outcome, got.Problem, Ready)
 				}
 				return
 			}
-			var refusal *Refusal
-			if !errors.As(err, &refusal) {
-				t.Fatalf("got %v, want a *Refusal", err)
-			}
-			if diff := cmp.Diff(&Refusal{ReasonLintFailed, test.want}, refusal); diff != "" {
-				t.Errorf("refusal (-want +got):\n%s", diff)
-			}
+			checkResult(t, got, Refused, &ca.Problem{Reason: ReasonLintFailed, Message: test.want})
 		})
 	}
 }
 
-// TestRFCLints: those of RFCs are there, those of browsers are not, and each left out is one there is.
+// TestRFCLints checks that the lints of RFCs are applied, and that each skipped lint exists.
 func TestRFCLints(t *testing.T) {
 	names := map[string]bool{}
 	for _, l := range rfcLints() {
@@ -144,31 +151,32 @@ func TestRFCLints(t *testing.T) {
 	if len(names) < 80 {
 		t.Errorf("there are %d lints only", len(names))
 	}
-	for _, name := range notLinted {
+	for _, name := range skippedLints {
 		if names[name] || zlint.GlobalRegistry().CertificateLints().ByName(name) == nil {
 			t.Errorf("%s is applied, or unknown", name)
 		}
 	}
 }
 
-// TestPrepare_lintOfCA: what every certificate of a CA fails is no fault of the request, whatever else
-// the request may have wrong.
+// TestPrepare_lintOfCA checks that a lint that every certificate of the CA fails does not refuse a
+// request, even an invalid one.
 func TestPrepare_lintOfCA(t *testing.T) {
 	keys := testKeys()
 	profile := newProfile(t, nil)
 	authority := newCA(t, keys.EC, withoutKeyID)
-	for name, request := range map[string]func(*x509.CertificateRequest){
-		"honest":  nil,
-		"hostile": func(r *x509.CertificateRequest) { r.DNSNames = []string{"a..b"} },
+	for _, test := range []struct {
+		name    string
+		request func(*x509.CertificateRequest)
+	}{
+		{"valid request", nil},
+		{"invalid request", func(r *x509.CertificateRequest) { r.DNSNames = []string{"a..b"} }},
 	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := Prepare(now, newCSR(t, keys.EC, request, nil), profile, authority)
-			if _, ok := errors.AsType[*ca.Problem](err); !ok {
-				t.Fatalf("got %v, want a *ca.Problem", err)
+		t.Run(test.name, func(t *testing.T) {
+			got, err := Prepare(now, newCSR(t, keys.EC, test.request, nil), profile, authority)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if diff := cmp.Diff(profile.Probe(now, authority), err); diff != "" {
-				t.Errorf("fault (-probe +got):\n%s", diff)
-			}
+			checkResult(t, got, CAProblem, profile.Probe(now, authority))
 		})
 	}
 }
