@@ -67,7 +67,7 @@ func run(dir string, paths []string, count bool) (bool, error) {
 	}
 	var findings []finding
 	for _, name := range files {
-		data, err := os.ReadFile(filepath.Join(dir, name))
+		data, err := fs.ReadFile(os.DirFS(dir), name)
 		if err != nil {
 			return false, err
 		}
