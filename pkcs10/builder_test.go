@@ -23,8 +23,8 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// template is a request that the tests bend. Each field is DER, but for attributes, which is the
-// content of the [0]. What is nil is filled in by der with what is honest.
+// template is a request with some parts replaced. Each field is DER, except attributes, which is the
+// content of the [0]. The method der fills in nil fields with those of an honest request.
 type template struct {
 	version    []byte
 	subject    []byte
@@ -61,7 +61,7 @@ func encodePEM(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 }
 
-// withExtensions is an honest request but for its extensions.
+// withExtensions returns an honest request with other extensions.
 func withExtensions(extensions ...[]byte) template {
 	return template{attributes: extensionRequest(extensions...)}
 }
@@ -70,7 +70,7 @@ func withNames(names ...[]byte) template { return withExtensions(subjectAltName(
 
 func withSubject(rdns ...[]byte) template { return template{subject: sequence(rdns...)} }
 
-// testKey is the same in each run, so that requests, and with them the seeds of the fuzz tests, are too.
+// testKey is the same in each run, so that requests and the seeds of the fuzz tests are the same too.
 var testKey = func() *ecdsa.PrivateKey {
 	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), bytes.Repeat([]byte{7}, 32))
 	if err != nil {
@@ -91,7 +91,7 @@ func rsaPublicKey(n *big.Int, e int64) []byte {
 	return subjectPublicKey(sequence(oid(oidRSA), null), sequence(integerOf(n), integer(e)))
 }
 
-// odd returns an odd number of so many bits.
+// odd returns an odd number with this number of bits.
 func odd(bits int) *big.Int {
 	n := new(big.Int).SetBit(new(big.Int), bits-1, 1)
 	return n.SetBit(n, 0, 1)

@@ -14,9 +14,10 @@ import (
 	"slices"
 )
 
-// crossCheck has crypto/x509 read der too, and compares. subject is every attribute of the
-// subject, in order. Certificates made, and clients that use them, go by crypto/x509: a
-// request that means one thing to it and another here would be judged for the one and used for the other.
+// crossCheck reads der with crypto/x509 and compares the results. subject is every attribute of
+// the subject, in order. The signer creates certificates with crypto/x509, and clients verify
+// them with it: a request that it reads differently would be reviewed for one set of names and
+// used for another.
 func crossCheck(request *Request, subject []Attribute, der []byte) error {
 	other, err := x509.ParseCertificateRequest(der)
 	if err != nil {
@@ -28,7 +29,7 @@ func crossCheck(request *Request, subject []Attribute, der []byte) error {
 	return nil
 }
 
-// difference says in which part the two readings of a request differ; "" if in none.
+// difference returns the part in which the two readings of a request differ, "" if they are equal.
 func difference(request *Request, subject []Attribute, other *x509.CertificateRequest) string {
 	switch {
 	case !bytes.Equal(request.RawSubjectPublicKeyInfo, other.RawSubjectPublicKeyInfo),

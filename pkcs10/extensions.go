@@ -25,11 +25,11 @@ const (
 
 // attributes reads the content of [0] IMPLICIT SET OF SEQUENCE { type OBJECT IDENTIFIER, values SET OF ANY }.
 //
-// Nothing but the extension request is allowed. A challenge password asks something of the CA that
-// would not be done, and would lie readable in the API; the attributes Windows adds tell
-// of the machine that made the request, which is nobody's business.
+// Only the extension request is allowed. A challenge password would have no effect, and would be
+// readable in the API. The attributes that Windows adds describe the machine that created the
+// request, and have no place in a certificate.
 func (p *parser) attributes(attributes cryptobyte.String) error {
-	seen := make(map[string]bool)
+	found := make(map[string]bool)
 	for !attributes.Empty() {
 		var sequence, values cryptobyte.String
 		var oid encodingasn1.ObjectIdentifier
@@ -40,11 +40,11 @@ func (p *parser) attributes(attributes cryptobyte.String) error {
 			return malformedDER("list of attributes")
 		}
 		name := oid.String()
-		if seen[name] {
+		if found[name] {
 			p.refusals.add(ReasonRepeatedAttribute, "attribute %s is there more than once: keep one", describe(name))
 			continue
 		}
-		seen[name] = true
+		found[name] = true
 		if name != oidExtensionRequest {
 			p.refusals.add(ReasonUnsupportedAttribute, "attribute %s: leave it out", describe(name))
 			continue
@@ -56,8 +56,8 @@ func (p *parser) attributes(attributes cryptobyte.String) error {
 	return nil
 }
 
-// extensionRequest reads the values of the attribute, of which there must be one: a SEQUENCE of extensions.
-// crypto/x509 reads the first and passes over the others.
+// extensionRequest reads the values of the attribute. There must be one: a SEQUENCE of extensions.
+// crypto/x509 reads the first value and skips the others.
 func (p *parser) extensionRequest(values cryptobyte.String) error {
 	var elements []cryptobyte.String
 	for !values.Empty() {
@@ -75,17 +75,17 @@ func (p *parser) extensionRequest(values cryptobyte.String) error {
 	if extensions.Empty() {
 		return malformed("the extension request is empty: leave it out")
 	}
-	seen := make(map[string]bool)
+	found := make(map[string]bool)
 	for !extensions.Empty() {
 		oid, value, err := readExtension(&extensions)
 		if err != nil {
 			return err
 		}
-		if seen[oid] {
+		if found[oid] {
 			p.refusals.add(ReasonRepeatedAttribute, "extension %s is there more than once: keep one", describe(oid))
 			continue
 		}
-		seen[oid] = true
+		found[oid] = true
 		if err := p.extension(oid, value); err != nil {
 			return err
 		}
@@ -96,7 +96,7 @@ func (p *parser) extensionRequest(values cryptobyte.String) error {
 }
 
 // readExtension reads SEQUENCE { extnID, critical BOOLEAN DEFAULT FALSE, extnValue OCTET STRING }.
-// Whether it is critical is of no consequence: the extensions of the certificate are our own.
+// It ignores critical, since the signer sets it for each extension of the certificate.
 func readExtension(extensions *cryptobyte.String) (oid string, value cryptobyte.String, err error) {
 	var sequence cryptobyte.String
 	var id encodingasn1.ObjectIdentifier
@@ -153,7 +153,7 @@ func (p *parser) basicConstraints(value cryptobyte.String) error {
 	return nil
 }
 
-// subjectKeyIdentifier reads an OCTET STRING and forgets it: the signer computes its own.
+// subjectKeyIdentifier reads an OCTET STRING and ignores it: the signer computes the identifier.
 func subjectKeyIdentifier(value cryptobyte.String) error {
 	var identifier cryptobyte.String
 	if !value.ReadASN1(&identifier, asn1.OCTET_STRING) || !value.Empty() || identifier.Empty() {

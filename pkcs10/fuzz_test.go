@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzParse feeds Parse any bytes. The seeds are every hostile request and every file in testdata.
+// FuzzParse calls Parse with any bytes. The seeds are every hostile request and every file in testdata.
 func FuzzParse(f *testing.F) {
 	for _, test := range hostileRequests() {
 		f.Add(test.bytes())
@@ -33,8 +33,8 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(checkParse)
 }
 
-// FuzzParseSigned feeds Parse any subject and attributes, signed by a good key, so that
-// what is read in them is reached behind the signature, and PEM and outer DER are not in the way.
+// FuzzParseSigned calls Parse with any subject and attributes in a request with a valid signature, so
+// that the fuzzer does not have to find valid PEM and DER around them.
 func FuzzParseSigned(f *testing.F) {
 	add := func(t template) {
 		f.Add(cmpOr(t.subject, sequence()), t.attributes)
@@ -52,12 +52,12 @@ func FuzzParseSigned(f *testing.F) {
 
 func checkParse(t *testing.T, data []byte) {
 	request, err := Parse(data)
-	again, errAgain := Parse(bytes.Clone(data))
-	if diff := cmp.Diff(request, again, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
-		t.Errorf("parsed anew it is another request:\n%s", diff)
+	second, secondErr := Parse(bytes.Clone(data))
+	if diff := cmp.Diff(request, second, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("the second call returns another request (-first +second):\n%s", diff)
 	}
-	if diff := cmp.Diff(err, errAgain); diff != "" {
-		t.Errorf("parsed anew it is another error:\n%s", diff)
+	if diff := cmp.Diff(err, secondErr); diff != "" {
+		t.Errorf("the second call returns another error (-first +second):\n%s", diff)
 	}
 	if err != nil {
 		if request != nil {
@@ -98,7 +98,7 @@ func checkError(t *testing.T, err error) {
 	}
 }
 
-// checkRequest reads data as the API server does and holds request against that.
+// checkRequest reads data as the API server does, and compares request with it.
 func checkRequest(t *testing.T, data []byte, request *Request) {
 	block, rest := pem.Decode(data)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(block.Headers) > 0 || len(bytes.TrimSpace(rest)) > 0 {
@@ -119,7 +119,7 @@ func checkRequest(t *testing.T, data []byte, request *Request) {
 		t.Errorf("algorithm = %s, want %s", request.Key.Algorithm, csr.PublicKeyAlgorithm)
 	}
 
-	// Names as text, which does not depend on how difference compares.
+	// Names as text, independent of how difference compares.
 	var want, got []string
 	for _, name := range csr.DNSNames {
 		want = append(want, "dns:"+name)

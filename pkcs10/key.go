@@ -22,9 +22,9 @@ const (
 	minRSABits = 2048
 	maxRSABits = 8192
 
-	// rsaExponent is the only one allowed. Every generator in use chooses it. Smaller ones turn
-	// slips in padding into forgeries and are below FIPS 186-5 (section 5.4: e > 2^16); larger
-	// ones make each verification dearer for everyone who meets the certificate.
+	// rsaExponent is the only exponent that is allowed. All common key generators use it. FIPS 186-5
+	// (section 5.4) forbids smaller exponents, which make errors in padding exploitable. Larger
+	// exponents make every verification of the certificate slower.
 	rsaExponent = 65537
 )
 
@@ -35,7 +35,7 @@ const (
 	oidEd25519 = "1.3.101.112"
 )
 
-// curves are the allowed ones by OID: RFC 5480, section 2.1.1.1.
+// curves are the allowed curves by OID: RFC 5480, section 2.1.1.1.
 var curves = map[string]elliptic.Curve{
 	"1.2.840.10045.3.1.7": elliptic.P256(),
 	"1.3.132.0.34":        elliptic.P384(),
@@ -90,7 +90,7 @@ func (p *parser) rsaPublicKey(parameters, key cryptobyte.String) error {
 	case bits < minRSABits || bits > maxRSABits:
 		p.refusals.add(ReasonWeakKey, "the RSA key has %d bits: use %d to %d", bits, minRSABits, maxRSABits)
 	case bits%8 != 0:
-		p.refusals.add(ReasonWeakKey, "the RSA key has %d bits, which is no multiple of 8: use 2048, 3072 or 4096", bits)
+		p.refusals.add(ReasonWeakKey, "the RSA key has %d bits, which is not a multiple of 8: use 2048, 3072 or 4096", bits)
 	case n.Bit(0) == 0:
 		p.refusals.add(ReasonWeakKey, "the RSA modulus is even: generate the key anew")
 	default:
@@ -129,7 +129,7 @@ func (p *parser) ecPublicKey(parameters, key cryptobyte.String) error {
 	public, err := ecdsa.ParseUncompressedPublicKey(curve, key)
 	if err != nil {
 		p.refusals.add(ReasonWeakKey, "the ECDSA key is not an uncompressed point on %s: generate the key anew", curve.Params().Name)
-		return nil //nolint:nilerr // it is noted as a refusal
+		return nil //nolint:nilerr // it is added as a refusal
 	}
 	p.request.PublicKey = public
 	p.request.Key.Algorithm, p.request.Key.Bits = "ECDSA", curve.Params().BitSize
@@ -155,9 +155,9 @@ func (p *parser) ed25519PublicKey(parameters, key cryptobyte.String) error {
 }
 
 // smallOrder reports whether an Ed25519 public key is one of the points whose order divides 8.
-// crypto/ed25519 verifies under them signatures that need no private key, so that a signature
-// proves nothing. The list has every y that encodes such a point, p and p+1 (which are 0 and 1
-// not reduced) among them, without the bit for the sign of x.
+// crypto/ed25519 verifies signatures under them that anyone can create without a private key. The
+// list has every y that encodes such a point without the bit for the sign of x. It includes p and
+// p+1, which are 0 and 1 not reduced.
 func smallOrder(key [ed25519.PublicKeySize]byte) bool {
 	key[len(key)-1] &= 0x7f
 	return smallOrderPoints[hex.EncodeToString(key[:])]

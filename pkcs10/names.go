@@ -11,8 +11,8 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// Tags of the GeneralNames that can be issued (RFC 5280, section 4.2.1.6), all primitive. With
-// the bit for "constructed" set they are not these names, and crypto/x509 drops them.
+// Tags of the GeneralNames that are allowed (RFC 5280, section 4.2.1.6), all primitive.
+// crypto/x509 drops names with the same number and the bit for "constructed".
 var (
 	tagEmail = asn1.Tag(1).ContextSpecific()
 	tagDNS   = asn1.Tag(2).ContextSpecific()
@@ -20,8 +20,8 @@ var (
 	tagIP    = asn1.Tag(7).ContextSpecific()
 )
 
-// droppedNames are the GeneralNames that crypto/x509 drops without a word. A certificate made
-// from a copy of the extension would have them all the same.
+// droppedNames are the GeneralNames that crypto/x509 drops without an error. A certificate with a
+// copy of the extension would still have them.
 var droppedNames = map[asn1.Tag]string{
 	asn1.Tag(0).ContextSpecific().Constructed(): "otherName",
 	asn1.Tag(3).ContextSpecific().Constructed(): "x400Address",
@@ -54,33 +54,41 @@ func (p *parser) generalName(tag asn1.Tag, content []byte) {
 	r := &p.request
 	switch tag {
 	case tagDNS:
-		if p.visibleASCII("DNS", content) && p.unique(tag, "DNS", content) {
-			r.DNSNames = append(r.DNSNames, string(content))
-		}
+		p.textName(&r.DNSNames, tag, "DNS", content)
 	case tagEmail:
-		if p.visibleASCII("email", content) && p.unique(tag, "email", content) {
-			r.EmailAddresses = append(r.EmailAddresses, string(content))
-		}
+		p.textName(&r.EmailAddresses, tag, "email", content)
 	case tagURI:
-		if p.visibleASCII("URI", content) && p.plainURI(string(content)) && p.unique(tag, "URI", content) {
-			r.URIs = append(r.URIs, string(content))
-		}
+		p.textName(&r.URIs, tag, "URI", content)
 	case tagIP:
 		if addr, ok := p.address(content); ok && p.unique(tag, "IP", []byte(addr.String())) {
 			r.IPAddresses = append(r.IPAddresses, addr)
 		}
 	default:
-		const advice = "use only DNS, IP, URI and email names"
-		if kind, ok := droppedNames[tag]; ok {
-			p.refusals.add(ReasonUnsupportedName, "subject alternative name of type %s: %s", kind, advice)
-		} else {
-			p.refusals.add(ReasonUnsupportedName, "subject alternative name with unknown tag 0x%02x: %s", uint8(tag), advice)
-		}
+		p.unsupportedName(tag)
 	}
 }
 
-// unique refuses a name that is there already, byte for byte. Names that differ in case are
-// told apart: which DNS names are the same is for policies.
+// textName adds a DNS name, an email address or a URI to list, or refuses it.
+func (p *parser) textName(list *[]string, tag asn1.Tag, kind string, content []byte) {
+	if !p.visibleASCII(kind, content) || tag == tagURI && !p.plainURI(string(content)) {
+		return
+	}
+	if p.unique(tag, kind, content) {
+		*list = append(*list, string(content))
+	}
+}
+
+func (p *parser) unsupportedName(tag asn1.Tag) {
+	const advice = "use only DNS, IP, URI and email names"
+	if kind, ok := droppedNames[tag]; ok {
+		p.refusals.add(ReasonUnsupportedName, "subject alternative name of type %s: %s", kind, advice)
+	} else {
+		p.refusals.add(ReasonUnsupportedName, "subject alternative name with unknown tag 0x%02x: %s", uint8(tag), advice)
+	}
+}
+
+// unique refuses a name that equals an earlier one byte for byte. Names that differ in case are
+// not equal: policies decide which DNS names are the same.
 func (p *parser) unique(tag asn1.Tag, kind string, text []byte) bool {
 	name := generalName{tag, string(text)}
 	if p.names[name] {
@@ -100,8 +108,8 @@ type generalName struct {
 	text string
 }
 
-// visibleASCII refuses a name that is empty or has bytes other than 0x21 to 0x7e. NUL has
-// passed one name off as another, and a non-ASCII name is written in its ASCII form (punycode).
+// visibleASCII refuses a name that is empty or has bytes other than 0x21 to 0x7e. Some readers end
+// a name at NUL, and a non-ASCII name must be written in its ASCII form (punycode).
 func (p *parser) visibleASCII(kind string, content []byte) bool {
 	if len(content) == 0 {
 		p.refusals.add(ReasonUnsupportedName, "subject alternative name of type %s is empty: leave it out", kind)
@@ -116,8 +124,8 @@ func (p *parser) visibleASCII(kind string, content []byte) bool {
 	return true
 }
 
-// plainURI refuses a URI that net/url would not write as it stands, because that is what
-// crypto/x509 puts in the certificate: what policies saw must be what is issued.
+// plainURI refuses a URI that net/url writes differently. crypto/x509 puts the form of net/url in the
+// certificate, and the certificate must have the URI that policies have evaluated.
 func (p *parser) plainURI(text string) bool {
 	uri, err := url.Parse(text)
 	switch {
@@ -133,8 +141,8 @@ func (p *parser) plainURI(text string) bool {
 	return false
 }
 
-// address reads the octets of an IP address. An IPv4 address in the 16 octets of IPv6 would
-// be one address to some readers and another to others.
+// address reads the octets of an IP address. It refuses an IPv4 address in the 16 octets of IPv6,
+// which readers treat as different addresses.
 func (p *parser) address(octets []byte) (netip.Addr, bool) {
 	addr, ok := netip.AddrFromSlice(octets)
 	switch {

@@ -12,16 +12,15 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// MaxSize is how many bytes of spec.request are read: 16 KiB. The API server itself sets no
-// limit below 3 MiB. A request with an RSA key of 8192 bits and 100 DNS names of 80
+// MaxSize is the limit for spec.request: 16 KiB. The API server has no limit below 3 MiB. A request with an RSA key of 8192 bits and 100 DNS names of 80
 // characters fits.
 const MaxSize = 16 << 10
 
-// Parse reads spec.request of a CertificateSigningRequest. It returns either a request that
-// keeps every promise of the package, or a nil request and an [*Error].
+// Parse reads spec.request of a CertificateSigningRequest. It returns either a request with
+// every guarantee of the package, or a nil request and an [*Error].
 //
-// A request that cannot be read is refused for that alone. Of one that can, every other fault
-// is reported, so that the requester can mend them all at once.
+// A request that cannot be read is refused for that reason alone. For any other request all
+// problems are reported, so that the requester can fix them at once.
 func Parse(data []byte) (*Request, error) {
 	der, err := decodePEM(data)
 	if err != nil {
@@ -34,7 +33,7 @@ func Parse(data []byte) (*Request, error) {
 	if err := p.refusals.err(); err != nil {
 		return nil, err
 	}
-	// Last, because crypto/x509 fails, with less to say, on much of what is refused above.
+	// Last, because crypto/x509 fails on many requests that are refused above, with a less helpful error.
 	if err := crossCheck(&p.request, p.subject, der); err != nil {
 		return nil, err
 	}
@@ -45,14 +44,15 @@ const (
 	pemBegin  = "-----BEGIN CERTIFICATE REQUEST-----"
 	pemEnd    = "-----END CERTIFICATE REQUEST-----"
 	pemDashes = "-----"
-	pemSpace  = " \t\r\n" // may stand around the block
+	pemSpace  = " \t\r\n" // allowed around the block
 )
 
-// decodePEM returns the DER in the one PEM block that data is.
+// decodePEM returns the DER in data, which must be one PEM block.
 //
-// encoding/pem, by which the API server reads requests, looks for a block: it passes over text
-// before it and after it, a BEGIN line without its END, and headers. Accepted here is only such
-// text as every reader of PEM reads alike.
+// encoding/pem, which the API server uses, searches for a block: it skips text before and after
+// it, a BEGIN line without its END, and headers. All of these are refused here, since readers of
+// PEM differ in them. Blank lines in the body are accepted, although not every reader of PEM
+// accepts them: a reader that does gets the same request.
 func decodePEM(data []byte) ([]byte, error) {
 	if len(data) > MaxSize {
 		return nil, malformed("the request has %d bytes: the limit is %d; ask for fewer names", len(data), MaxSize)
@@ -78,7 +78,7 @@ func decodePEM(data []byte) ([]byte, error) {
 	if bytes.IndexByte(body, ':') >= 0 {
 		return nil, malformed("the PEM block has headers: leave them out")
 	}
-	// The decoder passes over line ends, and over no other character.
+	// The decoder skips line ends, and no other character.
 	decoding := base64.StdEncoding.Strict()
 	der := make([]byte, decoding.DecodedLen(len(body)))
 	n, err := decoding.Decode(der, body)
@@ -86,7 +86,7 @@ func decodePEM(data []byte) ([]byte, error) {
 		return nil, malformed("the PEM block does not hold base64 text: %v", err)
 	}
 	der = der[:n]
-	// What is left of the grammar is where lines end. On that encoding/pem has the last word.
+	// It does not check where lines end: encoding/pem does.
 	if block, _ := pem.Decode(data); block == nil || !bytes.Equal(block.Bytes, der) {
 		return nil, malformed("the PEM block is not well formed: give the BEGIN line and the END line lines of their own")
 	}
@@ -101,8 +101,8 @@ func pemLabel(text []byte) ([]byte, bool) {
 	return label, begins && ends
 }
 
-// parser fills request, and collects why it is refused. Its methods return an error only for
-// a structure that is malformed. Methods are named after the ASN.1 types they read.
+// parser fills request, and collects refusals. Its methods return an error only for a
+// malformed structure. Methods are named after the ASN.1 types they read.
 type parser struct {
 	request  Request
 	subject  []Attribute          // every attribute of the subject, in order
@@ -161,7 +161,7 @@ func (p *parser) certificationRequestInfo(info cryptobyte.String) error {
 	return p.attributes(attributes)
 }
 
-// malformedDER is for a part whose structure is not the one of its standard, or not DER.
+// malformedDER returns the error for a part that is not DER, or not of the structure in its standard.
 func malformedDER(part string) error {
 	return malformed("the %s is not well-formed DER: make the request anew", part)
 }

@@ -293,7 +293,7 @@ func oneLine(block []byte) []byte {
 	return bytes.Join([][]byte{lines[0], bytes.Join(lines[1:len(lines)-1], nil), lines[len(lines)-1]}, []byte("\n"))
 }
 
-// TestParseSharesNoMemory: who keeps a request does not keep, nor see changes of, its bytes.
+// TestParseSharesNoMemory: a request does not hold its bytes, and does not change with them.
 func TestParseSharesNoMemory(t *testing.T) {
 	data := mustRead("openssl-rsa.pem")
 	got, err := Parse(data)

@@ -11,25 +11,25 @@ import (
 	"unicode/utf8"
 )
 
-// Reason is why a request is refused: UpperCamelCase and stable, fit for a condition's
-// reason and a metric's label. The constants below are all there are.
+// Reason is the reason of a refusal. It is UpperCamelCase and stable, so it can be the reason of a
+// condition and the label of a metric. The constants below are all reasons.
 type Reason string
 
 const (
 	// ReasonMalformedRequest: the bytes are not one PEM block with one well-formed request in DER.
-	// It is found alone: nothing else is said of bytes that cannot be read. The same is said of a
-	// request that crypto/x509 cannot read, or reads otherwise than this package does; if you
-	// meet "crypto/x509 reads other DNS names from this request", please report it as a vulnerability.
+	// It is the only refusal of such a request. It is also the reason for a request that crypto/x509
+	// cannot read, or reads differently from this package. Please report a message such as
+	// "crypto/x509 reads other DNS names from this request" as a vulnerability.
 	// Example: "the PEM block is of type \"NEW CERTIFICATE REQUEST\": make it CERTIFICATE REQUEST".
 	ReasonMalformedRequest Reason = "MalformedRequest"
 
-	// ReasonBadSignature: the requester did not show that it holds the private key, because the
-	// signature does not verify under the public key (RFC 2986, section 4.2), or is by an
-	// algorithm that does not fit the key or that is not known here.
+	// ReasonBadSignature: the requester did not prove possession of the private key. The signature does
+	// not verify under the public key (RFC 2986, section 4.2), or its algorithm is not supported or
+	// does not match the key.
 	// Example: "the signature does not verify under the public key of the request: sign the request with the private key that belongs to it".
 	ReasonBadSignature Reason = "BadSignature"
 
-	// ReasonWeakSignature: the signature uses MD2, MD5 or SHA-1, so it may have been made for another request.
+	// ReasonWeakSignature: the signature uses MD2, MD5 or SHA-1, so it can be a signature of another request.
 	// Example: "the request is signed with SHA-1 (1.2.840.113549.1.1.5): sign it with SHA-256 or better".
 	ReasonWeakSignature Reason = "WeakSignature"
 
@@ -37,17 +37,17 @@ const (
 	// Example: "the RSA key has 1024 bits: use 2048 to 8192".
 	ReasonWeakKey Reason = "WeakKey"
 
-	// ReasonCertificateAuthority: the request asks for a CA certificate, or for a usage only a CA has.
+	// ReasonCertificateAuthority: the request asks for a CA certificate, or for a usage that only a CA has.
 	// Example: "basic constraints ask for a CA certificate: leave CA:TRUE out".
 	ReasonCertificateAuthority Reason = "CertificateAuthority"
 
-	// ReasonUnsupportedName: a subject value or a subject alternative name is of a kind, or has
-	// content, that is not allowed, or a subject alternative name is there twice.
+	// ReasonUnsupportedName: the type or the content of a subject value or a subject alternative name
+	// is not allowed, or a subject alternative name is repeated.
 	// Example: "subject alternative name of type otherName: use only DNS, IP, URI and email names".
 	ReasonUnsupportedName Reason = "UnsupportedName"
 
-	// ReasonRepeatedAttribute: there are several where one is expected, so that readers may differ
-	// on which one counts: subject attributes other than O and OU, attributes in one RDN, PKCS#10
+	// ReasonRepeatedAttribute: there is more than one where readers expect one, and readers differ in
+	// which one they use: subject attributes other than O and OU, attributes in one RDN, PKCS#10
 	// attributes of one type, values of the extension request, extensions of one type.
 	// Example: "subject attribute 2.5.4.3 (common name) is there more than once: keep one".
 	ReasonRepeatedAttribute Reason = "RepeatedAttribute"
@@ -68,15 +68,15 @@ const (
 // Refusal is one reason against a request.
 type Refusal struct {
 	Reason Reason
-	// Message says what was seen and what to do about it, in at most 256 bytes of printable
-	// ASCII. Text of the requester's stands in it quoted, escaped and cut short.
+	// Message says what is wrong and how to fix it, in at most 256 bytes of printable ASCII. It quotes
+	// text of the request escaped and shortened.
 	Message string
 }
 
-// Error is why [Parse] refused a request.
+// Error holds the refusals of a request. [Parse] returns no other error.
 type Error struct {
-	// Refusals has 1 to 8 elements, in the order of the request, none twice. If more were
-	// found, the last message says how many.
+	// Refusals has 1 to 8 different elements, in the order of the request. If there are more, the last
+	// message says how many.
 	Refusals []Refusal
 }
 
@@ -92,10 +92,10 @@ func (e *Error) Error() string {
 const (
 	maxRefusals = 8
 	maxMessage  = 256 // bytes
-	maxQuoted   = 64  // bytes of the requester's text, after escaping; a message quotes twice at most
+	maxQuoted   = 64  // bytes of text of the request, after escaping; a message quotes at most twice
 )
 
-// malformed is the fault that ends the parse at once.
+// malformed returns the error that ends the parse.
 func malformed(format string, args ...any) error {
 	return &Error{Refusals: []Refusal{newRefusal(ReasonMalformedRequest, format, args...)}}
 }
@@ -104,7 +104,7 @@ func newRefusal(reason Reason, format string, args ...any) Refusal {
 	return Refusal{Reason: reason, Message: cut(fmt.Sprintf(format, args...), maxMessage)}
 }
 
-// refusals collects what is wrong with a request that could be read.
+// refusals collects the refusals of a request that can be read.
 type refusals struct {
 	list []Refusal
 	more int // found after the list was full
@@ -112,7 +112,7 @@ type refusals struct {
 
 func (r *refusals) add(reason Reason, format string, args ...any) {
 	if len(r.list) == maxRefusals {
-		// Not formatted: a request may well hold a thousand of them.
+		// Not formatted: a request can hold thousands of them.
 		r.more++
 		return
 	}
@@ -134,12 +134,12 @@ func (r *refusals) err() error {
 	return &Error{Refusals: r.list}
 }
 
-// quote shows text of the requester's in a message: escaped down to printable ASCII, so that
-// neither control characters nor look-alikes reach a terminal or a log, and cut short.
+// quote returns text of the request for a message: shortened, and escaped to printable ASCII, so
+// that no control characters or look-alikes reach a terminal or a log.
 func quote[T string | []byte](text T) string { return quoteUpTo(string(text), maxQuoted) }
 
-// quoteUpTo quotes as many characters of text as need no more than size bytes when escaped. It
-// never cuts through an escape or leaves the quotation open.
+// quoteUpTo quotes as many characters of text as fit in size bytes when escaped. It does not split
+// an escape sequence, and always closes the quotation.
 func quoteUpTo(text string, size int) string {
 	var escaped []byte
 	for rest := text; rest != ""; {
@@ -154,7 +154,7 @@ func quoteUpTo(text string, size int) string {
 	return `"` + string(escaped) + `"`
 }
 
-// short is quote for text that is known to be ASCII without control characters, such as an OID.
+// short shortens text that is always printable ASCII, such as an OID.
 func short(text string) string { return cut(text, maxQuoted) }
 
 func cut(text string, size int) string {

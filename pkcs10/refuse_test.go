@@ -21,8 +21,8 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// hostile is a request that must be refused, for exactly these reasons. It is a template, or
-// bytes that no template makes.
+// hostile is a request that must be refused for exactly these reasons. It is a template, or bytes
+// that no template can produce.
 type hostile struct {
 	template template
 	raw      []byte
@@ -46,7 +46,7 @@ func notDER(part string) []Refusal {
 	return malformedAs("the " + part + " is not well-formed DER: make the request anew")
 }
 
-// hostileRequests has at least one request for each reason; TestParseRefuses sees to that.
+// hostileRequests returns at least one request for each reason, which TestParseRefuses checks.
 func hostileRequests() map[string]hostile {
 	all := make(map[string]hostile)
 	for _, group := range []map[string]hostile{
@@ -212,14 +212,14 @@ func hostileKeys() map[string]hostile {
 	key := func(spki []byte) template { return template{publicKey: spki} }
 	const p256 = "1.2.840.10045.3.1.7"
 	offCurve := append([]byte{4}, bytes.Repeat([]byte{1}, 64)...)
-	// The group's neutral element, and a signature under it that anyone can make for any request.
+	// The neutral element of the group, and a signature under it that anyone can create for any request.
 	neutral := append([]byte{1}, make([]byte, 31)...)
 	forged := append(bytes.Clone(neutral), make([]byte, 32)...)
 	return map[string]hostile{
 		"RSA 1024, made by openssl": {raw: mustRead("openssl-rsa1024.pem"), want: weak("the RSA key has 1024 bits: use 2048 to 8192")},
 		"RSA 512":                   {template: key(rsaPublicKey(odd(512), 65537)), want: weak("the RSA key has 512 bits: use 2048 to 8192")},
 		"RSA 2047":                  {template: key(rsaPublicKey(odd(2047), 65537)), want: weak("the RSA key has 2047 bits: use 2048 to 8192")},
-		"RSA 2050":                  {template: key(rsaPublicKey(odd(2050), 65537)), want: weak("the RSA key has 2050 bits, which is no multiple of 8: use 2048, 3072 or 4096")},
+		"RSA 2050":                  {template: key(rsaPublicKey(odd(2050), 65537)), want: weak("the RSA key has 2050 bits, which is not a multiple of 8: use 2048, 3072 or 4096")},
 		"RSA 8200":                  {template: key(rsaPublicKey(odd(8200), 65537)), want: weak("the RSA key has 8200 bits: use 2048 to 8192")},
 		"RSA 65536":                 {template: key(rsaPublicKey(odd(65536), 65537)), want: weak("the RSA key has 65536 bits: use 2048 to 8192")},
 		"RSA modulus zero":          {template: key(rsaPublicKey(new(big.Int), 65537)), want: weak("the RSA key has 0 bits: use 2048 to 8192")},
@@ -420,7 +420,7 @@ func hostileNames() map[string]hostile {
 	}
 }
 
-// hostileBulk is about how many refusals there are, and in which order.
+// hostileBulk has requests with many refusals, to check their number and order.
 func hostileBulk() map[string]hostile {
 	var names [][]byte
 	var listed []Refusal
@@ -503,8 +503,8 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
-// TestForgedSignature shows what the refusal of Ed25519 keys of small order is for: crypto/x509
-// takes a request for which there is no private key.
+// TestForgedSignature shows why Ed25519 keys of small order are refused: crypto/x509 accepts a
+// request that has no private key.
 func TestForgedSignature(t *testing.T) {
 	csr, err := x509.ParseCertificateRequest(hostileKeys()["Ed25519 with a forged signature"].template.der())
 	if err != nil {
@@ -515,8 +515,8 @@ func TestForgedSignature(t *testing.T) {
 	}
 }
 
-// TestSmallOrderPoints shows of each listed encoding, with either sign, that its order divides 8: with
-// the right half of a signature zero it verifies whenever the hash of the message, as the scalar, is a
+// TestSmallOrderPoints shows that the order of each listed encoding, with either sign, divides 8: a
+// signature whose right half is zero verifies whenever the hash of the message, as the scalar, is a
 // multiple of the order.
 func TestSmallOrderPoints(t *testing.T) {
 	signature := append([]byte{1}, make([]byte, ed25519.SignatureSize-1)...)
@@ -528,7 +528,7 @@ func TestSmallOrderPoints(t *testing.T) {
 				t.Errorf("smallOrder(%x) = false", key)
 			}
 			verified := false
-			for i := range 512 { // by chance alone all fail once in 10^29 times
+			for i := range 512 { // all fail by chance once in 10^29 runs
 				verified = verified || ed25519.Verify(key, []byte{byte(i), byte(i >> 8)}, signature)
 			}
 			if !verified {
@@ -541,7 +541,7 @@ func TestSmallOrderPoints(t *testing.T) {
 	}
 }
 
-// TestDifference bends what crypto/x509 read, because no request is known that the two read differently.
+// TestDifference changes the result of crypto/x509, since no request is known that is read differently.
 func TestDifference(t *testing.T) {
 	full := template{
 		subject: sequence(rdn(oidCommonName, utf8String("cn")), rdn(oidOrganization, utf8String("o")), rdn(oidOrganizationalUnit, utf8String("ou")), rdn("2.5.4.7", utf8String("l"))),
@@ -585,7 +585,7 @@ func TestDifference(t *testing.T) {
 	}
 }
 
-// TestCrossCheck bends what was read instead, to see that a difference refuses the request.
+// TestCrossCheck changes the result of the parser, to check that a difference refuses the request.
 func TestCrossCheck(t *testing.T) {
 	der := withNames(dnsName("web.example")).der()
 	var p parser

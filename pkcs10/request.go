@@ -10,16 +10,16 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 )
 
-// Request is what a certificate request asks for, whole and verified. It shares no memory
-// with the bytes it was read from. Lists keep the order of the request, and are nil if empty.
+// Request is the complete and verified content of a certificate request. It shares no memory with
+// the bytes it was read from. Lists have the order of the request, and are nil if empty.
 type Request struct {
-	// Subject may be empty.
+	// Subject can be empty.
 	Subject Subject
 
-	// The subject alternative names (RFC 5280, section 4.2.1.6), of visible ASCII, in the case
-	// they were asked for, and not empty.
+	// The subject alternative names (RFC 5280, section 4.2.1.6) are visible ASCII, not empty, and
+	// have the case of the request.
 
-	// DNSNames may hold wildcards and trailing dots.
+	// DNSNames can have wildcards and trailing dots.
 	DNSNames []string
 	// IPAddresses come from 4 or 16 octets; none is an IPv4 address mapped into IPv6.
 	IPAddresses []netip.Addr
@@ -28,9 +28,9 @@ type Request struct {
 	// EmailAddresses are not checked further.
 	EmailAddresses []string
 
-	// Usages are those that the key usage and extended key usage extensions of the PKCS#10
-	// ask for, by their Kubernetes names, sorted and without repetition; nil if neither
-	// extension is there. They are beside, and may differ from, spec.usages.
+	// Usages are the Kubernetes names of the usages in the key usage and extended key usage
+	// extensions, sorted and without repetition, nil if the request has neither extension. They can
+	// differ from spec.usages.
 	Usages []certificatesv1.KeyUsage
 
 	// PublicKey is an *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey.
@@ -46,7 +46,7 @@ type Request struct {
 type Subject struct {
 	// CommonName is empty if there is none.
 	CommonName string
-	// Organizations and OrganizationalUnits may have several values.
+	// Organizations and OrganizationalUnits can have several values.
 	Organizations, OrganizationalUnits []string
 	// Other holds the attributes of every other type, each type at most once.
 	Other []Attribute
@@ -56,7 +56,7 @@ type Subject struct {
 type Attribute struct {
 	// OID is the type in dotted form, such as "2.5.4.6" for a country.
 	OID string
-	// Value is the text, whatever ASN.1 string type it had.
+	// Value is the text, independent of its ASN.1 string type.
 	Value string
 }
 

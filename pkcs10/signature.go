@@ -12,11 +12,11 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// signatureAlgorithms are the allowed ones by the DER of the whole AlgorithmIdentifier, in hex, so
-// that the parameters too are exactly those of the standard: NULL for RSA with PKCS#1 v1.5
+// signatureAlgorithms are the allowed algorithms by the DER of the whole AlgorithmIdentifier, in
+// hex, so that the parameters must be those of the standard: NULL for RSA with PKCS#1 v1.5
 // (RFC 4055, section 5), none for ECDSA (RFC 5758, section 3.2) and Ed25519 (RFC 8410, section 3).
-// For RSASSA-PSS hash, mask and salt go by one hash function, and the identifiers of hash
-// functions have NULL parameters, which is how openssl and crypto/x509 write them.
+// For RSASSA-PSS, hash, mask and salt must use one hash function, and the identifiers of hash
+// functions must have NULL parameters, as openssl and crypto/x509 write them.
 var signatureAlgorithms = map[string]x509.SignatureAlgorithm{
 	"300d06092a864886f70d01010b0500": x509.SHA256WithRSA,
 	"300d06092a864886f70d01010c0500": x509.SHA384WithRSA,
@@ -40,8 +40,8 @@ func pssWith(hashArc, saltLength string) string {
 	return "3041" + oidPSS + "3034" + "a00f" + hash + "a11c" + mgf1 + "a203" + "0201" + saltLength
 }
 
-// weakHashes names the hash function of signature algorithms whose collisions are, or soon
-// will be, cheap to find.
+// weakHashes names the hash function of signature algorithms whose collisions are, or soon will be,
+// cheap to compute.
 var weakHashes = map[string]string{
 	"1.2.840.113549.1.1.2": "MD2",
 	"1.2.840.113549.1.1.4": "MD5",
@@ -52,9 +52,9 @@ var weakHashes = map[string]string{
 }
 
 // signature verifies the proof of possession (RFC 2986, section 4.2): that info, the DER of the
-// CertificationRequestInfo, is signed with the private key of the public key in it. If the key
-// was refused there is nothing to verify with, nor need for it, and an algorithm that is not known
-// here may be the right one for that key: only a weak hash is still worth telling.
+// CertificationRequestInfo, is signed with the private key of the public key in it. If the key was
+// refused, the signature is not verified, and an unknown algorithm is not refused, since it can be
+// the right one for that key. A weak hash is still refused.
 func (p *parser) signature(info, algorithm cryptobyte.String, signature []byte) error {
 	known, ok := signatureAlgorithms[hex.EncodeToString(algorithm)]
 	if !ok {
@@ -77,7 +77,7 @@ func (p *parser) signature(info, algorithm cryptobyte.String, signature []byte) 
 	if p.request.PublicKey == nil {
 		return nil
 	}
-	// The certificate stands for its public key only.
+	// CheckSignature uses only the public key of the certificate.
 	verifier := x509.Certificate{PublicKey: p.request.PublicKey}
 	if err := verifier.CheckSignature(known, info, signature); err != nil {
 		p.refusals.add(ReasonBadSignature, "the signature does not verify under the public key of the request: "+

@@ -24,13 +24,13 @@ const (
 
 // name reads the content of a Name (RFC 5280, section 4.1.2.4): RDNs, each a SET of attributes.
 //
-// Only O and OU may be there more than once: each in an RDN of its own, as openssl and keytool
-// write them, or all in one, as crypto/x509 writes pkix.Name.Organization. Of other types readers
-// keep the last value, or the first, or all: pkix.Name does one thing for CN and another for L.
-// And an RDN of attributes of several types is to some readers one attribute with a plus sign in
-// its value.
+// Only O and OU can be repeated: each in an RDN of its own, as openssl and keytool write them, or
+// all in one, as crypto/x509 writes pkix.Name.Organization. If another type is repeated, some
+// readers use the last value, some the first, some all: pkix.Name differs for CN and L. Some
+// readers treat an RDN with attributes of several types as one attribute whose value has a plus
+// sign.
 func (p *parser) name(rdns cryptobyte.String) error {
-	seen := make(map[string]bool)
+	found := make(map[string]bool)
 	for !rdns.Empty() {
 		var rdn cryptobyte.String
 		if !rdns.ReadASN1(&rdn, asn1.SET) || rdn.Empty() {
@@ -44,17 +44,17 @@ func (p *parser) name(rdns cryptobyte.String) error {
 			p.refusals.add(ReasonRepeatedAttribute, "the subject has an RDN of more than one attribute: give each attribute an RDN of its own")
 		}
 		for _, attribute := range attributes {
-			if seen[attribute.OID] && !multiValued(attribute.OID) {
+			if found[attribute.OID] && !multiValued(attribute.OID) {
 				p.refusals.add(ReasonRepeatedAttribute, "subject attribute %s is there more than once: keep one", describe(attribute.OID))
 			}
-			seen[attribute.OID] = true
+			found[attribute.OID] = true
 			p.addSubject(attribute)
 		}
 	}
 	return nil
 }
 
-// sameMultiValued says that all attributes are O, or all are OU.
+// sameMultiValued reports whether all attributes are O, or all are OU.
 func sameMultiValued(attributes []Attribute) bool {
 	return !slices.ContainsFunc(attributes, func(a Attribute) bool { return a.OID != attributes[0].OID || !multiValued(a.OID) })
 }
@@ -112,9 +112,9 @@ func (p *parser) attributeTypeAndValue(element cryptobyte.String) (Attribute, er
 	return attribute, nil
 }
 
-// subjectString refuses a subject's value that is empty, of a string type other than the three
-// that are in use (T61String, BMPString and UniversalString need guesses or tables to read), has
-// bytes its type does not allow, or characters that cannot be seen.
+// subjectString refuses a subject's value that is empty, has bytes that its type does not allow, or
+// has invisible characters. It accepts only the three string types in use: T61String, BMPString and
+// UniversalString cannot be read without tables or guesses.
 func (p *parser) subjectString(attribute Attribute, tag asn1.Tag) {
 	refuse := func(format string, args ...any) {
 		args = append([]any{describe(attribute.OID)}, args...)
@@ -143,7 +143,7 @@ func (p *parser) subjectString(attribute Attribute, tag asn1.Tag) {
 }
 
 // notPrintableString reports whether r is outside PrintableString (X.680, table 10). Unlike
-// encoding/asn1 it counts '*' and '&' as outside: they belong in a UTF8String.
+// encoding/asn1 it treats '*' and '&' as outside: they need a UTF8String.
 func notPrintableString(r rune) bool {
 	switch {
 	case 'A' <= r && r <= 'Z', 'a' <= r && r <= 'z', '0' <= r && r <= '9':
@@ -153,7 +153,7 @@ func notPrintableString(r rune) bool {
 	}
 }
 
-// describe names an OID in a message, in words where the requester may not know the number.
+// describe returns an OID for a message, with its name if it is known.
 func describe(oid string) string {
 	if words, ok := oidWords[oid]; ok {
 		return oid + " (" + words + ")"

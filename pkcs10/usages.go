@@ -11,7 +11,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 )
 
-// Bits of a key usage that are for CAs only (RFC 5280, section 4.2.1.3).
+// Bits of a key usage that only CAs have (RFC 5280, section 4.2.1.3).
 const (
 	bitKeyCertSign = 5
 	bitCRLSign     = 6
@@ -31,7 +31,7 @@ var keyUsages = []certificatesv1.KeyUsage{
 }
 
 // extendedKeyUsages are the Kubernetes names of extended key usages (RFC 5280, section 4.2.1.12).
-// Of two names for one usage it is the longer-established: "email protection", not "s/mime".
+// If Kubernetes has two names for a usage, it is the older one: "email protection", not "s/mime".
 var extendedKeyUsages = map[string]certificatesv1.KeyUsage{
 	"2.5.29.37.0":            certificatesv1.UsageAny,
 	"1.3.6.1.5.5.7.3.1":      certificatesv1.UsageServerAuth,
@@ -47,8 +47,8 @@ var extendedKeyUsages = map[string]certificatesv1.KeyUsage{
 	"2.16.840.1.113730.4.1":  certificatesv1.UsageNetscapeSGC,
 }
 
-// keyUsage reads a BIT STRING with at least one bit set, and no zero bits at its end, as DER
-// wants of a named bit list (X.690, section 11.2.2).
+// keyUsage reads a BIT STRING with at least one bit set. DER forbids trailing zero bits in a named
+// bit list (X.690, section 11.2.2).
 func (p *parser) keyUsage(value cryptobyte.String) error {
 	var bits encodingasn1.BitString
 	if !value.ReadASN1BitString(&bits) || !value.Empty() || bits.At(bits.BitLength-1) == 0 {
