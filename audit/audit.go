@@ -1,12 +1,14 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package audit is the record of decisions.
+// Package audit writes the audit record: one line of JSON for each decision, and one for its outcome.
 //
-// Kubernetes deletes decided requests after an hour, so the record is the only history
-// there is. A decision, to approve or deny as much as to issue or fail, is recorded before
-// it is carried out, and again, by [Outcome], with what became of it. One record is one
-// line of JSON.
+// Kubernetes deletes decided requests after an hour, so the record is the only history. The approver and
+// the signer append a [Decision] before they write it to the API server, and an [Outcome] after. The webhook
+// appends a Decision before it answers about an approval by hand.
+//
+// A caller must not carry out a decision if [Log.AppendDecision] fails. The package does not keep, rotate or
+// sign the record: that is up to the log pipeline that reads it.
 package audit
 
 import (
@@ -29,35 +31,35 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Decision is what was decided of a request, by what, and why.
+// Decision records the verdict on one request, and everything it is based on.
 type Decision struct {
-	// ID of the decision; it stands in the condition of the request too.
+	// ID of the decision. The message of the condition of the request has it too.
 	ID string `json:"id"`
-	// Verdict is Approved, Denied, Held or Audited, of the approver; Issued, Failed or
-	// ApprovalTooOld, of the signer; ApprovalAllowed, ApprovalRefused or ApprovalOverridden, of an approval by hand.
+	// Verdict is Approved, Denied, Held or Audited by the approver; Issued, Failed or ApprovalTooOld by the
+	// signer; ApprovalAllowed, ApprovalRefused or ApprovalOverridden by the webhook, for an approval by hand.
 	Verdict string `json:"verdict"`
-	// Reason is the reason of the condition; empty if there is none, as of what is issued.
+	// Reason of the condition, empty if there is no condition, as for Issued.
 	Reason string `json:"reason"`
-	// Message is the message of the condition, whole.
+	// Message of the condition, not shortened.
 	Message string `json:"message"`
 	// Request that was decided.
 	Request Request `json:"request"`
-	// Requester that made it.
+	// Requester that created the request.
 	Requester Requester `json:"requester"`
-	// By is who approved by hand; only of the verdicts on approvals.
+	// By is the user that approves by hand, only for verdicts on approvals.
 	By *Requester `json:"by,omitempty"`
 	// Policies that were evaluated, with their revisions and every violation.
 	Policies []Policy `json:"policies,omitempty"`
-	// Facts are the input that the policies saw, but for the parameters, which are each policy's
-	// own. With the revisions they replay the decision. Absent if it needed none.
+	// Facts are the input of the policies without the parameters, which differ by policy. The decision can be
+	// replayed from them and the revisions. Absent if no facts were needed.
 	Facts json.RawMessage `json:"facts,omitempty"`
-	// FactsSHA256 is the SHA-256, in lower-case hex, of Facts as they stand here.
+	// FactsSHA256 is the SHA-256, in lower-case hex, of the bytes of Facts.
 	FactsSHA256 string `json:"factsSHA256,omitempty"`
-	// Certificate that is to be signed; only of what is issued.
+	// Certificate to sign, only for Issued.
 	Certificate *Certificate `json:"certificate,omitempty"`
 }
 
-// AddFacts adds what the decision rests on, as JSON; nothing if there is none.
+// AddFacts sets the facts and their digest. It does nothing if raw is nil.
 func (d *Decision) AddFacts(raw json.RawMessage) {
 	if raw == nil {
 		return
@@ -66,7 +68,7 @@ func (d *Decision) AddFacts(raw json.RawMessage) {
 	d.Facts, d.FactsSHA256 = raw, hex.EncodeToString(sum[:])
 }
 
-// Request identifies a CertificateSigningRequest and the key it asks a certificate for.
+// Request identifies a CertificateSigningRequest, and its key and names.
 type Request struct {
 	Name       string    `json:"name"`
 	UID        types.UID `json:"uid"`
@@ -76,16 +78,16 @@ type Request struct {
 	IPs        []string  `json:"ipAddresses,omitempty"`
 }
 
-// Requester is who made a request.
+// Requester is the user that created a request.
 type Requester struct {
 	Username string   `json:"username"`
 	UID      string   `json:"uid,omitempty"`
 	Groups   []string `json:"groups"`
-	// Extra holds the single-valued and multi-valued extras alike.
+	// Extra has all extras, whether they have one value or several.
 	Extra map[string][]string `json:"extra,omitempty"`
 }
 
-// RequesterOf reads who made a request.
+// RequesterOf returns the user that created a request.
 func RequesterOf(spec *certificatesv1.CertificateSigningRequestSpec) Requester {
 	extra := make(map[string][]string, len(spec.Extra))
 	for key, values := range spec.Extra {
@@ -94,7 +96,7 @@ func RequesterOf(spec *certificatesv1.CertificateSigningRequestSpec) Requester {
 	return Requester{Username: spec.Username, UID: spec.UID, Groups: spec.Groups, Extra: extra}
 }
 
-// Certificate is one that is about to be signed.
+// Certificate describes a certificate to sign.
 type Certificate struct {
 	// Serial number in 32 digits of lower-case hex.
 	Serial         string   `json:"serial"`
@@ -111,28 +113,28 @@ type Certificate struct {
 	NotAfter      time.Time `json:"notAfter"`
 }
 
-// Policy is what one policy said.
+// Policy is the result of one policy.
 type Policy struct {
 	Name     string `json:"name"`
 	Revision string `json:"revision"`
 	// Answer is "allow", "deny", "hold", "abstain" or "error".
 	Answer string `json:"answer"`
-	// Audit is true if the policy is only looked at, and decides nothing.
+	// Audit is true for a shadow policy, whose mode is Audit: it does not affect the verdict.
 	Audit bool `json:"audit,omitempty"`
-	// Error is why there is no answer.
+	// Error of the evaluation, if Answer is "error".
 	Error string `json:"error,omitempty"`
-	// Violations as the policy gave them.
+	// Violations that the policy returned.
 	Violations any `json:"violations,omitempty"`
 }
 
-// Outcome says what became of carrying a decision out.
+// Outcome is the outcome of writing a decision to the API server.
 type Outcome struct {
-	// DecisionID is the [Decision]'s ID.
+	// DecisionID is the ID of the [Decision].
 	DecisionID string `json:"decisionID"`
-	// Result is "written" if the API server took it, "refused" if it did not, and "unknown" if
-	// it gave no clear answer: it may have taken it.
+	// Result is "written" if the API server accepted the write, "refused" if it rejected it, and "unknown"
+	// after any other error: the write may have happened.
 	Result string `json:"result"`
-	// Error is what stood in the way.
+	// Error of the write.
 	Error string `json:"error,omitempty"`
 }
 
@@ -143,8 +145,8 @@ const (
 	Unknown = "unknown"
 )
 
-// OutcomeOf says what became of a write to the API server that returned an error, or nil.
-// Only an answer of the API server's own that blames the request means that it was refused.
+// OutcomeOf returns the outcome of a write to the API server that returned err. Only a status from 400 to 499
+// means that the write was refused.
 func OutcomeOf(decisionID string, err error) Outcome {
 	if err == nil {
 		return Outcome{DecisionID: decisionID, Result: Written}
@@ -165,7 +167,7 @@ type Log struct {
 	failures prometheus.Counter
 }
 
-// NewLog makes a Log that writes to w, one line a record.
+// NewLog returns a Log that writes one line for each record to w.
 func NewLog(w io.Writer) *Log {
 	out := &errorKeeper{w: w}
 	encoding := zap.NewProductionEncoderConfig()
@@ -175,18 +177,18 @@ func NewLog(w io.Writer) *Log {
 		out: out, logger: zapr.NewLogger(zap.New(core, zap.ErrorOutput(zapcore.AddSync(io.Discard)))).WithName("audit"),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "countersign_audit_append_failures_total",
-			Help: "Records that could not be written. A decision that is not on record is not carried out.",
+			Help: "Audit records that could not be written. A decision without a record is not carried out.",
 		}),
 	}
 }
 
-// Metrics of the Log, to be registered by whose it is.
+// Metrics returns the metrics of the Log. The caller registers them.
 func (l *Log) Metrics() prometheus.Collector { return l.failures }
 
-// AppendDecision records a decision. If it fails, the decision must not be carried out.
+// AppendDecision appends a decision. If it fails, the caller must not carry out the decision.
 func (l *Log) AppendDecision(d Decision) error { return l.append("decision", "decision", d) }
 
-// AppendOutcome records what became of a decision.
+// AppendOutcome appends the outcome of a decision.
 func (l *Log) AppendOutcome(o Outcome) error { return l.append("outcome", "outcome", o) }
 
 func (l *Log) append(message, key string, record any) error {
@@ -201,7 +203,7 @@ func (l *Log) append(message, key string, record any) error {
 	return nil
 }
 
-// errorKeeper keeps the error of a write, which a logger swallows.
+// errorKeeper keeps the error of the latest write, since a logger does not return it.
 type errorKeeper struct {
 	w   io.Writer
 	err error

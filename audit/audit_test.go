@@ -15,7 +15,7 @@ import (
 	"countersign.dev/countersign/audit"
 )
 
-func TestOneRecordIsOneLineOfJSON(t *testing.T) {
+func TestLog(t *testing.T) {
 	var out bytes.Buffer
 	log := audit.NewLog(&out)
 	if err := log.AppendDecision(audit.Decision{ID: "d1", Verdict: "Denied", Reason: "SubjectNotAuthorized", Message: "line one\nline two"}); err != nil {
@@ -53,7 +53,7 @@ func (d *fullDisk) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestAFailedWriteIsAnError(t *testing.T) {
+func TestLog_writeError(t *testing.T) {
 	disk := &fullDisk{full: true}
 	log := audit.NewLog(disk)
 	err := log.AppendDecision(audit.Decision{ID: "d1"})
@@ -62,9 +62,9 @@ func TestAFailedWriteIsAnError(t *testing.T) {
 	}
 	disk.full = false
 	if err := log.AppendDecision(audit.Decision{ID: "d1"}); err != nil {
-		t.Errorf("after the disk has space again: %v", err)
+		t.Errorf("after a write error: %v", err)
 	}
 	if failures := testutil.ToFloat64(log.Metrics()); failures != 1 {
-		t.Errorf("%v failures were counted, want 1", failures)
+		t.Errorf("failures metric is %v, want 1", failures)
 	}
 }
