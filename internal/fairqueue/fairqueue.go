@@ -41,16 +41,16 @@ func New(name string, limiter workqueue.TypedRateLimiter[Item]) workqueue.TypedR
 		Name: name,
 		DelayingQueue: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[Item]{
 			Name:  name,
-			Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[Item]{Name: name, Queue: &storage{waiting: map[string][]Item{}}}),
+			Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[Item]{Name: name, Queue: &storage{items: map[string][]Item{}}}),
 		}),
 	})
 }
 
 // storage holds the items of a queue. The work queue removes duplicates and locks it.
 type storage struct {
-	waiting map[string][]Item // by requester, newest last
-	turns   []string          // requesters that have items, next first
-	size    int
+	items map[string][]Item // by requester, newest last
+	turns []string          // requesters that have items, next first
+	size  int
 }
 
 // Touch is called for an item that is in the queue already. The item keeps its place.
@@ -59,24 +59,24 @@ func (*storage) Touch(Item) {}
 func (s *storage) Len() int { return s.size }
 
 func (s *storage) Push(item Item) {
-	if len(s.waiting[item.Requester]) == 0 {
+	if len(s.items[item.Requester]) == 0 {
 		s.turns = append(s.turns, item.Requester)
 	}
-	s.waiting[item.Requester] = append(s.waiting[item.Requester], item)
+	s.items[item.Requester] = append(s.items[item.Requester], item)
 	s.size++
 }
 
 func (s *storage) Pop() Item {
 	requester := s.turns[0]
 	s.turns = s.turns[1:]
-	items := s.waiting[requester]
-	last := len(items) - 1
-	item := items[last]
-	items[last] = Item{}
-	if s.waiting[requester] = items[:last]; last > 0 {
+	own := s.items[requester]
+	last := len(own) - 1
+	item := own[last]
+	own[last] = Item{}
+	if s.items[requester] = own[:last]; last > 0 {
 		s.turns = append(s.turns, requester)
 	} else {
-		delete(s.waiting, requester)
+		delete(s.items, requester)
 	}
 	s.size--
 	return item

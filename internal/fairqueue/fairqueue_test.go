@@ -67,12 +67,12 @@ func TestQueue_addDuringWork(t *testing.T) {
 		t.Error("two workers get the same item")
 	}
 	queue.Done(got)
-	if again := take(t, queue, 1); again[0] != "a" {
-		t.Errorf("got %v", again)
+	if second := take(t, queue, 1); second[0] != "a" {
+		t.Errorf("got %v", second)
 	}
 	queue.AddRateLimited(item)
-	if again := take(t, queue, 1); again[0] != "a" {
-		t.Errorf("after an error: got %v", again)
+	if second := take(t, queue, 1); second[0] != "a" {
+		t.Errorf("after an error: got %v", second)
 	}
 	if queue.Len() != 0 {
 		t.Errorf("%d left", queue.Len())

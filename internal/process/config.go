@@ -41,7 +41,7 @@ type Config struct {
 	HealthProbeBindAddress string
 	// PprofBindAddress serves profiles (net/http/pprof) over plain HTTP; "0" disables it.
 	PprofBindAddress string
-	// LeaderElect lets one replica work while the others stand by. Without it every replica does all
+	// LeaderElect lets one replica work while the others are standby replicas. Without it every replica does all
 	// the work: disable it only for a single replica.
 	LeaderElect bool
 	// Concurrency is the number of certificate requests that are reconciled at the same time.

@@ -131,7 +131,7 @@ func TestRequested(t *testing.T) {
 	if begun, err := r.renew(); !begun || err != nil {
 		t.Fatal(begun, err)
 	}
-	<-answering // a request was attempted, and failed
+	<-answering // a request has failed
 	if still, err := r.GetCertificate(nil); err != nil || still != first {
 		t.Errorf("got %v, error %v while a request is pending, want the current certificate", still, err)
 	}

@@ -103,10 +103,10 @@ func (w *store[O, T]) isChange(before, after *T) bool {
 	return same == nil || (before == nil) != (after == nil) || before != nil && !same(before, after)
 }
 
-// item is an object reduced to what a store keeps of it. kept is nil if that is nothing.
+// item is an object reduced to the part that a store keeps, nil if it keeps nothing.
 type item[T any] struct {
 	name types.NamespacedName
-	kept *T
+	part *T
 }
 
 func (w *store[O, T]) reduce(object any) (item[T], error) {
@@ -115,9 +115,9 @@ func (w *store[O, T]) reduce(object any) (item[T], error) {
 		return *object, nil
 	case O:
 		name := types.NamespacedName{Name: object.GetName()}
-		kept := w.set.options.Keep(object)
-		name.Namespace = unique.Make(object.GetNamespace()).Value() // one string per namespace, if kept holds its handle
-		return item[T]{name, kept}, nil
+		part := w.set.options.Keep(object)
+		name.Namespace = unique.Make(object.GetNamespace()).Value() // one string per namespace, if part holds its handle
+		return item[T]{name, part}, nil
 	}
 	return item[T]{}, fmt.Errorf("unexpected type %T, want %T", object, w.set.options.Object)
 }
@@ -137,7 +137,7 @@ func (w *store[O, T]) Add(object any) error {
 	if err != nil {
 		return err
 	}
-	w.put(o.name, o.kept)
+	w.put(o.name, o.part)
 	return nil
 }
 
@@ -172,8 +172,8 @@ func (w *store[O, T]) Replace(objects []any, _ string) error {
 		if err != nil {
 			return err
 		}
-		if o.kept != nil {
-			next[o.name] = o.kept
+		if o.part != nil {
+			next[o.name] = o.part
 		}
 	}
 	var changes []Change[T]

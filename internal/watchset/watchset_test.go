@@ -177,8 +177,8 @@ func TestTransformer(t *testing.T) {
 		if _, reduced := object.(*item[string]); !reduced {
 			t.Errorf("the list holds a %T", object)
 		}
-		again, err := s.Transformer()(object)
-		if diff := cmp.Diff(object, again, cmp.AllowUnexported(item[string]{})); diff != "" || err != nil {
+		twice, err := s.Transformer()(object)
+		if diff := cmp.Diff(object, twice, cmp.AllowUnexported(item[string]{})); diff != "" || err != nil {
 			t.Errorf("transforming twice: error %v (-want +got):\n%s", err, diff)
 		}
 	}
