@@ -210,8 +210,20 @@ func (r *results) growthTargets() (targets []target) {
 	if len(sizes) == 0 {
 		return targets
 	}
-	first, last := sizes[0], sizes[len(sizes)-1]
-	if len(sizes) > 1 && first.PerSecond > 0 && first.Evaluation > 0 {
+	targets = append(targets, sizeTargets(sizes[0], sizes[len(sizes)-1])...)
+	for _, row := range sizes {
+		targets = append(targets, target{
+			Figure: fmt.Sprintf("approver memory, peak, %s Pods", thousands(row.Pods)), Target: fmt.Sprintf("≤ %.0f MiB + %.1f KiB a Pod: %.0f MiB", wantMiB, wantKiBAPod, row.ApproverLimit),
+			Measured: fmt.Sprintf("%.0f MiB", row.ApproverMiB), Met: row.ApproverMiB <= row.ApproverLimit,
+		})
+	}
+	targets = append(targets, policyTargets(r.Growth)...)
+	return append(targets, signerTargets(r.Growth, sizes[0])...)
+}
+
+// sizeTargets compare the largest number of Pods with the smallest.
+func sizeTargets(first, last growthRow) (targets []target) {
+	if last.Pods > first.Pods && first.PerSecond > 0 && first.Evaluation > 0 {
 		at := fmt.Sprintf("%s Pods beside %s", thousands(last.Pods), thousands(first.Pods))
 		rate, evaluation := last.PerSecond/first.PerSecond, last.Evaluation/first.Evaluation
 		targets = append(targets, target{
@@ -223,13 +235,12 @@ func (r *results) growthTargets() (targets []target) {
 			Measured: fmt.Sprintf("%.0f µs beside %.0f µs", last.Evaluation, first.Evaluation), Ratio: evaluation, Met: evaluation <= wantEvaluations,
 		})
 	}
-	for _, row := range sizes {
-		targets = append(targets, target{
-			Figure: fmt.Sprintf("approver memory, peak, %s Pods", thousands(row.Pods)), Target: fmt.Sprintf("≤ %.0f MiB + %.1f KiB a Pod: %.0f MiB", wantMiB, wantKiBAPod, row.ApproverLimit),
-			Measured: fmt.Sprintf("%.0f MiB", row.ApproverMiB), Met: row.ApproverMiB <= row.ApproverLimit,
-		})
-	}
-	if row, before := r.Growth[len(r.Growth)-1], r.Growth[max(0, len(r.Growth)-2)]; row.Policies > 1 && before.PerSecond > 0 {
+	return targets
+}
+
+// policyTargets compare many policies with one.
+func policyTargets(growth []growthRow) (targets []target) {
+	if row, before := growth[len(growth)-1], growth[max(0, len(growth)-2)]; row.Policies > 1 && before.PerSecond > 0 {
 		ratio := row.PerSecond / before.PerSecond
 		measured := fmt.Sprintf("%.0f beside %.0f", row.PerSecond, before.PerSecond)
 		if ratio == 0 {
@@ -240,8 +251,13 @@ func (r *results) growthTargets() (targets []target) {
 			Measured: measured, Ratio: ratio, Met: ratio >= 1/wantManyPolicies,
 		})
 	}
+	return targets
+}
+
+// signerTargets compare the size at which the signer has the highest peak with the first size.
+func signerTargets(growth []growthRow, first growthRow) (targets []target) {
 	most := first
-	for _, row := range r.Growth {
+	for _, row := range growth {
 		if row.SignerMiB > most.SignerMiB {
 			most = row
 		}

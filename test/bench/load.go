@@ -154,6 +154,13 @@ func (t *tracker) expect(requests map[string]*request) {
 	t.requests, t.left, t.done = requests, len(requests), make(chan struct{})
 }
 
+// plan records when a request was to be created.
+func (t *tracker) plan(name string, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.requests[name].planned = at
+}
+
 func (t *tracker) remaining() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -178,7 +185,8 @@ type batch struct {
 	latencies []time.Duration
 }
 
-// run makes the requests of a load and waits until all have ended. An error says which did not, or not as they should.
+// run creates the requests of a load and waits until all have ended. The error names requests that have not ended, or
+// ended otherwise than they should.
 func (l load) run(ctx context.Context, t *tracker, senders []rest.Interface, out io.Writer) (batch, error) {
 	objects := make([]*certificatesv1.CertificateSigningRequest, len(l.asks))
 	requests := make(map[string]*request, len(l.asks))
@@ -194,31 +202,21 @@ func (l load) run(ctx context.Context, t *tracker, senders []rest.Interface, out
 	defer cancel()
 	sending, sendCtx := errgroup.WithContext(ctx)
 	start := time.Now()
-	for first := range senders {
-		sending.Go(func() error {
-			for i := first; i < len(objects); i += len(senders) {
-				planned := time.Now()
-				if l.pace > 0 {
-					planned = start.Add(time.Duration(i) * l.pace)
-					select {
-					case <-time.After(time.Until(planned)):
-					case <-sendCtx.Done():
-						return sendCtx.Err()
-					}
-				}
-				t.mu.Lock()
-				requests[objects[i].Name].planned = planned
-				t.mu.Unlock()
-				post := senders[first].Post().Resource(resource).Body(objects[i])
-				if l.asks[i].token != "" {
-					post.SetHeader("Authorization", "Bearer "+l.asks[i].token)
-				}
-				if err := post.Do(sendCtx).Error(); err != nil {
-					return fmt.Errorf("making request %s: %w", objects[i].Name, err)
-				}
+	send := func(first int) error {
+		for i := first; i < len(objects); i += len(senders) {
+			planned, err := l.plannedAt(sendCtx, start, i)
+			if err != nil {
+				return err
 			}
-			return nil
-		})
+			t.plan(objects[i].Name, planned)
+			if err := create(sendCtx, senders[first], objects[i], l.asks[i].token); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for first := range senders {
+		sending.Go(func() error { return send(first) })
 	}
 	sent := make(chan error, 1)
 	go func() { sent <- sending.Wait() }()
@@ -228,6 +226,32 @@ func (l load) run(ctx context.Context, t *tracker, senders []rest.Interface, out
 		return summarize(requests, start), errors.Join(err, wrong(requests))
 	}
 	return summarize(requests, start), wrong(requests)
+}
+
+// plannedAt waits until the i-th request is due, and returns when that was: now, if the load has no pace.
+func (l load) plannedAt(ctx context.Context, start time.Time, i int) (time.Time, error) {
+	if l.pace == 0 {
+		return time.Now(), nil
+	}
+	planned := start.Add(time.Duration(i) * l.pace)
+	select {
+	case <-time.After(time.Until(planned)):
+		return planned, nil
+	case <-ctx.Done():
+		return planned, ctx.Err()
+	}
+}
+
+// create creates a request. If token is empty, the credentials of the sender are used.
+func create(ctx context.Context, sender rest.Interface, object *certificatesv1.CertificateSigningRequest, token string) error {
+	post := sender.Post().Resource(resource).Body(object)
+	if token != "" {
+		post.SetHeader("Authorization", "Bearer "+token)
+	}
+	if err := post.Do(ctx).Error(); err != nil {
+		return fmt.Errorf("creating request %s: %w", object.Name, err)
+	}
+	return nil
 }
 
 // wait waits until every request has ended, and tells how far they are.
@@ -337,18 +361,16 @@ func each(ctx context.Context, out io.Writer, what string, n, workers int, do fu
 	how := func() string { return fmt.Sprintf("%d of %d", min(next.Load(), int64(n)), n) }
 	return telling(out, what, how, func() error {
 		group, ctx := errgroup.WithContext(ctx)
-		for range workers {
-			group.Go(func() error {
-				for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-					if err := ctx.Err(); err != nil {
-						return err
-					}
-					if err := do(ctx, i); err != nil {
-						return err
-					}
+		work := func() error {
+			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				if err := do(ctx, i); err != nil {
+					return err
 				}
-				return nil
-			})
+			}
+			return ctx.Err()
+		}
+		for range workers {
+			group.Go(work)
 		}
 		return group.Wait()
 	})

@@ -33,7 +33,7 @@ type microRow struct {
 	Runs []float64 `json:"runs"`
 }
 
-// micro runs the benchmarks of package approver.
+// micro runs the benchmarks of package approver count times.
 func micro(ctx context.Context, folder string, count int, out io.Writer) ([]microRow, error) {
 	root, err := cluster.Root()
 	if err != nil {
@@ -46,8 +46,7 @@ func micro(ctx context.Context, folder string, count int, out io.Writer) ([]micr
 	if output, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the benchmarks: %w\n%s", err, output)
 	}
-	rows, bytes, allocations := map[string]*microRow{}, map[string][]float64{}, map[string][]float64{}
-	var order []string
+	var b benchmarks
 	for i := range count {
 		run := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.bench=^Benchmark(Evaluate|Policies)$", "-test.benchmem", "-test.benchtime=0.3s")
 		run.Dir = filepath.Join(root, "approver")
@@ -56,34 +55,59 @@ func micro(ctx context.Context, folder string, count int, out io.Writer) ([]micr
 			return nil, fmt.Errorf("running the benchmarks: %w\n%s", err, output)
 		}
 		for line := range strings.Lines(string(output)) {
-			var name string
-			var n int
-			var nanoseconds, size, allocated float64
-			if _, err := fmt.Sscanf(line, "%s %d %f ns/op %f B/op %f allocs/op", &name, &n, &nanoseconds, &size, &allocated); err != nil {
-				continue
-			}
-			if dash := strings.LastIndex(name, "-"); dash > 0 { // the number of processors
-				name = name[:dash]
-			}
-			if rows[name] == nil {
-				rows[name] = &microRow{Name: name}
-				order = append(order, name)
-			}
-			rows[name].Runs = append(rows[name].Runs, nanoseconds/1000)
-			bytes[name], allocations[name] = append(bytes[name], size), append(allocations[name], allocated)
+			b.add(line)
 		}
 		fmt.Fprintf(out, "   %d of %d runs\n", i+1, count)
 	}
+	return b.rows()
+}
+
+// benchmarks collects the results of several runs, by name in the order of the first run.
+type benchmarks struct {
+	order  []string
+	byName map[string]*benchmark
+}
+
+type benchmark struct{ microseconds, bytes, allocations []float64 }
+
+// add reads a line of the output of a benchmark. It ignores lines without a result.
+func (b *benchmarks) add(line string) {
+	var name string
+	var n int
+	var nanoseconds, size, allocated float64
+	if _, err := fmt.Sscanf(line, "%s %d %f ns/op %f B/op %f allocs/op", &name, &n, &nanoseconds, &size, &allocated); err != nil {
+		return
+	}
+	if dash := strings.LastIndex(name, "-"); dash > 0 { // the number of processors
+		name = name[:dash]
+	}
+	if b.byName == nil {
+		b.byName = map[string]*benchmark{}
+	}
+	one := b.byName[name]
+	if one == nil {
+		one = &benchmark{}
+		b.byName[name] = one
+		b.order = append(b.order, name)
+	}
+	one.microseconds = append(one.microseconds, nanoseconds/1000)
+	one.bytes, one.allocations = append(one.bytes, size), append(one.allocations, allocated)
+}
+
+// rows returns the medians. It is an error if a benchmark of the table is missing.
+func (b *benchmarks) rows() ([]microRow, error) {
 	for _, name := range []string{benchEvaluate, benchOne, benchMany} {
-		if !slices.Contains(order, name) {
+		if !slices.Contains(b.order, name) {
 			return nil, fmt.Errorf("package approver has no %s", name)
 		}
 	}
 	var all []microRow
-	for _, name := range order {
-		row := rows[name]
-		row.Microseconds, row.Bytes, row.Allocations = median(row.Runs), median(bytes[name]), median(allocations[name])
-		all = append(all, *row)
+	for _, name := range b.order {
+		one := b.byName[name]
+		all = append(all, microRow{
+			Name: name, Runs: one.microseconds,
+			Microseconds: median(one.microseconds), Bytes: median(one.bytes), Allocations: median(one.allocations),
+		})
 	}
 	return all, nil
 }

@@ -59,7 +59,6 @@ func approveAll(ctx context.Context, config *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	requests := clientset.CertificatesV1().CertificateSigningRequests()
 	work := make(chan *certificatesv1.CertificateSigningRequest, 1<<16)
 	informer := informerOf(clientset.CertificatesV1().RESTClient(), nullSigner)
 	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(object any) {
@@ -77,18 +76,7 @@ func approveAll(ctx context.Context, config *rest.Config) error {
 				case <-ctx.Done():
 					return
 				case csr := <-work:
-					csr = csr.DeepCopy()
-					csr.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{
-						Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "Null", Message: "nothing was checked",
-					}}
-					approved, err := requests.UpdateApproval(ctx, csr.Name, csr, metav1.UpdateOptions{})
-					if err == nil {
-						approved.Status.Certificate = certificate
-						_, err = requests.UpdateStatus(ctx, approved, metav1.UpdateOptions{})
-					}
-					if err != nil && ctx.Err() == nil {
-						fmt.Fprintln(os.Stderr, csr.Name, err) // it stays as it is, and the load says so
-					}
+					approveAndIssue(ctx, clientset, csr, certificate)
 				}
 			}
 		})
@@ -99,6 +87,24 @@ func approveAll(ctx context.Context, config *rest.Config) error {
 		return errors.New("the informer has ended")
 	}
 	return nil
+}
+
+// approveAndIssue approves a request and writes a certificate to it. If a write fails, the request stays as it is and
+// the load reports it.
+func approveAndIssue(ctx context.Context, clientset kubernetes.Interface, csr *certificatesv1.CertificateSigningRequest, certificate []byte) {
+	requests := clientset.CertificatesV1().CertificateSigningRequests()
+	csr = csr.DeepCopy()
+	csr.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{
+		Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "Null", Message: "nothing was checked",
+	}}
+	approved, err := requests.UpdateApproval(ctx, csr.Name, csr, metav1.UpdateOptions{})
+	if err == nil {
+		approved.Status.Certificate = certificate
+		_, err = requests.UpdateStatus(ctx, approved, metav1.UpdateOptions{})
+	}
+	if err != nil && ctx.Err() == nil {
+		fmt.Fprintln(os.Stderr, csr.Name, err)
+	}
 }
 
 func anyCertificate() ([]byte, error) {

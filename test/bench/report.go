@@ -150,7 +150,7 @@ func (r *results) costTable() table {
 	return t
 }
 
-// callTable is what the API server is asked for one request.
+// callTable shows what one certificate costs the API server.
 func (r *results) callTable() table {
 	t := table{title: "API requests per certificate, burst", head: []string{"request"}}
 	var systems []systemRow
@@ -167,29 +167,35 @@ func (r *results) callTable() table {
 	}
 	totals := make([]float64, len(systems))
 	for _, call := range slices.Sorted(maps.Keys(calls)) {
-		cells := []string{call}
-		most := 0.0
+		counts := make([]float64, len(systems))
 		for i, row := range systems {
-			cell := ""
-			if count := row.Calls[call]; count >= 0.005 {
-				cell = fmt.Sprintf("%.2f", count)
-			}
-			most = max(most, row.Calls[call])
+			counts[i] = row.Calls[call]
 			totals[i] += row.Calls[call]
-			cells = append(cells, cell)
 		}
-		if most >= 0.005 {
-			t.add(cells...)
+		if slices.Max(counts) >= leastCount {
+			t.add(countCells(call, counts)...)
 		}
 	}
 	if len(t.rows) > 0 {
-		cells := []string{"all"}
-		for _, total := range totals {
-			cells = append(cells, fmt.Sprintf("%.2f", total))
-		}
-		t.add(cells...)
+		t.add(countCells("all", totals)...)
 	}
 	return t
+}
+
+// leastCount is the smallest count that is not rounded to 0.00.
+const leastCount = 0.005
+
+// countCells returns a row of counts. The cell of a count that rounds to zero is empty.
+func countCells(name string, counts []float64) []string {
+	cells := []string{name}
+	for _, count := range counts {
+		cell := ""
+		if count >= leastCount {
+			cell = fmt.Sprintf("%.2f", count)
+		}
+		cells = append(cells, cell)
+	}
+	return cells
 }
 
 func (r *results) growthTable() table {

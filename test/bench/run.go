@@ -173,45 +173,60 @@ func (b *bench) compare(ctx context.Context) error {
 
 // growth measures Countersign and the null system at each size of the cluster.
 func (b *bench) growth(ctx context.Context) error {
-	s := b.settings
-	if s.GrowthRounds == 0 {
+	if b.settings.GrowthRounds == 0 {
 		return nil
 	}
-	type step struct {
-		name string
-		do   func() error
-	}
-	var steps []step
-	for _, n := range s.Pods {
-		steps = append(steps, step{fmt.Sprintf("%s Pods", thousands(n)), func() error { return b.world.grow(ctx, n) }})
-	}
-	if s.Unrelated > 0 {
-		steps = append(steps, step{fmt.Sprintf("and %s requests", thousands(s.Unrelated)), func() error { return b.world.addUnrelated(ctx, s.Unrelated) }})
-	}
-	if s.Policies > 1 {
-		steps = append(steps, step{fmt.Sprintf("and %d policies", s.Policies), func() error { return b.world.addPolicies(ctx, s.Policies) }})
-	}
-	for _, step := range steps {
-		if err := step.do(); err != nil {
+	for _, step := range b.growthSteps() {
+		if err := step.run(ctx); err != nil {
 			return fmt.Errorf("growing the cluster: %w", err)
 		}
-		rounds := s.GrowthRounds
-		if b.world.policies > 1 {
-			rounds = 1 // it takes minutes to start
+		if err := b.measureGrowth(ctx, step.name); err != nil {
+			return err
 		}
-		for round := range rounds {
-			names := []string{countersign, nullName}
-			if round%2 == 1 {
-				slices.Reverse(names)
-			}
-			for _, name := range names {
-				loads := []plan{{load: "burst", count: s.GrowthBurst}}
-				if name == countersign {
-					loads = append(loads, plan{load: "steady", count: int(s.Steady.Seconds() * float64(s.Rate) / 2), rate: s.Rate})
-				}
-				if err := b.visit(ctx, name, step.name, round, loads...); err != nil {
-					return err
-				}
+	}
+	return nil
+}
+
+// growthStep makes the cluster larger.
+type growthStep struct {
+	name string
+	run  func(context.Context) error
+}
+
+func (b *bench) growthSteps() (steps []growthStep) {
+	s := b.settings
+	for _, n := range s.Pods {
+		steps = append(steps, growthStep{fmt.Sprintf("%s Pods", thousands(n)), func(ctx context.Context) error { return b.world.grow(ctx, n) }})
+	}
+	if s.Unrelated > 0 {
+		steps = append(steps, growthStep{fmt.Sprintf("and %s requests", thousands(s.Unrelated)), func(ctx context.Context) error { return b.world.addUnrelated(ctx, s.Unrelated) }})
+	}
+	if s.Policies > 1 {
+		steps = append(steps, growthStep{fmt.Sprintf("and %d policies", s.Policies), func(ctx context.Context) error { return b.world.addPolicies(ctx, s.Policies) }})
+	}
+	return steps
+}
+
+// measureGrowth measures both systems at one size of the cluster, in turns.
+func (b *bench) measureGrowth(ctx context.Context, at string) error {
+	s := b.settings
+	rounds := s.GrowthRounds
+	if b.world.policies > 1 {
+		rounds = 1 // the start takes minutes
+	}
+	loads := []plan{{load: "burst", count: s.GrowthBurst}}
+	withSteady := append(slices.Clone(loads), plan{load: "steady", count: int(s.Steady.Seconds() * float64(s.Rate) / 2), rate: s.Rate})
+	for round := range rounds {
+		turns := []func() error{
+			func() error { return b.visit(ctx, countersign, at, round, withSteady...) },
+			func() error { return b.visit(ctx, nullName, at, round, loads...) },
+		}
+		if round%2 == 1 {
+			slices.Reverse(turns)
+		}
+		for _, turn := range turns {
+			if err := turn(); err != nil {
+				return err
 			}
 		}
 	}

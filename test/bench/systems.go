@@ -52,7 +52,8 @@ func (w *world) pods32() ([]rest.Interface, error) {
 	return ownConnections(clients, func(int) (*rest.Config, error) { return w.TokenConfig(""), nil })
 }
 
-// countersignSystem is the installed one. profiling has its processes serve profiles.
+// countersignSystem returns the installed Countersign. profiling makes its processes serve profiles, and webhook runs its
+// webhook too.
 func (w *world) countersignSystem(installation *harness.Installation, profiling, webhook bool) (*system, error) {
 	senders, err := w.pods32()
 	if err != nil {
@@ -63,42 +64,13 @@ func (w *world) countersignSystem(installation *harness.Installation, profiling,
 		s.name = countersignWebhook
 	}
 	s.start = func(ctx context.Context) (map[string]time.Duration, error) {
-		type outcome struct {
-			name string
-			took time.Duration
-			err  error
-		}
-		outcomes := make(chan outcome)
-		addresses, err := freeAddresses(3)
+		flags, err := s.listen(profiling)
 		if err != nil {
 			return nil, err
 		}
-		s.metrics, s.profilers = "http://"+addresses[0]+"/metrics", nil
-		flags := map[string][]string{"approver": {"--metrics-bind-address=" + addresses[0]}}
-		if profiling {
-			s.profilers = map[string]string{"approver": addresses[1], "signer": addresses[2]}
-			for name, address := range s.profilers {
-				flags[name] = append(flags[name], "--pprof-bind-address="+address)
-			}
-		}
-		for _, name := range []string{"approver", "signer"} {
-			go func() {
-				began := time.Now()
-				p, err := installation.Start(ctx, name, flags[name]...)
-				if err == nil {
-					err = ready(ctx, p)
-				}
-				outcomes <- outcome{name, time.Since(began), err}
-			}()
-		}
-		took := map[string]time.Duration{}
-		for range 2 {
-			o := <-outcomes
-			took[o.name] = o.took
-			err = errors.Join(err, o.err)
-		}
-		if err == nil && w.policies > 1 { // or the first load would share the API server with the writing of their statuses
-			_, err = w.Kubectl(ctx, nil, "wait", "--for=condition=Ready", "approvalpolicies.countersign.dev", "--all", "--timeout="+readyWithin.String())
+		took, err := startProcesses(ctx, installation, flags)
+		if err == nil {
+			err = w.waitForPolicies(ctx)
 		}
 		if err == nil && webhook {
 			err = installation.StartWebhook(ctx)
@@ -112,15 +84,73 @@ func (w *world) countersignSystem(installation *harness.Installation, profiling,
 		}
 		return errors.Join(append(errs, stopAll(installation))...)
 	}
-	s.processes = func() (out []*cluster.Process) {
-		for _, p := range []*harness.Process{installation.Approver, installation.Signer, installation.Webhook} {
-			if p != nil {
-				out = append(out, p.Process)
-			}
-		}
-		return out
-	}
+	s.processes = func() []*cluster.Process { return running(installation) }
 	return s, nil
+}
+
+// running returns the processes of an installation that run.
+func running(installation *harness.Installation) (out []*cluster.Process) {
+	for _, p := range []*harness.Process{installation.Approver, installation.Signer, installation.Webhook} {
+		if p != nil {
+			out = append(out, p.Process)
+		}
+	}
+	return out
+}
+
+// waitForPolicies waits until many policies are ready. Otherwise the first load would share the API server with the
+// writes of their statuses.
+func (w *world) waitForPolicies(ctx context.Context) error {
+	if w.policies == 1 {
+		return nil
+	}
+	_, err := w.Kubectl(ctx, nil, "wait", "--for=condition=Ready", "approvalpolicies.countersign.dev", "--all", "--timeout="+readyWithin.String())
+	return err
+}
+
+// listen chooses the addresses of metrics and profiles, and returns the flags for them by process.
+func (s *system) listen(profiling bool) (flags map[string][]string, err error) {
+	addresses, err := freeAddresses(3)
+	if err != nil {
+		return nil, err
+	}
+	s.metrics, s.profilers = "http://"+addresses[0]+"/metrics", nil
+	flags = map[string][]string{"approver": {"--metrics-bind-address=" + addresses[0]}}
+	if profiling {
+		s.profilers = map[string]string{"approver": addresses[1], "signer": addresses[2]}
+		for name, address := range s.profilers {
+			flags[name] = append(flags[name], "--pprof-bind-address="+address)
+		}
+	}
+	return flags, nil
+}
+
+// startProcesses starts approver and signer at the same time, and returns how long each took to be ready.
+func startProcesses(ctx context.Context, installation *harness.Installation, flags map[string][]string) (map[string]time.Duration, error) {
+	type outcome struct {
+		name string
+		took time.Duration
+		err  error
+	}
+	outcomes := make(chan outcome)
+	for _, name := range []string{"approver", "signer"} {
+		go func() {
+			began := time.Now()
+			p, err := installation.Start(ctx, name, flags[name]...)
+			if err == nil {
+				err = ready(ctx, p)
+			}
+			outcomes <- outcome{name, time.Since(began), err}
+		}()
+	}
+	took := map[string]time.Duration{}
+	var err error
+	for range 2 {
+		o := <-outcomes
+		took[o.name] = o.took
+		err = errors.Join(err, o.err)
+	}
+	return took, err
 }
 
 // readyWithin is how long a process may take until it is ready; many policies take a while.

@@ -96,33 +96,15 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 			err = errors.Join(err, c.Stop())
 		}
 	}()
-	if c.authority, err = newAuthority(); err != nil {
-		return nil, err
-	}
-	if err := writePKI(dir, c.authority); err != nil {
-		return nil, err
-	}
 	ports, err := freePorts(3)
 	if err != nil {
 		return nil, err
 	}
 	c.etcdURL, c.address = "http://127.0.0.1:"+ports[0], "127.0.0.1:"+ports[2]
-	if c.admin, err = c.ConfigFor("admin", "system:masters"); err != nil {
+	if err := c.createCredentials(); err != nil {
 		return nil, err
 	}
-	if c.clientset, err = kubernetes.NewForConfig(c.admin); err != nil {
-		return nil, err
-	}
-	if err := c.WriteKubeconfig(c.adminKubeconfig(), c.admin); err != nil {
-		return nil, err
-	}
-	peer := "http://127.0.0.1:" + ports[1]
-	c.etcd, err = c.start(ctx, "etcd", []string{
-		"--data-dir=" + filepath.Join(dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
-		"--listen-client-urls=" + c.etcdURL, "--advertise-client-urls=" + c.etcdURL,
-		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer,
-	}, c.etcdHealthy)
-	if err != nil {
+	if err := c.startEtcd(ctx, "http://127.0.0.1:"+ports[1]); err != nil {
 		return nil, err
 	}
 	if err := c.StartAPIServer(ctx); err != nil {
@@ -134,6 +116,32 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 		}
 	}
 	return c, nil
+}
+
+// createCredentials creates the CA of the control plane and the credentials of the cluster admin.
+func (c *Cluster) createCredentials() (err error) {
+	if c.authority, err = newAuthority(); err != nil {
+		return err
+	}
+	if err := writePKI(c.dir, c.authority); err != nil {
+		return err
+	}
+	if c.admin, err = c.ConfigFor("admin", "system:masters"); err != nil {
+		return err
+	}
+	if c.clientset, err = kubernetes.NewForConfig(c.admin); err != nil {
+		return err
+	}
+	return c.WriteKubeconfig(c.adminKubeconfig(), c.admin)
+}
+
+func (c *Cluster) startEtcd(ctx context.Context, peer string) (err error) {
+	c.etcd, err = c.start(ctx, "etcd", []string{
+		"--data-dir=" + filepath.Join(c.dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
+		"--listen-client-urls=" + c.etcdURL, "--advertise-client-urls=" + c.etcdURL,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer,
+	}, c.etcdHealthy)
+	return err
 }
 
 // dataDir makes the folder of one control plane. One with the data of another is refused: its

@@ -87,36 +87,28 @@ func run(ctx context.Context, out io.Writer, keep bool) (err error) {
 	return nil
 }
 
-// walk makes every request, serves with the first certificate, and prints the table.
+// walk creates every request, serves with the first certificate, and prints the table. wrong is the number of requests
+// with an unexpected outcome.
 func walk(ctx context.Context, world *tutorial.World, out io.Writer) (wrong int, err error) {
 	var table strings.Builder
 	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\tTRIED\tWHO ASKED\tWARNED\tDECISION\tREASON\tCERTIFICATE")
+	fmt.Fprintln(t, "\tREQUEST\tREQUESTER\tWARNED\tDECISION\tREASON\tCERTIFICATE")
 	for i, row := range tutorial.Rows() {
-		fmt.Fprintf(out, "-- %s asks for %s\n", row.Requester(), row.Description)
+		fmt.Fprintf(out, "-- %s requests %s\n", row.Requester(), row.Description)
 		start := time.Now()
 		got, err := world.Run(ctx, row)
 		if err != nil {
 			return 0, fmt.Errorf("request %s: %w", row.Name, err)
 		}
-		for _, warning := range got.Warnings {
-			fmt.Fprintf(out, "   Warning: %s\n", warning)
-		}
-		for _, note := range got.Notes {
-			fmt.Fprintf(out, "   %s\n", strings.Join(strings.Fields(note), " "))
-		}
+		printNotes(out, got)
 		fmt.Fprintf(out, "   %s after %s\n", describe(got), time.Since(start).Round(time.Millisecond))
 		mark := "ok"
 		if want := row.Expected(world); !reflect.DeepEqual(got.Outcome, want) || len(got.Warnings) < len(row.Warnings) {
 			mark = "WRONG"
 			wrong++
-			fmt.Fprintf(out, "   WRONG: want %+v, warned of %v\n", want, row.Warnings)
+			fmt.Fprintf(out, "   WRONG: want %+v, warnings %v\n", want, row.Warnings)
 		}
-		reason := got.Reason
-		if len(got.Violations) > 0 {
-			reason += ": " + strings.Join(got.Violations, ", ")
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark, row.Description, row.Requester(), yes(len(got.Warnings) > 0, "yes"), or(string(got.Condition), "none (pending)"), or(reason, "-"), yes(got.Certificate, "issued"))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark, row.Description, row.Requester(), yes(len(got.Warnings) > 0, "yes"), or(string(got.Condition), "none (pending)"), or(reason(got), "-"), yes(got.Certificate, "issued"))
 		if i == 0 && got.Certificate {
 			if err := serve(ctx, world, got.CSR, out); err != nil {
 				return 0, err
@@ -128,6 +120,24 @@ func walk(ctx context.Context, world *tutorial.World, out io.Writer) (wrong int,
 	}
 	fmt.Fprintf(out, "\n%s\n", table.String())
 	return wrong, nil
+}
+
+// printNotes prints the warnings that the requester got, and the outputs of approvals by hand.
+func printNotes(out io.Writer, got tutorial.Result) {
+	for _, warning := range got.Warnings {
+		fmt.Fprintf(out, "   Warning: %s\n", warning)
+	}
+	for _, note := range got.Notes {
+		fmt.Fprintf(out, "   %s\n", strings.Join(strings.Fields(note), " "))
+	}
+}
+
+// reason returns the reason and the IDs of the violations.
+func reason(got tutorial.Result) string {
+	if len(got.Violations) == 0 {
+		return got.Reason
+	}
+	return got.Reason + ": " + strings.Join(got.Violations, ", ")
 }
 
 func serve(ctx context.Context, world *tutorial.World, csr *certificatesv1.CertificateSigningRequest, out io.Writer) error {

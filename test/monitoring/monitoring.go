@@ -211,69 +211,94 @@ func parse(expr string) parsed {
 	return p
 }
 
-// ofTargets are the labels that the Prometheus operator gives to whatever a PodMonitor finds.
-var ofTargets = []string{"job", "namespace", "pod", "container", "instance", "endpoint"}
+// targetLabels are the labels that the Prometheus operator adds to the metrics of each target of a PodMonitor.
+var targetLabels = []string{"job", "namespace", "pod", "container", "instance", "endpoint"}
 
 // processes that have metrics named after them.
 var processes = []string{"approver", "signer", "webhook"}
 
-// Compare returns, one a line, what alerts and dashboard ask for that a process does not have. Of the metrics that
-// are named after a process only those of this one count; all others, it must have. It is an error
-// if nothing is asked of the process at all.
+// Compare returns an error that lists the metrics and labels that alerts and dashboard query and that a process does
+// not have. It ignores queries of metrics that are named after other processes. It is also an error if no alert and no
+// panel queries the process.
 func Compare(process string, registries ...prometheus.Collector) error {
-	known := map[string][]string{"up": nil} // Prometheus has that of every target
+	c := comparison{process: process, known: map[string][]string{"up": nil}} // Prometheus adds "up" to every target
 	for _, registry := range registries {
-		maps.Copy(known, describe(registry))
+		maps.Copy(c.known, describe(registry))
 	}
 	all, err := queries()
 	if err != nil {
 		return err
 	}
-	var faults []string
-	asked := false
 	for _, q := range all {
-		p := parse(q.expr)
-		labels, mine := slices.Clone(ofTargets), true
-		for _, name := range slices.Sorted(maps.Keys(p.metrics)) {
-			if other := owner(name); other != "" && other != process {
-				mine = false
-				continue
-			}
-			has, ok := lookUp(known, name)
-			if !ok {
-				faults = append(faults, fmt.Sprintf("%s: countersign-%s has no metric %s", q.where, process, name))
-				mine = false
-				continue
-			}
-			asked = asked || owner(name) == process
-			labels = append(labels, has...)
-			for _, label := range p.metrics[name] {
-				if !slices.Contains(has, label) && !slices.Contains(ofTargets, label) {
-					faults = append(faults, fmt.Sprintf("%s: %s has no label %s", q.where, name, label))
-				}
-			}
-		}
-		if !mine {
-			continue
-		}
-		for _, label := range p.groups {
-			if !slices.Contains(labels, label) {
-				faults = append(faults, fmt.Sprintf("%s: no metric of it has the label %s", q.where, label))
-			}
-		}
-		for _, label := range q.shown {
-			if left := p.groups; p.grouped && !slices.Contains(left, label) || !p.grouped && !slices.Contains(labels, label) {
-				faults = append(faults, fmt.Sprintf("%s: the answer has no label %s to show", q.where, label))
-			}
-		}
+		c.check(q)
 	}
 	switch {
-	case !asked:
-		return fmt.Errorf("no alert and no panel is about countersign-%s", process)
-	case faults != nil:
-		return fmt.Errorf("deploy/components/monitoring:\n%s", strings.Join(faults, "\n"))
+	case !c.queried:
+		return fmt.Errorf("no alert and no panel queries countersign-%s", process)
+	case c.problems != nil:
+		return fmt.Errorf("deploy/components/monitoring:\n%s", strings.Join(c.problems, "\n"))
 	}
 	return nil
+}
+
+// comparison of queries with the metrics of a process.
+type comparison struct {
+	process  string
+	known    map[string][]string // labels by metric
+	queried  bool                // a query has a metric that is named after the process
+	problems []string
+}
+
+func (c *comparison) addProblem(q query, format string, args ...any) {
+	c.problems = append(c.problems, q.where+": "+fmt.Sprintf(format, args...))
+}
+
+// check compares one query with the metrics of the process.
+func (c *comparison) check(q query) {
+	p := parse(q.expr)
+	labels, ok := c.checkMetrics(q, p)
+	if !ok {
+		return
+	}
+	for _, label := range p.groups {
+		if !slices.Contains(labels, label) {
+			c.addProblem(q, "none of its metrics has the label %s", label)
+		}
+	}
+	if p.grouped {
+		labels = p.groups
+	}
+	for _, label := range q.shown {
+		if !slices.Contains(labels, label) {
+			c.addProblem(q, "the result has no label %s to show", label)
+		}
+	}
+}
+
+// checkMetrics checks the metrics of a query and the labels that it matches. It returns all labels that the result can
+// have, and false if a metric is missing or belongs to another process.
+func (c *comparison) checkMetrics(q query, p parsed) (labels []string, ok bool) {
+	labels, ok = slices.Clone(targetLabels), true
+	for _, name := range slices.Sorted(maps.Keys(p.metrics)) {
+		if other := owner(name); other != "" && other != c.process {
+			ok = false
+			continue
+		}
+		has, known := lookUp(c.known, name)
+		if !known {
+			c.addProblem(q, "countersign-%s has no metric %s", c.process, name)
+			ok = false
+			continue
+		}
+		c.queried = c.queried || owner(name) == c.process
+		labels = append(labels, has...)
+		for _, label := range p.metrics[name] {
+			if !slices.Contains(has, label) && !slices.Contains(targetLabels, label) {
+				c.addProblem(q, "%s has no label %s", name, label)
+			}
+		}
+	}
+	return labels, ok
 }
 
 func owner(metric string) string {

@@ -240,7 +240,7 @@ func TestCompareTells(t *testing.T) {
 			t.Errorf("got %v, want %s among it", err, want)
 		}
 	}
-	if err := Compare("nobody", registry); err == nil || !strings.Contains(err.Error(), "no alert and no panel is about") {
+	if err := Compare("nobody", registry); err == nil || !strings.Contains(err.Error(), "no alert and no panel queries") {
 		t.Errorf("got %v", err)
 	}
 }

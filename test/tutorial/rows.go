@@ -220,22 +220,8 @@ func Rows() []Row {
 			Before: func(ctx context.Context, w *World) error {
 				return w.runPod(ctx, "slow", "slow", "default")
 			},
-			After: func(ctx context.Context, w *World) error {
-				if err := w.waitForEvent(ctx, "approved-too-early", "Held"); err != nil {
-					return err
-				}
-				_, err := w.ApproveByHand(ctx, approver, "approved-too-early")
-				if err == nil {
-					return errors.New("the approval was not rejected")
-				}
-				if !strings.Contains(err.Error(), "ip-address-unknown: nothing has address 10.0.34.7 yet") {
-					return fmt.Errorf("the rejection does not name the violation: %w", err)
-				}
-				pod, err := w.SetPodStatus(ctx, w.Pods["slow"], corev1.PodRunning, "10.0.34.7")
-				w.Pods["slow"] = pod
-				return err
-			},
-			Want: approved, Warnings: []string{"ip-address-unknown"},
+			After: approveTooEarly,
+			Want:  approved, Warnings: []string{"ip-address-unknown"},
 		},
 		{
 			Name: "overridden", Description: "its address; a user with override-policy approves by hand", Pod: "slower", NeedsWebhook: true,
@@ -267,4 +253,22 @@ func weakKey() crypto.Signer {
 		panic(err)
 	}
 	return key
+}
+
+// approveTooEarly approves by hand a request that is held, which the webhook must reject, and then gives the Pod its
+// address.
+func approveTooEarly(ctx context.Context, w *World) error {
+	if err := w.waitForEvent(ctx, "approved-too-early", "Held"); err != nil {
+		return err
+	}
+	_, err := w.ApproveByHand(ctx, approver, "approved-too-early")
+	if err == nil {
+		return errors.New("the approval was not rejected")
+	}
+	if !strings.Contains(err.Error(), "ip-address-unknown: nothing has address 10.0.34.7 yet") {
+		return fmt.Errorf("the rejection does not name the violation: %w", err)
+	}
+	pod, err := w.SetPodStatus(ctx, w.Pods["slow"], corev1.PodRunning, "10.0.34.7")
+	w.Pods["slow"] = pod
+	return err
 }
