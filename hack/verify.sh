@@ -27,6 +27,9 @@ for path in $generated; do
 	diff -r "$before/tree/$path" "$path" || fail "$path is outdated: commit the output of make generate"
 done
 
+step "words of the glossary"
+go run ./hack/language || fail "use the words that hack/language/words.txt suggests, or add an exception to hack/language/allow.txt"
+
 step "cmd/signer does not link OPA"
 dependencies=$(go list -deps ./cmd/signer)
 if printf '%s\n' "$dependencies" | grep open-policy-agent; then
