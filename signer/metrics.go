@@ -17,16 +17,16 @@ import (
 const (
 	outcomeIssued  = "issued"  // the API server has the certificate
 	outcomeFailed  = "failed"  // the request is marked Failed; reason is the condition's
-	outcomeLeft    = "left"    // the request is left as it is, with a condition of that reason
-	outcomeRetried = "retried" // a fault that may pass; reason is the Signer's, or one of those below
+	outcomeLeft    = "left"    // the request stays approved, with a condition of that reason
+	outcomeRetried = "retried" // the request is retried; reason is that of the Signer's condition or one of those below
 )
 
-// Values of the label reason, beside the reasons of conditions.
+// Values of the label reason, in addition to the reasons of conditions.
 const (
-	retriedConflict  = "Conflict"  // someone else changed the request
-	retriedForbidden = "Forbidden" // RBAC lacks update on the status, or sign on the signerName
-	retriedWrite     = "Write"     // any other fault of the API server
-	retriedSign      = "Sign"      // any other fault of our own
+	retriedConflict  = "Conflict"  // another client changed the request
+	retriedForbidden = "Forbidden" // RBAC does not allow to update the status, or to sign for the signerName
+	retriedWrite     = "Write"     // any other error of the API server
+	retriedSign      = "Sign"      // any other error of the signer
 	retriedStale     = "Stale"     // the Signer has changed since it was loaded
 	retriedAudit     = "Audit"     // the decision could not be recorded
 )
@@ -45,16 +45,16 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		certificates: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "countersign_signer_certificates_total",
-			Help: "Approved requests worked on, by Signer, outcome (issued, failed, left, retried) and reason (empty if issued). A request may be retried many times.",
+			Help: "Reconciled requests that are due, by Signer, outcome (issued, failed, left, retried) and reason (empty if issued). A request can be retried many times.",
 		}, []string{"signer", "outcome", "reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "countersign_signer_signing_duration_seconds",
-			Help:    "Time from taking up an approved request to the API server having its certificate, by Signer.",
+			Help:    "Time from the start of reconciling a due request until its certificate is written, by Signer.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s
 		}, []string{"signer"}),
 		caNotAfter: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "countersign_signer_ca_not_after_timestamp_seconds",
-			Help: "When the CA of a Signer, or an issuer of it, expires, in seconds since 1970. Absent while no CA is loaded.",
+			Help: "Expiration time of the CA of a Signer, or of an issuer that expires earlier, in seconds since 1970. Absent while no CA is loaded.",
 		}, []string{"signer"}),
 		anchors: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "countersign_signer_trust_anchors",
@@ -62,15 +62,15 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		}, []string{"signer", "phase"}),
 		rotation: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "countersign_signer_rotation_phase",
-			Help: "1 for the reason of a Signer's condition Rotating: Settled, Publishing, Propagating, Overlapping, or why no next CA can be made.",
+			Help: "1 for the reason of a Signer's condition Rotating: Settled, Publishing, Propagating, Overlapping, or the reason why the CA cannot be rotated.",
 		}, []string{"signer", "phase"}),
 		bundle: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "countersign_signer_trust_bundle_info",
-			Help: "1 for the SHA-256 of the PEM that a Signer publishes.",
+			Help: "1 for the SHA-256 of the trust bundle in PEM that a Signer publishes.",
 		}, []string{"signer", "sha256"}),
 		condition: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "countersign_signer_condition",
-			Help: "1 if a condition of a Signer (Ready, TrustPublished, Rotating) is true, 0 if not, with its reason.",
+			Help: "1 if a condition of a Signer (Ready, TrustPublished, Rotating) is true, 0 otherwise, with its reason.",
 		}, []string{"signer", "type", "reason"}),
 	}
 	for _, collector := range []prometheus.Collector{m.certificates, m.duration, m.caNotAfter, m.anchors, m.rotation, m.bundle, m.condition} {
@@ -81,8 +81,8 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// note sets what is told of a Signer by its status.
-func (m *metrics) note(signer string, status *v1alpha1.SignerStatus) {
+// setStatus sets the metrics of a Signer from its status.
+func (m *metrics) setStatus(signer string, status *v1alpha1.SignerStatus) {
 	m.forgetStatus(signer)
 	if status.CA != nil {
 		m.caNotAfter.WithLabelValues(signer).Set(float64(status.CA.NotAfter.Unix()))
@@ -108,8 +108,7 @@ func (m *metrics) note(signer string, status *v1alpha1.SignerStatus) {
 	}
 }
 
-// forget drops what is told of a Signer that was deleted, so that there are never more series
-// than Signers.
+// forget deletes the series of a Signer that was deleted.
 func (m *metrics) forget(signer string) {
 	labels := prometheus.Labels{"signer": signer}
 	m.certificates.DeletePartialMatch(labels)

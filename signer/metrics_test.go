@@ -26,9 +26,9 @@ func TestConditionMetric(t *testing.T) {
 			{Type: v1alpha1.ConditionTrustPublished, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonPublished},
 		}}
 	}
-	m.note("serving", ready(metav1.ConditionTrue, v1alpha1.ReasonCALoaded))
-	m.note("serving", ready(metav1.ConditionFalse, v1alpha1.ReasonCAExpired))
-	want := `# HELP countersign_signer_condition 1 if a condition of a Signer (Ready, TrustPublished, Rotating) is true, 0 if not, with its reason.
+	m.setStatus("serving", ready(metav1.ConditionTrue, v1alpha1.ReasonCALoaded))
+	m.setStatus("serving", ready(metav1.ConditionFalse, v1alpha1.ReasonCAExpired))
+	want := `# HELP countersign_signer_condition 1 if a condition of a Signer (Ready, TrustPublished, Rotating) is true, 0 otherwise, with its reason.
 # TYPE countersign_signer_condition gauge
 countersign_signer_condition{reason="CAExpired",signer="serving",type="Ready"} 0
 countersign_signer_condition{reason="Published",signer="serving",type="TrustPublished"} 1

@@ -15,14 +15,16 @@ import (
 	"countersign.dev/countersign/signer/issuance"
 )
 
-// registry is what one reconciler tells the other: which signerNames can be issued for now.
+// registry holds the Signers that are ready. The reconciler of Signers writes it, the reconciler of
+// requests reads it.
 type registry struct {
 	mu    sync.RWMutex
 	ready map[string]*readySigner // by signerName
-	last  map[string]lastCA       // by the name of the Signer
+	last  map[string]lastCA       // by the name of a Signer
 }
 
-// lastCA is the CA that a Signer last issued by, which it may still need for a while when its Secret has another.
+// lastCA is the CA that a Signer used last. During a rotation the Signer uses it although its Secret already
+// holds the next CA.
 type lastCA struct {
 	uid types.UID
 	ca  *ca.CA
@@ -30,7 +32,7 @@ type lastCA struct {
 
 // readySigner is a Signer that can issue. It is immutable.
 type readySigner struct {
-	signer  *v1alpha1.Signer // to name it in logs and Events
+	signer  *v1alpha1.Signer // for logs and Events
 	profile issuance.Profile
 	ca      *ca.CA
 }
@@ -39,27 +41,27 @@ func newRegistry() *registry {
 	return &registry{ready: map[string]*readySigner{}, last: map[string]lastCA{}}
 }
 
-// set notes a Signer, with what it issues by, or nil if it does not issue. It returns true if it
-// issues otherwise than before, so that requests that waited are to be looked at again.
+// set stores a Signer; a nil ready means that it cannot issue. It returns true if the Signer is ready with
+// another spec or CA than before, so that its requests must be requeued.
 func (r *registry) set(name, signerName string, ready *readySigner) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	news := ready != nil && !ready.sameAs(r.ready[signerName])
-	r.unready(name) // also for another signerName: deleted and made again, between two reconciles
+	changed := ready != nil && !ready.sameAs(r.ready[signerName])
+	r.unready(name) // its signerName differs if it was deleted and created again
 	if ready != nil {
 		r.ready[signerName] = ready
 		r.last[name] = lastCA{ready.signer.UID, ready.ca}
 	}
-	return news
+	return changed
 }
 
-// sameAs says whether another issues by the same spec, and under the same CA.
+// sameAs reports whether two Signers are the same, with the same spec and CA.
 func (s *readySigner) sameAs(other *readySigner) bool {
 	return s != nil && other != nil && s.signer.UID == other.signer.UID && s.signer.Generation == other.signer.Generation &&
 		s.ca.Fingerprint() == other.ca.Fingerprint()
 }
 
-// remove forgets a Signer that was deleted.
+// remove removes a Signer that was deleted.
 func (r *registry) remove(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -67,7 +69,7 @@ func (r *registry) remove(name string) {
 	delete(r.last, name)
 }
 
-// lastCA returns the CA that a Signer last issued by, or nil.
+// lastCA returns the CA that a Signer used last, or nil.
 func (r *registry) lastCA(name string, uid types.UID) *ca.CA {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -77,26 +79,26 @@ func (r *registry) lastCA(name string, uid types.UID) *ca.CA {
 	return nil
 }
 
-// forgetCA drops the CA that a Signer last issued by.
+// forgetCA removes the CA that a Signer used last.
 func (r *registry) forgetCA(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.last, name)
 }
 
-// unready does not touch another Signer of the same signerName.
+// unready removes a Signer, and not another one of the same signerName.
 func (r *registry) unready(name string) {
 	maps.DeleteFunc(r.ready, func(_ string, ready *readySigner) bool { return ready.signer.Name == name })
 }
 
-// get returns what issues for a signerName now, or nil.
+// get returns the Signer that is ready for a signerName, or nil.
 func (r *registry) get(signerName string) *readySigner {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.ready[signerName]
 }
 
-// stripMetadata is the transform of caches of which names, labels and specs are all that is read.
+// stripMetadata is a transform for caches. It removes metadata that the signer does not read.
 func stripMetadata(object any) (any, error) {
 	if o, err := meta.Accessor(object); err == nil {
 		o.SetManagedFields(nil)

@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -46,70 +47,75 @@ const (
 	// eventSource is the reportingController of Events.
 	eventSource = "countersign-signer"
 
-	// A fault of the API server is retried soon, and for ever, at a pace that does not add to it.
+	// minRetry and maxRetry bound the exponential backoff after an error.
 	minRetry = 50 * time.Millisecond
 	maxRetry = 30 * time.Second
 
-	signerWorkers = 4 // publishing trust for one Signer must not keep back the CA of another
+	// signerWorkers is the number of Signers that are reconciled at the same time, so that publishing trust
+	// for one does not delay the CA of another.
+	signerWorkers = 4
 )
 
-// Options of the signer.
+// Options configure the signer.
 type Options struct {
-	// Namespace that holds the Secrets Signers name. Required.
+	// Namespace holds the Secrets that Signers name. Required.
 	Namespace string
-	// CADirectory is the folder above those that Signers name in spec.ca.file; "" if there are none.
+	// CADirectory is the parent of the directories that Signers name in spec.ca.file. Empty means that
+	// Signers cannot use spec.ca.file.
 	CADirectory string
-	// Concurrency is how many requests are worked on at a time. Required.
+	// Concurrency is the number of requests that are reconciled at the same time. Required.
 	Concurrency int
-	// Audit is where decisions are recorded. Required.
+	// Audit is the log of decisions. Required.
 	Audit *audit.Log
-	// Now is the clock certificates are issued by; nil means time.Now.
+	// Now returns the time at which certificates are issued. Defaults to time.Now.
 	Now func() time.Time
-	// Registerer gets the metrics; nil means controller-runtime's registry, which takes them once.
+	// Registerer registers the metrics. Defaults to the registry of controller-runtime, which accepts them
+	// once in a process.
 	Registerer prometheus.Registerer
 }
 
-// NewScheme returns a scheme with every type the signer handles.
+// NewScheme returns a scheme with the types that the signer uses.
 func NewScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		return nil, fmt.Errorf("making the scheme: %w", err)
+		return nil, fmt.Errorf("creating the scheme: %w", err)
 	}
 	return scheme, nil
 }
 
-// Signer is the signer of one process, to be configured in two steps around the making of a manager.
-type Signer struct {
+// Controllers are the controllers of the signer. They run in a manager: call ConfigureManager with its
+// options, and Setup with the manager.
+type Controllers struct {
 	options Options
 	signers *registry
 }
 
-// New makes a Signer. Call ConfigureManager with the options of a manager, and then Setup with the manager.
-func New(o Options) *Signer {
+// New returns the controllers of the signer.
+func New(o Options) *Controllers {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	if o.Registerer == nil {
 		o.Registerer = ctrlmetrics.Registry
 	}
-	return &Signer{options: o, signers: newRegistry()}
+	return &Controllers{options: o, signers: newRegistry()}
 }
 
-// ConfigureManager sets what the manager's cache keeps. Requests are none of it: see [requests].
-func (s *Signer) ConfigureManager(o *manager.Options) {
+// ConfigureManager sets the options of the manager's cache. The cache does not hold certificate requests:
+// see [requests].
+func (s *Controllers) ConfigureManager(o *manager.Options) {
 	o.Cache.DefaultTransform = cache.TransformStripManagedFields()
 	o.Cache.ByObject = map[client.Object]cache.ByObject{
 		&corev1.Namespace{}: {Transform: stripMetadata},
 	}
-	// A read of anything else from the cache is a slip, which would make it list and watch all of a
-	// kind; Secrets, for one, or certificate requests.
+	// Reading another kind is an error: it would list and watch all objects of the kind, such as Secrets.
 	o.Cache.ReaderFailOnMissingInformer = true
 }
 
-// Setup adds the controllers and the readyz check to the manager. All work is done by the leader; a
-// standby keeps its caches warm, and loads CAs when it takes over. Ready means that the
-// caches are synced: a CA that is broken shows in the status of its Signer, not here.
-func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
+// Setup adds the controllers and the readiness check to the manager. Only the leader reconciles; the
+// standby replica keeps its caches warm and loads CAs when it becomes the leader. The readiness check
+// passes once the caches are synced. A CA that cannot be used is reported in the status of its Signer.
+func (s *Controllers) Setup(ctx context.Context, mgr manager.Manager) error {
 	metrics, err := newMetrics(s.options.Registerer)
 	if err != nil {
 		return err
@@ -128,15 +134,16 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 	if err := s.setupCache(ctx, mgr, watched); err != nil {
 		return err
 	}
-	// Watches Secrets and what is published, name by name, with a client of its own: the manager's cache would watch all of a kind.
+	// Secrets and published objects are watched by name with a client without a cache: the manager's cache
+	// would watch all objects of a kind.
 	watching, err := client.NewWithWatch(mgr.GetConfig(), client.Options{
 		HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(),
 	})
 	if err != nil {
-		return fmt.Errorf("making the client that watches by name: %w", err)
+		return fmt.Errorf("creating the client that watches by name: %w", err)
 	}
 	secretChanged, fileChanged, trustChanged := newSignal(), newSignal(), newSignal()
-	signerDue, signerReady := newSignal(), newSignal()
+	signerUnfit, signerReady := newSignal(), newSignal()
 	secrets := ca.NewWatcher(watching, s.options.Namespace, secretChanged.send)
 	if err := mgr.Add(secrets); err != nil {
 		return fmt.Errorf("adding the watcher of Secrets: %w", err)
@@ -168,7 +175,7 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 		events:  recorder,
 		metrics: metrics,
 		now:     s.options.Now,
-	}, secretChanged, fileChanged, trustChanged, signerDue); err != nil {
+	}, secretChanged, fileChanged, trustChanged, signerUnfit); err != nil {
 		return fmt.Errorf("setting up the controller of Signers: %w", err)
 	}
 	if err := s.setupRequests(mgr, &requestReconciler{
@@ -176,7 +183,7 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 		live:    mgr.GetAPIReader(),
 		status:  mgr.GetClient().Status(),
 		signers: s.signers,
-		recheck: signerDue.send,
+		recheck: signerUnfit.send,
 		log:     s.options.Audit,
 		events:  recorder,
 		metrics: metrics,
@@ -187,30 +194,47 @@ func (s *Signer) Setup(ctx context.Context, mgr manager.Manager) error {
 	return nil
 }
 
-// setupCache starts to watch with the manager, not with the leader, and ties readyz to it. Once all has been
-// synced it is ready for good: what a Signer made later lacks must not take the others' place to work from them.
-func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager, watched *requests) error {
-	informerOf := func(kind client.Object) (cache.Informer, error) {
-		informer, err := mgr.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false))
-		if err != nil {
-			return nil, fmt.Errorf("watching %T (is its custom resource definition installed?): %w", kind, err)
-		}
-		return informer, nil
-	}
-	meta := &metav1.PartialObjectMetadata{}
-	meta.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	namespaces, err := informerOf(meta)
+// setupCache starts the watches with the manager, so that a standby replica is synced, too, and adds the
+// readiness check.
+func (s *Controllers) setupCache(ctx context.Context, mgr manager.Manager, watched *requests) error {
+	namespaces, err := informerFor(ctx, mgr, namespaceMetadata())
 	if err != nil {
 		return err
 	}
-	signers, err := informerOf(&v1alpha1.Signer{})
+	signers, err := informerFor(ctx, mgr, &v1alpha1.Signer{})
 	if err != nil {
 		return err
 	}
+	followed, err := signers.AddEventHandler(followSigners(ctx, mgr.GetCache(), watched))
+	if err != nil {
+		return fmt.Errorf("watching Signers: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("caches", onceSynced(namespaces.HasSynced, followed.HasSynced, watched.Synced)); err != nil {
+		return fmt.Errorf("adding the readiness check: %w", err)
+	}
+	return nil
+}
+
+func informerFor(ctx context.Context, mgr manager.Manager, object client.Object) (cache.Informer, error) {
+	informer, err := mgr.GetCache().GetInformer(ctx, object, cache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, fmt.Errorf("watching %T (is its custom resource definition installed?): %w", object, err)
+	}
+	return informer, nil
+}
+
+func namespaceMetadata() client.Object {
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	return namespace
+}
+
+// followSigners returns the handler that keeps the watched signerNames those of the Signers.
+func followSigners(ctx context.Context, signers client.Reader, watched *requests) toolscache.ResourceEventHandler {
 	follow := func() {
 		var list v1alpha1.SignerList
-		if err := mgr.GetCache().List(ctx, &list); err != nil {
-			ctrl.LoggerFrom(ctx).Error(err, "listing Signers") // from a cache that has one to tell of
+		if err := signers.List(ctx, &list); err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "listing Signers")
 			return
 		}
 		signerNames := map[string]bool{}
@@ -219,30 +243,15 @@ func (s *Signer) setupCache(ctx context.Context, mgr manager.Manager, watched *r
 		}
 		watched.Keep(signerNames)
 	}
-	followed, err := signers.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+	return toolscache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { follow() },
-		UpdateFunc: func(before, after any) { // of another signerName only if it was deleted and made again
+		UpdateFunc: func(before, after any) { // spec.signerName differs if the Signer was deleted and created again
 			if signerNameOf(before) != signerNameOf(after) {
 				follow()
 			}
 		},
 		DeleteFunc: func(any) { follow() },
-	})
-	if err != nil {
-		return fmt.Errorf("following the Signers: %w", err)
 	}
-	var ready atomic.Bool
-	err = mgr.AddReadyzCheck("caches", func(*http.Request) error {
-		if ready.Load() || namespaces.HasSynced() && followed.HasSynced() && watched.Synced() {
-			ready.Store(true)
-			return nil
-		}
-		return errors.New("caches are not synced")
-	})
-	if err != nil {
-		return fmt.Errorf("adding the readyz check: %w", err)
-	}
-	return nil
 }
 
 func signerNameOf(object any) string {
@@ -252,21 +261,30 @@ func signerNameOf(object any) string {
 	return ""
 }
 
-// setupSigners has a Signer reconciled when it, another of its signerName, what its CA is in, a namespace
-// it publishes in or what it publishes changes, and when a request found its CA unfit.
-func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretChanged, fileChanged, trustChanged, signerDue signal) error {
-	where := func(ctx context.Context, matches func(*v1alpha1.Signer) bool) []reconcile.Request {
-		var list v1alpha1.SignerList
-		if err := mgr.GetClient().List(ctx, &list); err != nil {
-			ctrl.LoggerFrom(ctx).Error(err, "listing Signers") // from a cache that is synced
+// onceSynced returns a check that passes for ever once all caches have been synced: a Signer that is
+// created later and whose requests cannot be watched must not make the replica unready.
+func onceSynced(synced ...func() bool) healthz.Checker {
+	var ready atomic.Bool
+	return func(*http.Request) error {
+		if ready.Load() {
+			return nil
 		}
-		var requests []reconcile.Request
-		for i := range list.Items {
-			if matches(&list.Items[i]) {
-				requests = append(requests, requestFor(list.Items[i].Name))
+		for _, isSynced := range synced {
+			if !isSynced() {
+				return errors.New("caches are not synced")
 			}
 		}
-		return requests
+		ready.Store(true)
+		return nil
+	}
+}
+
+// setupSigners adds the controller of Signers. A Signer is requeued when one of these changes: a Signer
+// of its signerName, the Secret or file of its CA, a namespace that it publishes in, or an object that it
+// publishes. It is also requeued when a request finds that its CA cannot issue.
+func (s *Controllers) setupSigners(mgr manager.Manager, r *signerReconciler, secretChanged, fileChanged, trustChanged, signerUnfit signal) error {
+	where := func(ctx context.Context, matches func(*v1alpha1.Signer) bool) []reconcile.Request {
+		return signersWhere(ctx, mgr.GetClient(), matches)
 	}
 	sameSignerName := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 		changed, ok := o.(*v1alpha1.Signer)
@@ -285,7 +303,7 @@ func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretCh
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("signer").
-		// Also when its status changes: it is the record, and somebody may have restored it.
+		// Without a predicate: the status holds the state of a rotation, and can be restored from a backup.
 		Watches(&v1alpha1.Signer{}, sameSignerName).
 		WatchesMetadata(&corev1.Namespace{}, inNamespace, builder.WithPredicates(predicate.Funcs{
 			UpdateFunc: func(e event.UpdateEvent) bool { return !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels()) },
@@ -298,14 +316,29 @@ func (s *Signer) setupSigners(mgr manager.Manager, r *signerReconciler, secretCh
 			return where(ctx, func(s *v1alpha1.Signer) bool { return s.Spec.CA.File != nil && s.Spec.CA.File.Directory == directory })
 		})).
 		WatchesRawSource(trustChanged.source(itself)).
-		WatchesRawSource(signerDue.source(itself)).
+		WatchesRawSource(signerUnfit.source(itself)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: signerWorkers, RateLimiter: rateLimiter[reconcile.Request]()}).
 		Complete(r)
 }
 
-// setupRequests has a request reconciled when it changes and is due by a Signer that is ready, and
-// when the Signer of a request that is due becomes ready.
-func (s *Signer) setupRequests(mgr manager.Manager, r *requestReconciler, watched *requests, signerReady signal) error {
+// signersWhere returns the Signers that match.
+func signersWhere(ctx context.Context, cached client.Reader, matches func(*v1alpha1.Signer) bool) []reconcile.Request {
+	var list v1alpha1.SignerList
+	if err := cached.List(ctx, &list); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "listing Signers")
+	}
+	var requests []reconcile.Request
+	for i := range list.Items {
+		if matches(&list.Items[i]) {
+			requests = append(requests, requestFor(list.Items[i].Name))
+		}
+	}
+	return requests
+}
+
+// setupRequests adds the controller of requests. A due request is requeued when it changes and when a
+// Signer of its signerName becomes ready.
+func (s *Controllers) setupRequests(mgr manager.Manager, r *requestReconciler, watched *requests, signerReady signal) error {
 	type workQueue = workqueue.TypedRateLimitingInterface[fairqueue.Item]
 	return builder.TypedControllerManagedBy[fairqueue.Item](mgr).
 		Named("certificatesigningrequest").
@@ -338,12 +371,12 @@ func requestFor(name string) reconcile.Request {
 	return reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}
 }
 
-// signal brings names from one part of the process to the queue of a controller.
+// signal sends names to the queue of a controller.
 type signal chan event.TypedGenericEvent[string]
 
 func newSignal() signal { return make(signal) }
 
-// send waits until the controller has taken the name, or ctx ends.
+// send blocks until the controller has received the name, or ctx ends.
 func (s signal) send(ctx context.Context, name string) {
 	select {
 	case s <- event.TypedGenericEvent[string]{Object: name}:
@@ -351,7 +384,7 @@ func (s signal) send(ctx context.Context, name string) {
 	}
 }
 
-// source is what the controller watches: each name stands for the requests that it maps to.
+// source returns a source that adds the requests of each name to the queue.
 func (s signal) source(requests func(ctx context.Context, name string) []reconcile.Request) source.Source {
 	return source.Channel(s, handler.TypedFuncs[string, reconcile.Request]{
 		GenericFunc: func(ctx context.Context, e event.TypedGenericEvent[string], queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {

@@ -130,7 +130,7 @@ func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 
 	status = signer.Status.DeepCopy()
 	retry := r.noteTrust(ctx, signer, list.Items, status)
-	r.metrics.note(signer.Name, status)
+	r.metrics.setStatus(signer.Name, status)
 	if signer, err = r.write(ctx, signer, status); err != nil {
 		return afterConflict(err)
 	}

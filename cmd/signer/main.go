@@ -20,17 +20,17 @@ func main() {
 	var o signer.Options
 	command := process.Command{
 		Name: "countersign-signer",
-		Summary: `countersign-signer issues the certificates of approved CertificateSigningRequests, by the Signers
-(countersign.dev/v1alpha1) of the cluster. It approves nothing. What it does is recorded on
-standard output, one line of JSON each.`,
+		Summary: `Issues the certificates of approved CertificateSigningRequests, as the Signers
+(countersign.dev/v1alpha1) of the cluster define. It does not approve requests. Decisions are
+recorded on standard output, one line of JSON each.`,
 		Examples: []string{
-			"countersign-signer --ca-dir=/var/run/countersign/ca                    # CAs of spec.ca.file, mounted there",
-			"countersign-signer                                                    # in a Pod, as its ServiceAccount",
-			"countersign-signer --kubeconfig=signer.kubeconfig --leader-elect=false  # on its own, outside of the cluster",
+			"countersign-signer --ca-dir=/var/run/countersign/ca                    # with mounted CAs, for spec.ca.file",
+			"countersign-signer                                                    # in a Pod, with its ServiceAccount",
+			"countersign-signer --kubeconfig=signer.kubeconfig --leader-elect=false  # outside the cluster",
 		},
 		AddFlags: func(fs *flag.FlagSet) {
 			fs.StringVar(&o.CADirectory, "ca-dir", "",
-				"`path` of the folder above those that Signers name in spec.ca.file. Left out: CAs come from Secrets only.")
+				"`path` of the parent of the directories that Signers name in spec.ca.file. If not set, CAs are read from Secrets only.")
 		},
 		Run: func(ctx context.Context, cfg process.Config) error { return run(ctx, cfg, o) },
 	}
