@@ -36,7 +36,7 @@ func BenchmarkParse(b *testing.B) {
 			}
 		})
 	}
-	hostile := hostileBulk()["forty bad names"].bytes()
+	hostile := hostileRequest("forty bad names").bytes()
 	b.Run("pkcs10/refused", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

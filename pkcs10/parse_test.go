@@ -52,14 +52,17 @@ func TestParseOfOtherTools(t *testing.T) {
 		n := strconv.Itoa(1001 + i)[1:]
 		hundred = append(hundred, "service-"+n+".a-namespace-with-a-rather-long-name-of-fifty.svc.cluster.local.example")
 	}
-	for file, want := range map[string]Request{
-		"cfssl.pem": {
+	for _, test := range []struct {
+		file string
+		want Request
+	}{
+		{"cfssl.pem", Request{
 			Subject:     Subject{CommonName: "my-pod.my-namespace.pod.cluster.local"},
 			DNSNames:    []string{"my-svc.my-namespace.svc.cluster.local", "my-pod.my-namespace.pod.cluster.local"},
 			IPAddresses: addresses("192.0.2.24", "10.0.34.2"),
 			Key:         Key{Algorithm: "ECDSA", Bits: 256},
-		},
-		"keytool.pem": {
+		}},
+		{"keytool.pem", Request{
 			Subject: Subject{
 				CommonName:          "web.example",
 				Organizations:       []string{"Example"},
@@ -70,8 +73,8 @@ func TestParseOfOtherTools(t *testing.T) {
 			IPAddresses: addresses("10.0.0.7"),
 			Usages:      []certificatesv1.KeyUsage{"client auth", "digital signature", "server auth"},
 			Key:         Key{Algorithm: "ECDSA", Bits: 256},
-		},
-		"openssl-rsa.pem": {
+		}},
+		{"openssl-rsa.pem", Request{
 			Subject: Subject{
 				CommonName:          "web.example",
 				Organizations:       []string{"Example"},
@@ -84,60 +87,66 @@ func TestParseOfOtherTools(t *testing.T) {
 			EmailAddresses: []string{"web@example.com"},
 			Usages:         []certificatesv1.KeyUsage{"digital signature", "key encipherment", "server auth"},
 			Key:            Key{Algorithm: "RSA", Bits: 2048},
-		},
-		"openssl-pss.pem": {
+		}},
+		{"openssl-pss.pem", Request{
 			Subject: Subject{CommonName: "pss"},
 			Key:     Key{Algorithm: "RSA", Bits: 2048},
-		},
-		"openssl-ed25519-ip.pem": {
+		}},
+		{"openssl-ed25519-ip.pem", Request{
 			IPAddresses: addresses("10.0.0.7"),
 			Key:         Key{Algorithm: "Ed25519", Bits: 256},
-		},
-		"openssl-dns.pem": {
+		}},
+		{"openssl-dns.pem", Request{
 			DNSNames: []string{"web.shop.svc", "web.shop.svc.cluster.local"},
 			Key:      Key{Algorithm: "ECDSA", Bits: 384},
-		},
-		"openssl-rsa8192.pem": {
+		}},
+		{"openssl-rsa8192.pem", Request{
 			Subject:  Subject{CommonName: "rsa8192"},
 			DNSNames: hundred,
 			Key:      Key{Algorithm: "RSA", Bits: 8192},
-		},
+		}},
 	} {
-		t.Run(file, func(t *testing.T) {
-			data := mustRead(file)
+		t.Run(test.file, func(t *testing.T) {
+			data := mustRead(test.file)
 			got, err := Parse(data)
 			if err != nil {
 				t.Fatal(err)
 			}
-			wantRequest(t, got, want)
+			wantRequest(t, got, test.want)
 		})
 	}
 }
 
 func TestParseOfCryptoX509(t *testing.T) {
 	spiffe := &url.URL{Scheme: "spiffe", Host: "cluster.local", Path: "/ns/shop/sa/web"}
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name     string
 		template x509.CertificateRequest
 		want     Request
 	}{
-		"nothing asked for": {},
-		"DNS names only, kept as they are": {
+		{name: "nothing asked for"},
+		{
+			name:     "DNS names only, kept as they are",
 			template: x509.CertificateRequest{DNSNames: []string{"Web.Example.", "*.web.example", "web.example", "Web.Example"}},
 			want:     Request{DNSNames: []string{"Web.Example.", "*.web.example", "web.example", "Web.Example"}},
 		},
-		"IP addresses only": {
+		{
+			name:     "IP addresses only",
 			template: x509.CertificateRequest{IPAddresses: []net.IP{net.ParseIP("10.0.0.7"), net.ParseIP("fd00::7"), net.IPv4zero}},
 			want:     Request{IPAddresses: addresses("10.0.0.7", "fd00::7", "0.0.0.0")},
 		},
-		"URI and email": {
+		{
+			name:     "URI and email",
 			template: x509.CertificateRequest{URIs: []*url.URL{spiffe}, EmailAddresses: []string{"web@example.com"}},
 			want:     Request{URIs: []string{"spiffe://cluster.local/ns/shop/sa/web"}, EmailAddresses: []string{"web@example.com"}},
 		},
-		"node client": {
+		{
+			name:     "node client",
 			template: x509.CertificateRequest{Subject: pkix.Name{CommonName: "system:node:n1", Organization: []string{"system:nodes"}}},
 			want:     Request{Subject: Subject{CommonName: "system:node:n1", Organizations: []string{"system:nodes"}}},
 		},
-		"several organizations, each in an RDN of its own": {
+		{
+			name: "several organizations, each in an RDN of its own",
 			template: x509.CertificateRequest{Subject: pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{
 				{Type: []int{2, 5, 4, 10}, Value: "b"},
 				{Type: []int{2, 5, 4, 11}, Value: "d"},
@@ -146,20 +155,23 @@ func TestParseOfCryptoX509(t *testing.T) {
 			}}},
 			want: Request{Subject: Subject{Organizations: []string{"b", "a"}, OrganizationalUnits: []string{"d", "c"}}},
 		},
-		"several organizations in one RDN, as crypto/x509 writes them": {
+		{
+			name:     "several organizations in one RDN, as crypto/x509 writes them",
 			template: x509.CertificateRequest{Subject: pkix.Name{Organization: []string{"a", "b"}, OrganizationalUnit: []string{"c", "d"}}},
 			want:     Request{Subject: Subject{Organizations: []string{"a", "b"}, OrganizationalUnits: []string{"c", "d"}}},
 		},
-		"one name in several kinds": {
+		{
+			name:     "one name in several kinds",
 			template: x509.CertificateRequest{DNSNames: []string{"10.0.0.7"}, EmailAddresses: []string{"10.0.0.7"}, IPAddresses: []net.IP{net.ParseIP("10.0.0.7")}},
 			want:     Request{DNSNames: []string{"10.0.0.7"}, EmailAddresses: []string{"10.0.0.7"}, IPAddresses: addresses("10.0.0.7")},
 		},
-		"text beyond ASCII": {
+		{
+			name:     "text beyond ASCII",
 			template: x509.CertificateRequest{Subject: pkix.Name{CommonName: "Zoë & Łukasz *", Locality: []string{"München"}}},
 			want:     Request{Subject: Subject{CommonName: "Zoë & Łukasz *", Other: []Attribute{{OID: "2.5.4.7", Value: "München"}}}},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			der, err := x509.CreateCertificateRequest(rand.Reader, &test.template, testKey)
 			if err != nil {
 				t.Fatal(err)
@@ -221,26 +233,30 @@ func TestParseSignatureAlgorithms(t *testing.T) {
 	}
 	keys := map[x509.PublicKeyAlgorithm]crypto.Signer{x509.RSA: rsaKey, x509.ECDSA: testKey, x509.Ed25519: edKey}
 	tested := 0
-	for algorithm, keyType := range map[x509.SignatureAlgorithm]x509.PublicKeyAlgorithm{
-		x509.SHA256WithRSA: x509.RSA, x509.SHA384WithRSA: x509.RSA, x509.SHA512WithRSA: x509.RSA,
-		x509.SHA256WithRSAPSS: x509.RSA, x509.SHA384WithRSAPSS: x509.RSA, x509.SHA512WithRSAPSS: x509.RSA,
-		x509.ECDSAWithSHA256: x509.ECDSA, x509.ECDSAWithSHA384: x509.ECDSA, x509.ECDSAWithSHA512: x509.ECDSA,
-		x509.PureEd25519: x509.Ed25519,
+	for _, test := range []struct {
+		key        x509.PublicKeyAlgorithm
+		algorithms []x509.SignatureAlgorithm
+	}{
+		{x509.RSA, []x509.SignatureAlgorithm{x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA, x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS}},
+		{x509.ECDSA, []x509.SignatureAlgorithm{x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512}},
+		{x509.Ed25519, []x509.SignatureAlgorithm{x509.PureEd25519}},
 	} {
-		tested++
-		t.Run(algorithm.String(), func(t *testing.T) {
-			der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{SignatureAlgorithm: algorithm}, keys[keyType])
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := Parse(encodePEM(der))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got.Key.Algorithm != keyType.String() {
-				t.Errorf("algorithm = %s, want %s", got.Key.Algorithm, keyType)
-			}
-		})
+		for _, algorithm := range test.algorithms {
+			tested++
+			t.Run(algorithm.String(), func(t *testing.T) {
+				der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{SignatureAlgorithm: algorithm}, keys[test.key])
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := Parse(encodePEM(der))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.Key.Algorithm != test.key.String() {
+					t.Errorf("algorithm = %s, want %s", got.Key.Algorithm, test.key)
+				}
+			})
+		}
 	}
 	if tested != len(signatureAlgorithms) {
 		t.Errorf("%d algorithms tested, %d allowed", tested, len(signatureAlgorithms))
@@ -272,16 +288,19 @@ func TestParseUsages(t *testing.T) {
 
 func TestParseAroundTheBlock(t *testing.T) {
 	block := template{}.pem()
-	for name, data := range map[string][]byte{
-		"as encoded":       block,
-		"no last line end": bytes.TrimSuffix(block, []byte("\n")),
-		"CRLF":             bytes.ReplaceAll(block, []byte("\n"), []byte("\r\n")),
-		"white space":      append([]byte(" \n\t\r\n"), append(bytes.Clone(block), " \t\r\n\n"...)...),
-		"one long line":    oneLine(block),
-		"of size MaxSize":  append(bytes.Clone(block), bytes.Repeat([]byte("\n"), MaxSize-len(block))...),
+	for _, test := range []struct {
+		name string
+		data []byte
+	}{
+		{"as encoded", block},
+		{"no last line end", bytes.TrimSuffix(block, []byte("\n"))},
+		{"CRLF", bytes.ReplaceAll(block, []byte("\n"), []byte("\r\n"))},
+		{"white space", append([]byte(" \n\t\r\n"), append(bytes.Clone(block), " \t\r\n\n"...)...)},
+		{"one long line", oneLine(block)},
+		{"of size MaxSize", append(bytes.Clone(block), bytes.Repeat([]byte("\n"), MaxSize-len(block))...)},
 	} {
-		t.Run(name, func(t *testing.T) {
-			if _, err := Parse(data); err != nil {
+		t.Run(test.name, func(t *testing.T) {
+			if _, err := Parse(test.data); err != nil {
 				t.Error(err)
 			}
 		})
