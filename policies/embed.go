@@ -47,7 +47,7 @@ func Lib() map[string]string {
 }
 
 // Builtin returns the package of an embedded policy and its files by name, such as
-// "pod_serving.rego", as in its ConfigMap: with the tests and the schema of the parameters.
+// "pod_serving.rego". They are those of its ConfigMap, with tests and the parameter schema.
 // The caller can modify the map.
 func Builtin(name string) (pkg string, source map[string]string, ok bool) {
 	if pkg, ok = builtins[name]; !ok {

@@ -211,9 +211,9 @@ type ApprovalPolicyStatus struct {
 	// +optional
 	Revision string `json:"revision,omitempty"`
 
-	// conditions has "Compiled" and "TestsPassed", which report on the source in
-	// spec.rego, and "Ready", which is true if this or an earlier revision of the
-	// policy is active.
+	// conditions has "Compiled", "TestsPassed" and "Ready". "Compiled" and
+	// "TestsPassed" report on the source in spec.rego. "Ready" is true if this or
+	// an earlier revision of the policy is active.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

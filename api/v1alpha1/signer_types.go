@@ -164,9 +164,9 @@ type ManagedCA struct {
 	// is rotated. Defaults to one third of duration. Must be shorter than
 	// duration, and longer than the sum of spec.trust.propagation and
 	// spec.certificate.minDuration. Set it to more than the sum of
-	// spec.trust.propagation and spec.certificate.maxDuration: certificates that
-	// are issued shortly before a rotation otherwise have a shorter lifetime,
-	// because none outlives its CA.
+	// spec.trust.propagation and spec.certificate.maxDuration. Certificates that
+	// are issued shortly before a rotation otherwise expire early, because none
+	// outlives its CA.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="spec.ca.managed.renewBefore must be more than 0s"
 	RenewBefore *metav1.Duration `json:"renewBefore,omitempty"`
@@ -416,10 +416,10 @@ type SignerStatus struct {
 	// +optional
 	Published *PublishedTrust `json:"published,omitempty"`
 
-	// conditions has "Ready", which is true if the Signer issues certificates;
-	// "TrustPublished", which is true if all objects in spec.trust have the CA
-	// certificates; and "Rotating", which is true from the creation of the next CA
-	// to its first signature.
+	// conditions has "Ready", "TrustPublished" and "Rotating". "Ready" is true if
+	// the Signer issues certificates. "TrustPublished" is true if all objects in
+	// spec.trust have the CA certificates. "Rotating" is true from the creation of
+	// the next CA to its first signature.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

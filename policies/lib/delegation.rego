@@ -4,9 +4,9 @@
 # METADATA
 # title: Requesters that act on behalf of a Pod
 # description: >-
-#   A requester without a Pod can request a certificate for a Pod if it is allowed to `create`
-#   certificatesigningrequests/delegated (API group certificates.k8s.io) in the namespace of
-#   the Pod. The requested names resolve to the Pod.
+#   A requester without a Pod can request a certificate for a Pod. It requires the verb
+#   `create` on certificatesigningrequests/delegated (API group certificates.k8s.io) in the
+#   namespace of the Pod. The requested names resolve to the Pod.
 # scope: package
 # schemas:
 #   - input: schema.input

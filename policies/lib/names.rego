@@ -5,9 +5,8 @@
 # title: Names that a Pod owns
 # description: >-
 #   The DNS names and addresses that the cluster assigns to the subject Pod, directly or by a
-#   Service that selects it, and the violations in the requested names. A user that can only
-#   edit objects in a namespace cannot add a name or an address of another subject to these
-#   sets.
+#   Service that selects it. A user that can only edit objects in a namespace cannot add a name
+#   or an address of another subject to these sets. violations reports the other requested names.
 #   Parameter: allowShortNames, true to include names of the form <service>.<namespace>.
 # scope: package
 # schemas:
