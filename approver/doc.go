@@ -1,15 +1,17 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package approver approves and denies certificate requests by policy.
+// Package approver contains the controllers that approve and deny certificate requests by policy.
 //
-// A request is read, its facts are gathered (package facts), each policy that matches it
-// is evaluated (package evaluator), [Decide] makes of the results a [Decision], and the
-// decision is recorded (package audit) and then written. Everything that can fail is
-// before Decide or after it; Decide itself is a pure function.
+//   - request_controller.go: a request is reviewed (package review). The decision is recorded
+//     (package audit), then written, then announced by metrics and Events.
+//   - policy_controller.go, policy_status.go: policies are loaded (package policy), and their
+//     status is written.
+//   - holds.go: the requests that stay pending, and the objects that they await.
+//   - comparison.go: how often candidates disagree with active revisions.
 //
-// What holds always: a fault is never a verdict. Only a definite result approves or
-// denies; the zero Decision is no opinion, and what has none is tried again. A denial
-// rests on facts read live from the API server. A request that no policy matches is not
-// touched in any way.
+// The package guarantees:
+//   - An error never approves and never denies. The request stays pending and is retried.
+//   - A request that no policy in mode Enforce matches gets no write and no Event.
+//   - A verdict is recorded before it is written.
 package approver

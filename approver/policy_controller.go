@@ -11,8 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -20,212 +18,191 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver/evaluator"
+	"countersign.dev/countersign/approver/policy"
 )
 
-// defaultHoldFor is the default of spec.holdFor, for objects that were stored without it.
-const defaultHoldFor = 30 * time.Second
-
-// timedOutDelay is how soon tests are run again that did not end in time, for which a busy machine
-// may be to blame.
+// timedOutDelay is the delay before tests that timed out run again. A busy machine can be the cause.
 const timedOutDelay = time.Minute
 
-// policyLoader loads all ApprovalPolicies at once into a PolicySet, whichever of them, or
-// of the ConfigMaps they name, has changed. It runs in every replica, so that a standby has
-// them loaded.
-type policyLoader struct {
-	client client.Client
-	set    *PolicySet
-	load   Loader
-	// status writes what became of each policy; nil in a process that does not.
+// policyReconciler loads all ApprovalPolicies into a [policy.Set] when one of them changes, or a
+// ConfigMap. It runs in every replica, so that a standby replica has the policies loaded.
+type policyReconciler struct {
+	client   client.Client
+	policies *policy.Set
+	loader   policy.Loader
+	// status writes the status of policies. Nil in a process that writes none.
 	status *statusWriter
-	// changed is called when requests may be decided otherwise than before.
+	// changed is called when requests can be decided differently than before.
 	changed func(context.Context) error
 
-	// Only Reconcile uses these, and one at a time.
-	loaded   map[types.UID]loadedPolicy // what is in force of each policy that could ever be used
-	attempts map[string]Attempt         // of every source that a policy names now, by attemptKey
+	// Only Reconcile uses these, and never concurrently.
+	lastGood map[types.UID]policy.Policy  // the last usable revision of each policy
+	results  map[string]policy.LoadResult // of every source that a policy names, by policy.Source.Key
 }
 
-// Reconcile loads every policy, replaces the set, and writes what became of each into its
-// status. What is wrong with one policy, or with the way to its source, does not keep back
-// the others.
-func (l *policyLoader) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+// Reconcile loads every policy, replaces the set and writes the statuses. A problem of one policy,
+// or an error while reading its source, does not affect the others.
+func (r *policyReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	var list v1alpha1.ApprovalPolicyList
-	if err := l.client.List(ctx, &list); err != nil {
+	if err := r.client.List(ctx, &list); err != nil {
 		return reconcile.Result{}, fmt.Errorf("listing policies: %w", err)
 	}
 	slices.SortFunc(list.Items, func(a, b v1alpha1.ApprovalPolicy) int { return cmp.Compare(a.Name, b.Name) })
 
+	loads := r.loadAll(ctx, list.Items)
+	observePolicies(loads)
 	var errs []error
-	var set []loadedPolicy
-	loaded, attempts := map[types.UID]loadedPolicy{}, map[string]Attempt{}
-	reports := make([]*loadReport, len(list.Items))
-	for i := range list.Items {
-		policy := &list.Items[i]
-		active, wasLoaded := l.loaded[policy.UID]
-		report, err := l.loadOne(ctx, policy, attempts)
-		switch {
-		case err != nil:
-			errs = append(errs, fmt.Errorf("loading policy %s: %w", policy.Name, err))
-		case report.attempt.Usable():
-			active, wasLoaded = report.wanted, true
-		default:
-			log.FromContext(ctx).Info("policy cannot be loaded", "policy", policy.Name, "reason", report.attempt.Reason(), "error", report.attempt.Error())
+	var inForce []policy.Policy
+	for _, load := range loads {
+		inForce = append(inForce, load.inForce()...)
+		if load.err != nil {
+			errs = append(errs, fmt.Errorf("loading policy %s: %w", load.object.Name, load.err))
 		}
-		if wasLoaded {
-			loaded[policy.UID] = active
+	}
+	if r.policies.Replace(inForce) {
+		if err := r.changed(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("requeueing pending requests: %w", err))
 		}
-		if report != nil {
-			set = append(set, inForce(report.wanted, active, wasLoaded)...)
-			if wasLoaded {
-				report.active = active.compiled
+	}
+	for _, load := range loads {
+		if r.status != nil && load.err == nil {
+			errs = append(errs, r.status.write(ctx, load))
+		}
+	}
+	return reconcile.Result{RequeueAfter: r.requeueAfter()}, errors.Join(errs...)
+}
+
+// requeueAfter returns the delay before tests that timed out run again, or 0 if none did.
+func (r *policyReconciler) requeueAfter() time.Duration {
+	for _, result := range r.results {
+		if result.Tests.TimedOut {
+			return timedOutDelay
+		}
+	}
+	return 0
+}
+
+// policyLoad is the outcome of loading one ApprovalPolicy.
+type policyLoad struct {
+	object *v1alpha1.ApprovalPolicy
+	// err is an error of the API server. wanted and result are not set then.
+	err error
+	// wanted is the policy that the spec defines. Active is set only if its source is usable.
+	wanted policy.Policy
+	result policy.LoadResult
+	// candidate is the result of spec.candidate; nil if there is none.
+	candidate *policy.LoadResult
+	// lastGood is the last usable revision, which can be wanted; nil if no revision was usable.
+	lastGood *policy.Policy
+}
+
+// inForce returns the policies that decide requests.
+func (l *policyLoad) inForce() []policy.Policy {
+	switch {
+	case l.err == nil:
+		return policy.InForce(l.wanted, l.lastGood)
+	case l.lastGood != nil:
+		return []policy.Policy{*l.lastGood}
+	default:
+		return []policy.Policy{policy.New(l.object, nil, nil)}
+	}
+}
+
+// active returns the revision that evaluates requests, or nil.
+func (l *policyLoad) active() *evaluator.Policy {
+	if l.lastGood == nil {
+		return nil
+	}
+	return l.lastGood.Active
+}
+
+// loadAll loads the policies, and remembers the last usable revision of each and the results.
+func (r *policyReconciler) loadAll(ctx context.Context, objects []v1alpha1.ApprovalPolicy) []*policyLoad {
+	lastGood, results := map[types.UID]policy.Policy{}, map[string]policy.LoadResult{}
+	loads := make([]*policyLoad, len(objects))
+	for i := range objects {
+		load := &policyLoad{object: &objects[i]}
+		loads[i] = load
+		if before, ok := r.lastGood[load.object.UID]; ok {
+			load.lastGood = &before
+		}
+		if load.err = r.load(ctx, load, results); load.err == nil {
+			if load.result.Usable() {
+				load.lastGood = &load.wanted
+			} else {
+				problem := load.result.Problem()
+				log.FromContext(ctx).Info("policy is not usable", "policy", load.object.Name, "reason", problem.Reason, "error", problem.Message)
 			}
-			reports[i] = report
-		} else if wasLoaded { // its source could not be read: what was in force stays so
-			set = append(set, active)
-		} else {
-			set = append(set, wantedOf(policy, nil))
+		}
+		if load.lastGood != nil {
+			lastGood[load.object.UID] = *load.lastGood
 		}
 	}
-	l.loaded, l.attempts = loaded, attempts
-	notePolicies(list.Items, reports, loaded)
-	if l.set.replace(set) {
-		if err := l.changed(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("taking up pending requests: %w", err))
-		}
-	}
-	if l.status != nil {
-		for i, report := range reports {
-			if report != nil {
-				errs = append(errs, l.status.write(ctx, &list.Items[i], report))
-			}
-		}
-	}
-	var result reconcile.Result
-	for _, attempt := range attempts {
-		if attempt.tests.TimedOut {
-			result.RequeueAfter = timedOutDelay
-		}
-	}
-	return result, errors.Join(errs...)
+	r.lastGood, r.results = lastGood, results
+	return loads
 }
 
-// notePolicies sets the metric of what became of each policy. A report is nil if the source could not be read.
-func notePolicies(policies []v1alpha1.ApprovalPolicy, reports []*loadReport, loaded map[types.UID]loadedPolicy) {
-	policyLoaded.Reset()
-	for i := range policies {
-		policy, report := &policies[i], reports[i]
-		_, wasLoaded := loaded[policy.UID]
-		switch {
-		case policy.Spec.Mode == v1alpha1.ModeDisabled:
-		case report != nil && report.attempt.Usable():
-			policyLoaded.WithLabelValues(policy.Name, v1alpha1.ReasonPolicyLoaded).Set(1)
-		case wasLoaded:
-			policyLoaded.WithLabelValues(policy.Name, v1alpha1.ReasonLastGoodActive).Set(0)
-		default:
-			policyLoaded.WithLabelValues(policy.Name, v1alpha1.ReasonNotLoaded).Set(0)
-		}
-	}
-}
-
-// loadReport is what became of a policy.
-type loadReport struct {
-	wanted    loadedPolicy // as the spec has it; compiled only if its source can be used
-	attempt   Attempt
-	candidate *Attempt          // nil if there is no candidate
-	active    *evaluator.Policy // by which requests are decided; nil if there is none
-}
-
-// loadOne tries the source of a policy, and that of its candidate. The error is a fault of the API server.
-func (l *policyLoader) loadOne(ctx context.Context, policy *v1alpha1.ApprovalPolicy, attempts map[string]Attempt) (*loadReport, error) {
-	try := func(candidate bool) (Attempt, error) {
-		source, err := l.load.Source(ctx, policy, candidate)
-		if err != nil {
-			return Attempt{}, err
-		}
-		// Policies that name the same source share one attempt, and what was compiled.
-		key := attemptKey(source, policy.Spec.MinCoverage)
-		attempt, ok := attempts[key]
-		if !ok {
-			attempt, ok = l.attempts[key]
-		}
-		if !ok || attempt.tests.TimedOut {
-			attempt, err = l.load.Try(ctx, source, policy.Spec.MinCoverage)
-		}
-		if err == nil && source.Missing == "" {
-			attempts[key] = attempt
-		}
-		return attempt, err
-	}
-	attempt, err := try(false)
+// load loads the source of a policy and of its candidate. The error is an error of the API server.
+func (r *policyReconciler) load(ctx context.Context, load *policyLoad, results map[string]policy.LoadResult) error {
+	object := load.object
+	source, err := r.loader.Source(ctx, object)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	report := &loadReport{attempt: attempt, wanted: wantedOf(policy, attempt.policy())}
-	if policy.Spec.Candidate != nil {
-		candidate, err := try(true)
-		if err != nil {
-			return nil, err
-		}
-		report.candidate = &candidate
-		if compiled := candidate.policy(); compiled != nil && (report.wanted.compiled == nil || compiled.Revision() != report.wanted.compiled.Revision()) {
-			report.wanted.candidate = compiled
-		}
+	if load.result, err = r.loadSource(ctx, source, object.Spec.MinCoverage, results); err != nil {
+		return err
 	}
-	return report, nil
+	load.wanted = policy.New(object, load.result.Policy(), nil)
+	if object.Spec.Candidate == nil {
+		return nil
+	}
+	if source, err = r.loader.CandidateSource(ctx, object); err != nil {
+		return err
+	}
+	candidate, err := r.loadSource(ctx, source, object.Spec.MinCoverage, results)
+	if err != nil {
+		return err
+	}
+	load.candidate = &candidate
+	if c := candidate.Policy(); c != nil && (load.wanted.Active == nil || c.Revision() != load.wanted.Active.Revision()) {
+		load.wanted.Candidate = c
+	}
+	return nil
 }
 
-// wantedOf is a policy as its spec has it.
-func wantedOf(policy *v1alpha1.ApprovalPolicy, compiled *evaluator.Policy) loadedPolicy {
-	p := loadedPolicy{
-		name: policy.Name, uid: policy.UID, mode: policy.Spec.Mode, signerNames: policy.Spec.Match.SignerNames,
-		holdFor: defaultHoldFor, compiled: compiled,
+// loadSource loads a source, unless a policy that names the same source has loaded it, now or at
+// the reconciliation before. Tests that timed out run again.
+func (r *policyReconciler) loadSource(ctx context.Context, source policy.Source, minCoverage int32, results map[string]policy.LoadResult) (policy.LoadResult, error) {
+	key := source.Key(minCoverage)
+	result, ok := results[key]
+	if !ok {
+		result, ok = r.results[key]
 	}
-	if policy.Spec.HoldFor != nil {
-		p.holdFor = policy.Spec.HoldFor.Duration
-	}
-	if selector := policy.Spec.Match.NamespaceSelector; selector != nil && len(selector.MatchLabels)+len(selector.MatchExpressions) > 0 {
+	if !ok || result.Tests.TimedOut {
 		var err error
-		if p.namespaces, err = metav1.LabelSelectorAsSelector(selector); err != nil {
-			// Selectors are checked before: see Loader.Source. For every request, and not loaded, is the safe reading.
-			p.namespaces, p.compiled = nil, nil
+		if result, err = r.loader.Load(ctx, source, minCoverage); err != nil {
+			return policy.LoadResult{}, err
 		}
 	}
-	return p
+	if source.NotFound == "" {
+		results[key] = result
+	}
+	return result, nil
 }
 
-// inForce is how a policy decides: as its spec has it or, while that cannot be used, by what was
-// in force before, for what both are about. What only the spec is about stays pending: the
-// revision before was never meant for it.
-func inForce(wanted, before loadedPolicy, wasLoaded bool) []loadedPolicy {
-	if wanted.compiled != nil || !wasLoaded {
-		return []loadedPolicy{wanted}
-	}
-	if wanted.mode == v1alpha1.ModeDisabled || !sameNamespaces(wanted, before) {
-		return []loadedPolicy{wanted}
-	}
-	kept, rest := before, wanted
-	kept.mode, kept.holdFor, kept.candidate = wanted.mode, wanted.holdFor, wanted.candidate
-	kept.signerNames, rest.signerNames = nil, nil
-	for _, name := range wanted.signerNames {
-		if slices.Contains(before.signerNames, name) {
-			kept.signerNames = append(kept.signerNames, name)
-		} else {
-			rest.signerNames = append(rest.signerNames, name)
+// observePolicies sets the metric of loaded policies.
+func observePolicies(loads []*policyLoad) {
+	policyLoaded.Reset()
+	for _, load := range loads {
+		name := load.object.Name
+		switch {
+		case load.object.Spec.Mode == v1alpha1.ModeDisabled:
+		case load.err == nil && load.result.Usable():
+			policyLoaded.WithLabelValues(name, v1alpha1.ReasonPolicyLoaded).Set(1)
+		case load.lastGood != nil:
+			policyLoaded.WithLabelValues(name, v1alpha1.ReasonLastGoodActive).Set(0)
+		default:
+			policyLoaded.WithLabelValues(name, v1alpha1.ReasonNotLoaded).Set(0)
 		}
 	}
-	var out []loadedPolicy
-	for _, p := range []loadedPolicy{kept, rest} {
-		if p.signerNames != nil {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
-func sameNamespaces(a, b loadedPolicy) bool {
-	if a.namespaces == nil || b.namespaces == nil {
-		return a.namespaces == nil && b.namespaces == nil
-	}
-	return equality.Semantic.DeepEqual(a.namespaces.String(), b.namespaces.String())
 }

@@ -22,11 +22,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/approver/policy"
 )
 
-// loading is a policyLoader and the API server it reads from.
+// loading is a policyReconciler and the API server it reads from.
 type loading struct {
-	*policyLoader
+	*policyReconciler
 	client client.Client
 	away   bool // every read of a ConfigMap fails
 }
@@ -49,9 +50,9 @@ func newLoading(t *testing.T, objects ...client.Object) *loading {
 		}).Build()
 	elected := make(chan struct{})
 	close(elected)
-	l.policyLoader = &policyLoader{
-		client: l.client, set: &PolicySet{}, load: Loader{Reader: l.client, Namespace: "countersign-system"},
-		status:  &statusWriter{client: l.client, exists: podsOf(t, objects...).Exist, namespace: "countersign-system", replica: "approver-a", elected: elected, tally: newTally()},
+	l.policyReconciler = &policyReconciler{
+		client: l.client, policies: &policy.Set{}, loader: policy.Loader{Reader: l.client, Namespace: "countersign-system"},
+		status:  &statusWriter{client: l.client, podExists: podsOf(t, objects...).Exist, namespace: "countersign-system", replica: "approver-a", elected: elected, comparison: newComparison()},
 		changed: func(context.Context) error { return nil },
 	}
 	return l
@@ -100,10 +101,10 @@ func (l *loading) change(t *testing.T, change func(*v1alpha1.ApprovalPolicySpec)
 // decides says by which revisions requests of a signer are decided, "" for none.
 func (l *loading) decides(signerName string) []string {
 	var out []string
-	for _, p := range l.set.matching(signerName) {
+	for _, p := range l.policies.Matching(signerName) {
 		revision := ""
-		if p.compiled != nil {
-			revision = p.compiled.Revision()
+		if p.Active != nil {
+			revision = p.Active.Revision()
 		}
 		out = append(out, revision)
 	}
@@ -132,30 +133,35 @@ const passing = "package countersign.mine_test\n\nimport rego.v2\n\nimport data.
 
 func TestWhatBecomesOfAPolicy(t *testing.T) {
 	failingTest := strings.Replace(passing, "if mine", "if not mine", 1)
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name       string
 		policy     *v1alpha1.ApprovalPolicy
 		conditions []string
 		errors     []v1alpha1.RegoError
 		coverage   *v1alpha1.Coverage
 	}{
-		"one that compiles and has no tests": {
+		{
+			"one that compiles and has no tests",
 			policyOf("p", modules(allowing)),
 			[]string{"Compiled True Compiled", "TestsPassed Unknown NoTests", "Ready True PolicyLoaded"},
 			nil, nil,
 		},
-		"one whose tests pass": {
+		{
+			"one whose tests pass",
 			policyOf("p", modules(allowing, "mine_test.rego", passing)),
 			[]string{"Compiled True Compiled", "TestsPassed True TestsPassed", "Ready True PolicyLoaded"},
 			nil,
 			&v1alpha1.Coverage{Percent: 33, NotCovered: []string{"mine.rego:7", "mine.rego:9"}},
 		},
-		"a test fails": {
+		{
+			"a test fails",
 			policyOf("p", modules(allowing, "mine_test.rego", failingTest)),
 			[]string{"Compiled True Compiled", "TestsPassed False TestsFailed", "Ready False NotLoaded"},
 			[]v1alpha1.RegoError{{File: "mine_test.rego", Row: 7, Col: 1, Message: "test_control fails"}},
 			&v1alpha1.Coverage{Percent: 33, NotCovered: []string{"mine.rego:7", "mine.rego:9"}},
 		},
-		"a field that is misspelt": {
+		{
+			"a field that is misspelt",
 			policyOf("p", modules(strings.Replace(allowing, "subject_controls_key := true", `subject_controls_key if input.requester.usrname == ""`, 1))),
 			[]string{"Compiled False InvalidRego", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"},
 			[]v1alpha1.RegoError{{
@@ -164,23 +170,27 @@ func TestWhatBecomesOfAPolicy(t *testing.T) {
 			}},
 			nil,
 		},
-		"a builtin that is not there": {
+		{
+			"a builtin that is not there",
 			&v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "u"}, Spec: v1alpha1.ApprovalPolicySpec{Rego: v1alpha1.RegoSource{Builtin: "no-such"}}},
 			[]string{"Compiled False SourceNotFound", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"},
 			nil, nil,
 		},
-		"a ConfigMap that is not there": {
+		{
+			"a ConfigMap that is not there",
 			&v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "u"}, Spec: v1alpha1.ApprovalPolicySpec{Rego: v1alpha1.RegoSource{Package: "x", ConfigMapRef: &v1alpha1.LocalObjectReference{Name: "no-such"}}}},
 			[]string{"Compiled False SourceNotFound", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"},
 			nil, nil,
 		},
-		"parameters that its schema does not have": {
+		{
+			"parameters that its schema does not have",
 			policyOf("p", modules(allowing, "parameters.schema.json", `{"type": "object", "required": ["team"]}`)),
 			[]string{"Compiled False InvalidParameters", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"},
 			[]v1alpha1.RegoError{{File: "spec.parameters", Message: "team is required"}},
 			nil,
 		},
-		"one that is disabled": {
+		{
+			"one that is disabled",
 			func() *v1alpha1.ApprovalPolicy {
 				p := policyOf("p", modules(allowing))
 				p.Spec.Mode = v1alpha1.ModeDisabled
@@ -189,7 +199,8 @@ func TestWhatBecomesOfAPolicy(t *testing.T) {
 			[]string{"Compiled True Compiled", "TestsPassed Unknown NoTests", "Ready False Disabled"},
 			nil, nil,
 		},
-		"tests that reach too little": {
+		{
+			"tests that reach too little",
 			func() *v1alpha1.ApprovalPolicy {
 				p := policyOf("p", modules(allowing, "mine_test.rego", passing))
 				p.Spec.MinCoverage = 100
@@ -200,7 +211,7 @@ func TestWhatBecomesOfAPolicy(t *testing.T) {
 			&v1alpha1.Coverage{Percent: 33, NotCovered: []string{"mine.rego:7", "mine.rego:9"}},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			l := newLoading(t, tc.policy)
 			status, conditions := l.loads(t, "p")
 			if diff := cmp.Diff(tc.conditions, conditions); diff != "" {
@@ -251,7 +262,7 @@ func TestOneFaultDoesNotKeepBackTheOthers(t *testing.T) {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	if err := l.set.Ready(); err == nil || err.Error() != "not loaded, see the status of each ApprovalPolicy: function, unread" {
+	if err := l.policies.Ready(); err == nil || err.Error() != "not loaded, see the status of each ApprovalPolicy: function, unread" {
 		t.Errorf("readyz: %v", err)
 	}
 	l.away = false
@@ -315,14 +326,14 @@ func TestACandidateInTheStatus(t *testing.T) {
 	if candidate == nil || candidate.Revision == "" || candidate.Revision == status.Revision || candidate.Message != "" || candidate.Evaluations != 0 {
 		t.Fatalf("got %+v", candidate)
 	}
-	l.status.tally.count(policy.UID, candidate.Revision, &v1alpha1.Disagreement{Request: "web", Active: "allow", Candidate: "deny"})
-	l.status.tally.count(policy.UID, candidate.Revision, nil)
+	l.status.comparison.count(policy.UID, candidate.Revision, &v1alpha1.Disagreement{Request: "web", Active: "allow", Candidate: "deny"})
+	l.status.comparison.count(policy.UID, candidate.Revision, nil)
 	if status, _ = l.loads(t, "p"); status.Candidate.Evaluations != 2 || status.Candidate.Disagreements != 1 || len(status.Candidate.Samples) != 1 {
 		t.Errorf("got %+v", status.Candidate)
 	}
-	l.status.tally = newTally() // another approver leads, and goes on from there
+	l.status.comparison = newComparison() // another approver leads, and goes on from there
 	l.loads(t, "p")
-	l.status.tally.count(policy.UID, candidate.Revision, nil)
+	l.status.comparison.count(policy.UID, candidate.Revision, nil)
 	if status, _ = l.loads(t, "p"); status.Candidate.Evaluations != 3 || status.Candidate.Disagreements != 1 {
 		t.Errorf("after a change of leader: %+v", status.Candidate)
 	}
@@ -333,7 +344,7 @@ func TestACandidateInTheStatus(t *testing.T) {
 	l.change(t, func(spec *v1alpha1.ApprovalPolicySpec) {
 		spec.Rego.Modules, spec.Candidate.Rego.Modules = modules(denying), modules(denying)
 	})
-	if status, _ = l.loads(t, "p"); status.Revision != candidate.Revision || status.Candidate.Message != "it is the active revision: nothing is left to compare" {
+	if status, _ = l.loads(t, "p"); status.Revision != candidate.Revision || status.Candidate.Message != "the candidate is the active revision; there is nothing to compare" {
 		t.Errorf("promoted: %q, %+v", status.Revision, status.Candidate)
 	}
 }

@@ -17,173 +17,181 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/approver/policy"
 	"countersign.dev/countersign/internal/text"
 )
 
 const (
-	maxErrors       = 16   // in status.errors, as the custom resource definition limits it
+	maxErrors       = 16   // in status.errors, limited by the custom resource definition
 	maxReplicas     = 16   // in status.replicas, likewise
-	maxErrorMessage = 1024 // bytes of one error's message
+	maxErrorMessage = 1024 // bytes of the message of one error
 )
 
-// statusWriter writes what became of policies into their status. Every replica tells what it has
-// loaded; all else is the leader's to tell.
+// statusWriter writes the status of ApprovalPolicies. Every replica writes its entry in
+// status.replicas. Only the leader writes the other fields.
 type statusWriter struct {
-	client    client.Client
-	exists    func(context.Context, client.ObjectKey) (bool, error) // a Pod
-	namespace string
-	replica   string // the name of this process's Pod
-	elected   <-chan struct{}
-	tally     *tally
+	client     client.Client
+	podExists  func(context.Context, client.ObjectKey) (bool, error)
+	namespace  string
+	replica    string // the name of the Pod of this process
+	elected    <-chan struct{}
+	comparison *comparison
 }
 
-func (w *statusWriter) write(ctx context.Context, policy *v1alpha1.ApprovalPolicy, report *loadReport) error {
-	revision := ""
-	if report.active != nil {
-		revision = report.active.Revision()
+// write writes the status of a policy that was loaded, if it has changed.
+func (w *statusWriter) write(ctx context.Context, load *policyLoad) error {
+	object, revision := load.object, ""
+	if active := load.active(); active != nil {
+		revision = active.Revision()
 	}
 	select {
 	case <-w.elected:
 	default:
-		return w.tellReplica(ctx, policy, revision)
+		return w.writeReplica(ctx, object, revision)
 	}
-	before := policy.DeepCopy()
-	w.describe(policy, report)
-	policy.Status.Revision = revision
-	if err := w.describeReplicas(ctx, policy, revision); err != nil {
+	before := object.DeepCopy()
+	w.setStatus(load)
+	object.Status.Revision = revision
+	if err := w.setReplicas(ctx, object, revision); err != nil {
 		return err
 	}
-	if equality.Semantic.DeepEqual(before.Status, policy.Status) {
+	if equality.Semantic.DeepEqual(before.Status, object.Status) {
 		return nil
 	}
-	if err := w.client.Status().Update(ctx, policy); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("writing the status of policy %s: %w", policy.Name, err)
+	if err := w.client.Status().Update(ctx, object); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("writing the status of policy %s: %w", object.Name, err)
 	}
 	return nil
 }
 
-// describe sets all of the status but what replicas have loaded.
-func (w *statusWriter) describe(policy *v1alpha1.ApprovalPolicy, report *loadReport) {
-	status, attempt := &policy.Status, report.attempt
-	status.ObservedGeneration = policy.Generation
+// setStatus sets all fields of the status but revision and replicas.
+func (w *statusWriter) setStatus(load *policyLoad) {
+	status, result := &load.object.Status, load.result
+	status.ObservedGeneration = load.object.Generation
 	status.Errors, status.Coverage = nil, nil
-	for _, e := range attempt.faults[:min(len(attempt.faults), maxErrors)] {
+	for _, e := range result.Errors[:min(len(result.Errors), maxErrors)] {
 		status.Errors = append(status.Errors, v1alpha1.RegoError{
 			File: e.File, Row: int32(e.Row), Col: int32(e.Col), //nolint:gosec // of a file below 3 MiB
 			Message: text.Shorten(e.Message, maxErrorMessage), Suggestions: e.Suggestions[:min(len(e.Suggestions), maxErrors)],
 		})
 	}
-	if attempt.tests.Tests > 0 {
+	if result.Tests.Tests > 0 {
 		status.Coverage = &v1alpha1.Coverage{
-			Percent:    int32(attempt.tests.Percent), //nolint:gosec // at most 100
-			NotCovered: attempt.tests.NotCovered[:min(len(attempt.tests.NotCovered), maxErrors)],
+			Percent:    int32(result.Tests.Percent), //nolint:gosec // at most 100
+			NotCovered: result.Tests.NotCovered[:min(len(result.Tests.NotCovered), maxErrors)],
 		}
 	}
-	for _, condition := range []metav1.Condition{compiledCondition(attempt), testsCondition(attempt), readyCondition(policy, report)} {
-		condition.ObservedGeneration = policy.Generation
+	for _, condition := range []metav1.Condition{compiledCondition(result), testsCondition(result), readyCondition(load)} {
+		condition.ObservedGeneration = load.object.Generation
 		condition.Message = text.Shorten(condition.Message, 4096)
 		meta.SetStatusCondition(&status.Conditions, condition)
 	}
-	known := status.Candidate
-	status.Candidate = nil
-	if report.candidate == nil {
-		return
+	status.Candidate = w.candidateStatus(load)
+}
+
+// candidateStatus returns the status of spec.candidate, or nil if there is none.
+func (w *statusWriter) candidateStatus(load *policyLoad) *v1alpha1.CandidateStatus {
+	if load.candidate == nil {
+		return nil
 	}
-	compiled := report.candidate.policy()
+	candidate, active := load.candidate.Policy(), load.active()
 	switch {
-	case compiled == nil:
-		status.Candidate = &v1alpha1.CandidateStatus{Message: text.Shorten(report.candidate.Reason()+": "+report.candidate.Error(), maxErrorMessage)}
-	case report.active != nil && compiled.Revision() == report.active.Revision():
-		status.Candidate = &v1alpha1.CandidateStatus{Revision: compiled.Revision(), Message: "it is the active revision: nothing is left to compare"}
+	case candidate == nil:
+		problem := load.candidate.Problem()
+		return &v1alpha1.CandidateStatus{Message: text.Shorten(problem.Reason+": "+problem.Message, maxErrorMessage)}
+	case active != nil && candidate.Revision() == active.Revision():
+		return &v1alpha1.CandidateStatus{Revision: candidate.Revision(), Message: "the candidate is the active revision; there is nothing to compare"}
 	default:
-		counted := w.tally.status(policy.UID, compiled.Revision(), known)
-		status.Candidate = &counted
+		counts := w.comparison.status(load.object.UID, candidate.Revision(), load.object.Status.Candidate)
+		return &counts
 	}
 }
 
-func compiledCondition(a Attempt) metav1.Condition {
-	c := metav1.Condition{Type: v1alpha1.ConditionCompiled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompiled, Message: "the source compiles"}
-	if a.compiled == nil {
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, a.Reason(), a.Error()
+func compiledCondition(result policy.LoadResult) metav1.Condition {
+	if !result.Compiled() {
+		problem := result.Problem()
+		return metav1.Condition{Type: v1alpha1.ConditionCompiled, Status: metav1.ConditionFalse, Reason: problem.Reason, Message: problem.Message}
+	}
+	return metav1.Condition{Type: v1alpha1.ConditionCompiled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompiled, Message: "the source compiles"}
+}
+
+func testsCondition(result policy.LoadResult) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.ConditionTestsPassed}
+	switch problem := result.Problem(); {
+	case !result.Compiled():
+		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, v1alpha1.ReasonNotCompiled, "the tests did not run, because the source does not compile"
+	case problem.Reason != "":
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, problem.Reason, problem.Message
+	case result.Tests.Tests == 0:
+		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, v1alpha1.ReasonNoTests, "the source has no tests, and spec.minCoverage does not require any"
+	default:
+		c.Status, c.Reason = metav1.ConditionTrue, v1alpha1.ReasonTestsPassed
+		c.Message = fmt.Sprintf("%d tests, %d%% covered", result.Tests.Tests, result.Tests.Percent)
 	}
 	return c
 }
 
-func testsCondition(a Attempt) metav1.Condition {
-	c := metav1.Condition{Type: v1alpha1.ConditionTestsPassed, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonTestsPassed}
-	c.Message = fmt.Sprintf("%d tests, %d%% covered", a.tests.Tests, a.tests.Percent)
-	switch reason := a.Reason(); {
-	case a.compiled == nil:
-		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, v1alpha1.ReasonNotCompiled, "the tests were not run, because the source does not compile"
-	case reason != "":
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, reason, a.Error()
-	case a.tests.Tests == 0:
-		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, v1alpha1.ReasonNoTests, "the source has no tests, and spec.minCoverage asks for none"
-	}
-	return c
-}
-
-func readyCondition(policy *v1alpha1.ApprovalPolicy, report *loadReport) metav1.Condition {
-	c := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonPolicyLoaded, Message: "requests are decided by the source that the spec names"}
-	if policy.Spec.Mode == v1alpha1.ModeAudit {
-		c.Message = "requests are looked at by the source that the spec names, and not decided: spec.mode is Audit"
-	}
-	switch {
-	case policy.Spec.Mode == v1alpha1.ModeDisabled:
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonDisabled, "spec.mode is Disabled: the policy decides nothing"
-	case report.attempt.Usable():
-	case report.active != nil:
+func readyCondition(load *policyLoad) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue}
+	switch mode := load.object.Spec.Mode; {
+	case mode == v1alpha1.ModeDisabled:
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonDisabled, "spec.mode is Disabled: the policy is not evaluated"
+	case load.result.Usable() && mode == v1alpha1.ModeAudit:
+		c.Reason, c.Message = v1alpha1.ReasonPolicyLoaded, "the source in the spec is evaluated and does not decide requests: spec.mode is Audit"
+	case load.result.Usable():
+		c.Reason, c.Message = v1alpha1.ReasonPolicyLoaded, "the source in the spec decides requests"
+	case load.lastGood != nil:
 		c.Reason = v1alpha1.ReasonLastGoodActive
-		c.Message = fmt.Sprintf("requests are still decided by revision %.12s, for the signers it was loaded for; those of others stay pending", report.active.Revision())
+		c.Message = fmt.Sprintf("revision %.12s remains active for its signers; requests for other signers stay pending", load.active().Revision())
 	default:
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonNotLoaded, "requests that this policy matches stay pending"
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonNotLoaded, "no revision is usable; requests that the policy matches stay pending"
 	}
 	return c
 }
 
-// describeReplicas sets this replica's entry, and leaves out those of Pods that are no more.
-func (w *statusWriter) describeReplicas(ctx context.Context, policy *v1alpha1.ApprovalPolicy, revision string) error {
+// setReplicas sets the entry of this replica, and removes the entries of Pods that do not exist.
+func (w *statusWriter) setReplicas(ctx context.Context, object *v1alpha1.ApprovalPolicy, revision string) error {
 	exists := func(name string) (bool, error) {
-		return w.exists(ctx, client.ObjectKey{Namespace: w.namespace, Name: name})
+		return w.podExists(ctx, client.ObjectKey{Namespace: w.namespace, Name: name})
 	}
 	inCluster, err := exists(w.replica)
 	if err != nil {
 		return err
 	}
-	kept := []v1alpha1.ReplicaStatus{}
-	for _, replica := range policy.Status.Replicas {
+	replicas := []v1alpha1.ReplicaStatus{}
+	for _, replica := range object.Status.Replicas {
 		if replica.Name == w.replica {
 			continue
 		}
-		if inCluster { // out of the cluster nothing tells which of them are gone
-			if there, err := exists(replica.Name); err != nil {
+		if inCluster { // a process outside of the cluster cannot tell which replicas are gone
+			if ok, err := exists(replica.Name); err != nil {
 				return err
-			} else if !there {
+			} else if !ok {
 				continue
 			}
 		}
-		kept = append(kept, replica)
+		replicas = append(replicas, replica)
 	}
-	kept = append(kept[max(0, len(kept)-maxReplicas+1):], v1alpha1.ReplicaStatus{Name: w.replica, Revision: revision})
-	slices.SortFunc(kept, func(a, b v1alpha1.ReplicaStatus) int { return strings.Compare(a.Name, b.Name) })
-	policy.Status.Replicas = kept
+	replicas = append(replicas[max(0, len(replicas)-maxReplicas+1):], v1alpha1.ReplicaStatus{Name: w.replica, Revision: revision})
+	slices.SortFunc(replicas, func(a, b v1alpha1.ReplicaStatus) int { return strings.Compare(a.Name, b.Name) })
+	object.Status.Replicas = replicas
 	return nil
 }
 
-// tellReplica writes the entry of a replica that does not lead, and nothing else.
-func (w *statusWriter) tellReplica(ctx context.Context, policy *v1alpha1.ApprovalPolicy, revision string) error {
-	told := v1alpha1.ReplicaStatus{Name: w.replica, Revision: revision}
-	if slices.Contains(policy.Status.Replicas, told) {
+// writeReplica writes the entry of a replica that does not lead, and nothing else.
+func (w *statusWriter) writeReplica(ctx context.Context, object *v1alpha1.ApprovalPolicy, revision string) error {
+	replica := v1alpha1.ReplicaStatus{Name: w.replica, Revision: revision}
+	if slices.Contains(object.Status.Replicas, replica) {
 		return nil
 	}
 	entry := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": v1alpha1.GroupVersion.String(), "kind": "ApprovalPolicy",
-		"metadata": map[string]any{"name": policy.Name},
-		"status":   map[string]any{"replicas": []any{map[string]any{"name": told.Name, "revision": told.Revision}}},
+		"metadata": map[string]any{"name": object.Name},
+		"status":   map[string]any{"replicas": []any{map[string]any{"name": replica.Name, "revision": replica.Revision}}},
 	}}
 	err := w.client.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(entry), client.FieldOwner("countersign-approver-"+w.replica), client.ForceOwnership)
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("writing the status of policy %s: %w", policy.Name, err)
+		return fmt.Errorf("writing the status of policy %s: %w", object.Name, err)
 	}
 	return nil
 }

@@ -30,144 +30,181 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver/facts"
+	"countersign.dev/countersign/approver/policy"
+	"countersign.dev/countersign/approver/review"
 	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/internal/certreq"
 	"countersign.dev/countersign/internal/fairqueue"
 )
 
-// tellDelay is how long after a comparison the status of its policy tells of it: many go into one write.
-const tellDelay = 2 * time.Second
+// statusDelay is the delay after a comparison before the status of its policy is written, so that
+// many comparisons cause one write.
+const statusDelay = 2 * time.Second
 
 // Options of an approver.
 type Options struct {
-	// Namespace that Countersign runs in: ConfigMaps with policies are read from it.
+	// Namespace is the namespace of Countersign. ConfigMaps with policies are read from it.
 	Namespace string
-	// ClusterDomain is the cluster's DNS domain, such as "cluster.local".
+	// ClusterDomain is the DNS domain of the cluster, such as "cluster.local".
 	ClusterDomain string
-	// Replica is the name of this process's Pod, by which statuses of policies tell it from others.
+	// Replica is the name of the Pod of this process. It identifies the replica in statuses.
 	Replica string
-	// Audit is where decisions are recorded.
+	// Concurrency is the number of requests that are decided concurrently.
+	Concurrency int
+	// Audit records decisions.
 	Audit *audit.Log
 }
 
-// NewScheme has the types that an approver reads and writes.
+// NewScheme returns a scheme with the types that an approver reads and writes.
 func NewScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	return scheme, errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme))
 }
 
-// CacheOptions says how the manager of a Judge must keep its caches. policies is the
-// set that is handed to [Setup] or [SetupJudge] as well.
-func CacheOptions(namespace string, policies *PolicySet) cache.Options {
-	byObject := facts.CacheByObject(policies.Matches)
-	byObject[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: map[string]cache.Config{namespace: {}}}
-	return cache.Options{ByObject: byObject}
+// Approver is the approver of one process. Configure it in two steps: before and after the
+// manager is created.
+type Approver struct {
+	options  Options
+	policies *policy.Set
 }
 
-// SetupJudge adds to a manager what a Judge needs, the loading of policies among it, and
-// readiness, which says no until the caches are synced and policies have been loaded. One that
-// cannot be used does not make it unready, other than an approver: it says so of every request
-// that is that policy's, and others are judged. Nothing is written, and a leader is not needed.
-func SetupJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options) (*Judge, error) {
-	judge, pods, err := newJudge(ctx, mgr, policies, o, func([]facts.Awaited) {})
-	if err != nil {
-		return nil, err
-	}
-	loader := &policyLoader{
-		client: mgr.GetClient(), set: policies, load: Loader{Reader: mgr.GetClient(), Namespace: o.Namespace},
-		changed: func(context.Context) error { return nil },
-	}
-	return judge, setupPolicies(mgr, pods, loader, &queueRef[reconcile.Request]{}, func() error {
-		if !policies.Loaded() {
-			return errNotLoaded
-		}
-		return nil
-	})
+// New returns an Approver. Call ConfigureManager with the options of a manager, and then Setup
+// with the manager.
+func New(o Options) *Approver { return &Approver{options: o, policies: &policy.Set{}} }
+
+// ConfigureManager sets the cache and the concurrency of the manager.
+func (a *Approver) ConfigureManager(o *manager.Options) {
+	o.Cache = CacheOptions(a.options.Namespace, a.policies)
+	o.Controller.MaxConcurrentReconciles = a.options.Concurrency
 }
 
-// newJudge makes a Judge, and the Pods it looks in, which tell of changes.
-func newJudge(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options, changed func([]facts.Awaited)) (*Judge, *facts.Pods, error) {
-	if err := registerMetrics(metrics.Registry); err != nil {
-		return nil, nil, fmt.Errorf("registering metrics: %w", err)
-	}
-	if err := facts.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
-		return nil, nil, fmt.Errorf("adding indexes: %w", err)
-	}
-	all, err := facts.AllPods(mgr.GetConfig(), mgr.GetHTTPClient())
-	if err != nil {
-		return nil, nil, err
-	}
-	pods := facts.NewPods(all, changed)
-	if err := mgr.Add(pods); err != nil {
-		return nil, nil, fmt.Errorf("adding Pods: %w", err)
-	}
-	gatherer := facts.NewGatherer(mgr.GetClient(), pods, mgr.GetAPIReader(), mgr.GetClient(), o.ClusterDomain)
-	return &Judge{policies: policies, gatherer: gatherer, now: time.Now}, pods, nil
-}
-
-// Setup adds an approver to a manager: a Judge, the controller of requests, and the one of policies,
-// which tells in their status what became of them.
-func Setup(ctx context.Context, mgr manager.Manager, policies *PolicySet, o Options) error {
-	if err := metrics.Registry.Register(o.Audit.Metrics()); err != nil {
+// Setup adds the controllers of requests and of policies to the manager, and the readyz check. The
+// check fails until the caches are synced and every enforcing policy has an active revision.
+func (a *Approver) Setup(ctx context.Context, mgr manager.Manager) error {
+	if err := metrics.Registry.Register(a.options.Audit.Metrics()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	requests, policyQueue := &queueRef[fairqueue.Item]{}, &queueRef[reconcile.Request]{}
-	counts := newTally()
-	r := &reconciler{
-		client: mgr.GetClient(), live: mgr.GetAPIReader(),
-		log: o.Audit, events: mgr.GetEventRecorder("countersign-approver"), waiting: newWaiting(), tally: counts,
-		counted: func() { policyQueue.addAfter(reconcile.Request{}, tellDelay) },
+	r := &requestReconciler{
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), log: a.options.Audit,
+		events: mgr.GetEventRecorder("countersign-approver"), holds: newHolds(), comparison: newComparison(),
+		compared: func() { policyQueue.addAfter(reconcile.Request{}, statusDelay) },
 	}
-	var pods *facts.Pods
-	var err error
-	r.judge, pods, err = newJudge(ctx, mgr, policies, o, func(changed []facts.Awaited) {
-		for _, item := range r.waitersFor(changed) {
+	base, err := setupReviewer(ctx, mgr, a.policies, a.options, func(changed []facts.Awaited) {
+		for _, item := range r.requeueFor(changed) {
 			requests.addAfter(item, 0)
 		}
 	})
 	if err != nil {
 		return err
 	}
-	if err := setupRequests(mgr, r, pods, requests); err != nil {
+	r.reviewer, r.forget = base.reviewer, base.gatherer.Forget
+	if err := setupRequests(mgr, r, base.pods, requests); err != nil {
 		return fmt.Errorf("adding the controller of requests: %w", err)
 	}
-	loader := &policyLoader{
-		client: mgr.GetClient(), set: policies, load: Loader{Reader: mgr.GetClient(), Namespace: o.Namespace},
-		status:  &statusWriter{client: mgr.GetClient(), exists: pods.Exist, namespace: o.Namespace, replica: o.Replica, elected: mgr.Elected(), tally: counts},
-		changed: func(ctx context.Context) error { return enqueuePending(ctx, mgr.GetClient(), policies, requests) },
-	}
-	return setupPolicies(mgr, pods, loader, policyQueue, policies.Ready)
+	return setupPolicies(mgr, base.pods, &policyReconciler{
+		client: mgr.GetClient(), policies: a.policies, loader: policy.Loader{Reader: mgr.GetClient(), Namespace: a.options.Namespace},
+		status: &statusWriter{
+			client: mgr.GetClient(), podExists: base.pods.Exist, namespace: a.options.Namespace, replica: a.options.Replica,
+			elected: mgr.Elected(), comparison: r.comparison,
+		},
+		changed: func(ctx context.Context) error { return requeuePending(ctx, mgr.GetClient(), a.policies, requests) },
+	}, policyQueue, a.policies.Ready)
 }
 
-// setupRequests has a request reconciled when it changes, and when something changes that it waits for.
-func setupRequests(mgr manager.Manager, r *reconciler, pods *facts.Pods, queue *queueRef[fairqueue.Item]) error {
+// CacheOptions returns the options of the cache that a Reviewer needs. policies is also passed to
+// [SetupReviewer].
+func CacheOptions(namespace string, policies *policy.Set) cache.Options {
+	byObject := facts.CacheByObject(policies.Matches)
+	byObject[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: map[string]cache.Config{namespace: {}}}
+	return cache.Options{ByObject: byObject}
+}
+
+// SetupReviewer adds to a manager a Reviewer, the controller that loads policies for it, and a
+// readyz check. The check fails until the caches are synced and policies have been loaded. A
+// policy with a problem does not fail it, unlike the check of an approver: reviews report the
+// policy, and other requests are reviewed. The Reviewer writes nothing and needs no leader.
+func SetupReviewer(ctx context.Context, mgr manager.Manager, policies *policy.Set, o Options) (*review.Reviewer, error) {
+	base, err := setupReviewer(ctx, mgr, policies, o, func([]facts.Awaited) {})
+	if err != nil {
+		return nil, err
+	}
+	reconciler := &policyReconciler{
+		client: mgr.GetClient(), policies: policies, loader: policy.Loader{Reader: mgr.GetClient(), Namespace: o.Namespace},
+		changed: func(context.Context) error { return nil },
+	}
+	return base.reviewer, setupPolicies(mgr, base.pods, reconciler, &queueRef[reconcile.Request]{}, func() error {
+		if !policies.Loaded() {
+			return policy.ErrNotLoaded
+		}
+		return nil
+	})
+}
+
+// reviewerBase is a Reviewer and the objects that it uses.
+type reviewerBase struct {
+	reviewer *review.Reviewer
+	gatherer *facts.Gatherer
+	pods     *facts.Pods
+}
+
+// setupReviewer adds a Reviewer without policies to a manager. changed is called when a Pod changes.
+func setupReviewer(ctx context.Context, mgr manager.Manager, policies *policy.Set, o Options, changed func([]facts.Awaited)) (*reviewerBase, error) {
+	if err := registerMetrics(metrics.Registry); err != nil {
+		return nil, fmt.Errorf("registering metrics: %w", err)
+	}
+	if err := facts.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return nil, fmt.Errorf("adding indexes: %w", err)
+	}
+	all, err := facts.AllPods(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return nil, err
+	}
+	pods := facts.NewPods(all, changed)
+	if err := mgr.Add(pods); err != nil {
+		return nil, fmt.Errorf("adding the store of Pods: %w", err)
+	}
+	gatherer := facts.NewGatherer(mgr.GetClient(), pods, mgr.GetAPIReader(), mgr.GetClient(), o.ClusterDomain)
+	reviewer := &review.Reviewer{
+		Policies: policies, Gatherer: gatherer, Now: time.Now,
+		Observe: func(policy string, duration time.Duration) {
+			evaluationSeconds.WithLabelValues(policy).Observe(duration.Seconds())
+		},
+	}
+	return &reviewerBase{reviewer: reviewer, gatherer: gatherer, pods: pods}, nil
+}
+
+// setupRequests adds the controller of requests. A request is reconciled when it changes, and when
+// an object changes that it awaits.
+func setupRequests(mgr manager.Manager, r *requestReconciler, pods *facts.Pods, queue *queueRef[fairqueue.Item]) error {
 	itself := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, object client.Object) []fairqueue.Item {
 		if csr, ok := object.(*certificatesv1.CertificateSigningRequest); ok {
 			return []fairqueue.Item{fairqueue.ItemOf(csr)}
 		}
 		return nil
 	})
-	ours := predicate.NewPredicateFuncs(func(object client.Object) bool {
+	managed := predicate.NewPredicateFuncs(func(object client.Object) bool {
 		csr, ok := object.(*certificatesv1.CertificateSigningRequest)
-		return ok && r.judge.Manages(csr.Spec.SignerName)
+		return ok && r.reviewer.Manages(csr.Spec.SignerName)
 	})
-	waiters := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, object client.Object) []fairqueue.Item {
-		return r.waitersFor(facts.AwaitedBy(object))
+	awaiting := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, object client.Object) []fairqueue.Item {
+		return r.requeueFor(facts.AwaitedBy(object))
 	})
 	return builder.TypedControllerManagedBy[fairqueue.Item](mgr).Named("request").
-		Watches(&certificatesv1.CertificateSigningRequest{}, itself, builder.WithPredicates(ours)).
-		Watches(&corev1.Service{}, waiters).
-		Watches(&corev1.Node{}, waiters).
+		Watches(&certificatesv1.CertificateSigningRequest{}, itself, builder.WithPredicates(managed)).
+		Watches(&corev1.Service{}, awaiting).
+		Watches(&corev1.Node{}, awaiting).
 		WatchesRawSource(afterPods{pods, func(ctx context.Context, started workqueue.TypedRateLimitingInterface[fairqueue.Item]) error {
 			queue.set(started)
-			// Events that came before the policies were loaded did not pass the predicate.
-			return enqueuePending(ctx, mgr.GetClient(), r.judge.policies, queue)
+			// The predicate has rejected events that came before the policies were loaded.
+			return requeuePending(ctx, mgr.GetClient(), r.reviewer.Policies, queue)
 		}}).
 		WithOptions(controller.TypedOptions[fairqueue.Item]{RateLimiter: rateLimiter[fairqueue.Item](), NewQueue: fairqueue.New}).
 		Complete(r)
 }
 
-// afterPods is a source of requests that has no request worked on before all Pods are known.
+// afterPods is a source of requests. The controller waits for its sync before it reconciles
+// requests, and it syncs when the store of Pods does.
 type afterPods struct {
 	*facts.Pods
 	start source.TypedFunc[fairqueue.Item]
@@ -177,10 +214,11 @@ func (s afterPods) Start(ctx context.Context, queue workqueue.TypedRateLimitingI
 	return s.start(ctx, queue)
 }
 
-func setupPolicies(mgr manager.Manager, pods *facts.Pods, loader *policyLoader, queue *queueRef[reconcile.Request], ready func() error) error {
+// setupPolicies adds the controller of policies and the readyz check.
+func setupPolicies(mgr manager.Manager, pods *facts.Pods, r *policyReconciler, queue *queueRef[reconcile.Request], ready func() error) error {
 	all := reconcile.Request{} // one request stands for all policies
 	toAll := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{all} })
-	// An informer tells of one object that took the place of another as of an update.
+	// An informer reports an object that replaced another one of its name as an update.
 	newSpec := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return e.ObjectOld.GetUID() != e.ObjectNew.GetUID() || e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration()
 	}}
@@ -188,17 +226,17 @@ func setupPolicies(mgr manager.Manager, pods *facts.Pods, loader *policyLoader, 
 		Watches(&v1alpha1.ApprovalPolicy{}, toAll, builder.WithPredicates(newSpec)).
 		Watches(&corev1.ConfigMap{}, toAll).
 		WatchesRawSource(source.Func(func(_ context.Context, started workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-			started.Add(all) // there may be no policy at all
+			started.Add(all) // even if there is no policy
 			queue.set(started)
 			return nil
 		})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 1, NeedLeaderElection: new(false), RateLimiter: rateLimiter[reconcile.Request]()}).
-		Complete(loader)
+		Complete(r)
 	if err != nil {
 		return fmt.Errorf("adding the controller of policies: %w", err)
 	}
-	if loader.status != nil {
-		// Once elected, statuses are ours to write.
+	if r.status != nil {
+		// The new leader writes the statuses.
 		if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
 			select {
 			case <-mgr.Elected():
@@ -220,13 +258,13 @@ func setupPolicies(mgr manager.Manager, pods *facts.Pods, loader *policyLoader, 
 	})
 }
 
-// rateLimiter spaces retries after faults: from 100 ms, doubling, to 30 s.
+// rateLimiter delays retries after errors: by 100 ms, doubling up to 30 s.
 func rateLimiter[T comparable]() workqueue.TypedRateLimiter[T] {
 	return workqueue.NewTypedItemExponentialFailureRateLimiter[T](100*time.Millisecond, 30*time.Second)
 }
 
-// queueRef lets others add to a controller's queue once the controller has started. Before
-// that adding does nothing: a controller that starts sees every object anyway.
+// queueRef adds to the queue of a controller that has started. Before that it does nothing: a
+// controller that starts reconciles every object.
 type queueRef[T comparable] struct {
 	queue atomic.Pointer[workqueue.TypedRateLimitingInterface[T]]
 }
@@ -239,8 +277,8 @@ func (q *queueRef[T]) addAfter(item T, delay time.Duration) {
 	}
 }
 
-// enqueuePending takes up every undecided request that a policy matches now.
-func enqueuePending(ctx context.Context, reader client.Reader, policies *PolicySet, queue *queueRef[fairqueue.Item]) error {
+// requeuePending adds every undecided request that a policy matches to the queue.
+func requeuePending(ctx context.Context, reader client.Reader, policies *policy.Set, queue *queueRef[fairqueue.Item]) error {
 	var list certificatesv1.CertificateSigningRequestList
 	if err := reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return err

@@ -16,24 +16,24 @@ import (
 
 // Verbs on signers, of the API group certificates.k8s.io.
 const (
-	// verbApprove is what the API server asks for of whoever approves or denies.
+	// verbApprove is the verb that the API server requires for approvals and denials.
 	verbApprove = "approve"
-	// VerbOverridePolicy lets a person approve what policy does not allow. It exists for the
-	// question of this package only.
+	// VerbOverridePolicy is the verb for approving a request that policy does not allow. Only this
+	// package checks it.
 	VerbOverridePolicy = "override-policy"
 )
 
-// access asks the API server to fill in the status of a SubjectAccessReview.
+// access has the API server set the status of a SubjectAccessReview.
 type access func(context.Context, *authorizationv1.SubjectAccessReview) error
 
-// maySigner says whether a user has a verb on a signer, by its own name or by that of all signers of
-// its domain, as the API server itself asks for approve and sign. An error is no answer.
-func (a access) maySigner(ctx context.Context, user authenticationv1.UserInfo, verb, signerName string) (bool, error) {
+// signer reports whether a user is allowed a verb on a signer, by its name or by the name of all
+// signers of its domain. The API server checks the verbs approve and sign in the same way.
+func (a access) signer(ctx context.Context, user authenticationv1.UserInfo, verb, signerName string) (bool, error) {
 	names := []string{signerName}
 	if domain, path, ok := strings.Cut(signerName, "/"); ok && path != "*" {
 		names = append(names, domain+"/*")
 	}
-	var unclear []error
+	var evaluationErrors []error
 	for _, name := range names {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 			User: user.Username, UID: user.UID, Groups: user.Groups, Extra: extraOf[authorizationv1.ExtraValue](user.Extra),
@@ -42,22 +42,22 @@ func (a access) maySigner(ctx context.Context, user authenticationv1.UserInfo, v
 			},
 		}}
 		if err := a(ctx, review); err != nil {
-			return false, fmt.Errorf("asking whether %s may %s on signer %s: %w", user.Username, verb, name, err)
+			return false, fmt.Errorf("checking whether %s can %s on signer %s: %w", user.Username, verb, name, err)
 		}
 		switch status := review.Status; {
 		case status.Allowed && !status.Denied:
 			return true, nil
 		case status.EvaluationError != "":
-			unclear = append(unclear, errors.New(status.EvaluationError))
+			evaluationErrors = append(evaluationErrors, errors.New(status.EvaluationError))
 		}
 	}
-	if unclear != nil {
-		return false, fmt.Errorf("the authorizer could not tell whether %s may %s on signer %s: %w", user.Username, verb, signerName, errors.Join(unclear...))
+	if evaluationErrors != nil {
+		return false, fmt.Errorf("the authorizer could not decide whether %s can %s on signer %s: %w", user.Username, verb, signerName, errors.Join(evaluationErrors...))
 	}
 	return false, nil
 }
 
-// extraOf turns the extras of a user into those of another API group.
+// extraOf converts the extras of a user to the type of another API group.
 func extraOf[V ~[]string](extra map[string]authenticationv1.ExtraValue) map[string]V {
 	if extra == nil {
 		return nil
@@ -69,7 +69,7 @@ func extraOf[V ~[]string](extra map[string]authenticationv1.ExtraValue) map[stri
 	return out
 }
 
-// userOf is the user that a name stands for; a ServiceAccount's with the groups it always has.
+// userOf returns the user with a name. A ServiceAccount has the groups that every token of it has.
 func userOf(username string) authenticationv1.UserInfo {
 	user := authenticationv1.UserInfo{Username: username, Groups: []string{"system:authenticated"}}
 	parts := strings.Split(username, ":")

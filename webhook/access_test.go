@@ -33,37 +33,41 @@ func (g grants) access(asked *[]authorizationv1.SubjectAccessReviewSpec) access 
 
 func TestMaySigner(t *testing.T) {
 	unclear := authorizationv1.SubjectAccessReviewStatus{EvaluationError: "clusterrole x not found"}
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name   string
 		grants grants
 		signer string
 		asked  []string
 		want   bool
 		err    string
 	}{
-		"by its name":              {grants: grants{"approve example.com/serving": yes}, asked: []string{"example.com/serving"}, want: true},
-		"by its domain":            {grants: grants{"approve example.com/*": yes}, asked: []string{"example.com/serving", "example.com/*"}, want: true},
-		"of all of a domain":       {grants: grants{"approve example.com/*": yes}, signer: "example.com/*", asked: []string{"example.com/*"}, want: true},
-		"a name is not its domain": {grants: grants{"approve example.com/serving": yes}, signer: "example.com/*", asked: []string{"example.com/*"}},
-		"another verb":             {grants: grants{"sign example.com/serving": yes}, asked: []string{"example.com/serving", "example.com/*"}},
-		"allowed and denied":       {grants: grants{"approve example.com/serving": {Allowed: true, Denied: true}}, asked: []string{"example.com/serving", "example.com/*"}},
-		"unclear": {
+		{name: "by its name", grants: grants{"approve example.com/serving": yes}, asked: []string{"example.com/serving"}, want: true},
+		{name: "by its domain", grants: grants{"approve example.com/*": yes}, asked: []string{"example.com/serving", "example.com/*"}, want: true},
+		{name: "of all of a domain", grants: grants{"approve example.com/*": yes}, signer: "example.com/*", asked: []string{"example.com/*"}, want: true},
+		{name: "a name is not its domain", grants: grants{"approve example.com/serving": yes}, signer: "example.com/*", asked: []string{"example.com/*"}},
+		{name: "another verb", grants: grants{"sign example.com/serving": yes}, asked: []string{"example.com/serving", "example.com/*"}},
+		{name: "allowed and denied", grants: grants{"approve example.com/serving": {Allowed: true, Denied: true}}, asked: []string{"example.com/serving", "example.com/*"}},
+		{
+			name:   "unclear",
 			grants: grants{"approve example.com/serving": unclear}, asked: []string{"example.com/serving", "example.com/*"},
-			err: "the authorizer could not tell whether jane may approve on signer example.com/serving: clusterrole x not found",
+			err: "the authorizer could not decide whether jane can approve on signer example.com/serving: clusterrole x not found",
 		},
-		"unclear by its name, and allowed by its domain": {
+		{
+			name:   "unclear by its name, and allowed by its domain",
 			grants: grants{"approve example.com/serving": unclear, "approve example.com/*": yes}, asked: []string{"example.com/serving", "example.com/*"}, want: true,
 		},
-		"the API server is away": {
-			asked: []string{"example.com/serving"}, err: "asking whether jane may approve on signer example.com/serving: connection refused",
+		{
+			name:  "the API server is away",
+			asked: []string{"example.com/serving"}, err: "checking whether jane can approve on signer example.com/serving: connection refused",
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			if tc.signer == "" {
 				tc.signer = "example.com/serving"
 			}
 			user := authenticationv1.UserInfo{Username: "jane", UID: "1", Groups: []string{"ops"}, Extra: map[string]authenticationv1.ExtraValue{"scopes": {"a", "b"}}}
 			var asked []authorizationv1.SubjectAccessReviewSpec
-			got, err := tc.grants.access(&asked).maySigner(t.Context(), user, "approve", tc.signer)
+			got, err := tc.grants.access(&asked).signer(t.Context(), user, "approve", tc.signer)
 			if got != tc.want || (err == nil) != (tc.err == "") || err != nil && err.Error() != tc.err {
 				t.Errorf("%v, %v; want %v, %q", got, err, tc.want, tc.err)
 			}

@@ -20,26 +20,26 @@ import (
 	"countersign.dev/countersign/internal/text"
 )
 
-// Warnings are cut to what the API server passes on whatever else is warned of: beyond 4096
-// characters in all it cuts each to 256 and drops the rest (k8s.io/apiserver, filters/warning.go).
+// Limits on warnings. If the warnings of all webhooks exceed 4096 characters, the API server shortens
+// each to 256 and drops the rest (k8s.io/apiserver, filters/warning.go). These limits stay below.
 const (
 	maxWarning  = 256 // bytes
 	maxWarnings = 16
 )
 
-// fault is the answer of who cannot tell: the API server does as the failurePolicy says.
-func fault(err error) admission.Response {
+// failure answers with an error. The API server applies the failurePolicy of the webhook.
+func failure(err error) admission.Response {
 	return admission.Errored(http.StatusInternalServerError, err)
 }
 
-// deny is a refusal. The API server puts the name of the webhook before the message.
+// deny rejects a request. The API server prepends the name of the webhook to the message.
 func deny(code int32, reason metav1.StatusReason, message string) admission.Response {
 	response := admission.Denied(message)
 	response.Result.Code, response.Result.Reason = code, reason
 	return response
 }
 
-// observe counts the answers of a handler, and logs its faults.
+// observe counts the answers of a handler, and logs its failures.
 func observe(name string, handler admission.Handler) admission.Handler {
 	return admission.HandlerFunc(func(ctx context.Context, req admission.Request) admission.Response {
 		response := handler.Handle(ctx, req)
@@ -51,19 +51,19 @@ func observe(name string, handler admission.Handler) admission.Handler {
 			answer = "allowed"
 		case response.Result.Code == http.StatusInternalServerError:
 			answer = "fault"
-			log.FromContext(ctx).Info("no answer", "webhook", name, "error", response.Result.Message)
+			log.FromContext(ctx).Info("request failed", "webhook", name, "error", response.Result.Message)
 		}
 		answers.WithLabelValues(name, answer).Inc()
 		return response
 	})
 }
 
-// failing makes a fault an HTTP error. An admission response with the code 500 would be a refusal to
-// the API server, whatever the failurePolicy: only a call that fails is a failure to it.
-type failing struct{ http.Handler }
+// httpErrors turns a failure into an HTTP error. The API server takes an admission response with code
+// 500 as a rejection, whatever the failurePolicy. It applies the failurePolicy only if the call fails.
+type httpErrors struct{ http.Handler }
 
 // ServeHTTP implements http.Handler.
-func (f failing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f httpErrors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer := &buffer{header: http.Header{}, code: http.StatusOK}
 	f.Handler.ServeHTTP(answer, r)
 	var review struct {
@@ -76,7 +76,7 @@ func (f failing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err := json.Unmarshal(answer.body.Bytes(), &review); err != nil {
-		http.Error(w, "no answer", http.StatusInternalServerError)
+		http.Error(w, "invalid admission response", http.StatusInternalServerError)
 		return
 	}
 	if !review.Response.Allowed && review.Response.Status.Code == http.StatusInternalServerError {
@@ -86,10 +86,10 @@ func (f failing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	maps.Copy(w.Header(), answer.header)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(answer.code)
-	_, _ = w.Write(answer.body.Bytes()) // who asked has gone away otherwise
+	_, _ = w.Write(answer.body.Bytes()) // an error means that the client has disconnected
 }
 
-// buffer keeps an HTTP response.
+// buffer stores an HTTP response.
 type buffer struct {
 	header http.Header
 	code   int
@@ -100,20 +100,21 @@ func (b *buffer) Header() http.Header         { return b.header }
 func (b *buffer) Write(p []byte) (int, error) { return b.body.Write(p) }
 func (b *buffer) WriteHeader(code int)        { b.code = code }
 
-// warning is a text and what follows from it, within what the API server passes on. The text is cut
-// if need be, what follows is not. Control characters would have the API server drop it.
-func warning(message, follows string) string {
+// warning returns a message and its consequence, within the limits of the API server. The message is
+// shortened to fit, the consequence is not. The API server drops warnings with control characters, so
+// they become spaces.
+func warning(message, consequence string) string {
 	message = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(message, "?"))
-	return text.Shorten(message, maxWarning-len(follows)) + follows
+	return text.Shorten(message, maxWarning-len(consequence)) + consequence
 }
 
-// atMost is the first warnings, and how many more there are.
-func atMost(warnings []string) []string {
+// limitWarnings returns the first warnings, and how many more there are.
+func limitWarnings(warnings []string) []string {
 	if len(warnings) <= maxWarnings {
 		return warnings
 	}

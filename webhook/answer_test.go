@@ -90,10 +90,10 @@ func TestWarningsAreFew(t *testing.T) {
 	for i := range warnings {
 		warnings[i] = strings.Repeat(string(rune('a'+i)), maxWarning)
 	}
-	if got := atMost(warnings[:16]); len(got) != 16 {
+	if got := limitWarnings(warnings[:16]); len(got) != 16 {
 		t.Errorf("%d of 16 that fit", len(got))
 	}
-	got := atMost(warnings)
+	got := limitWarnings(warnings)
 	if len(got) != 16 || got[14] != warnings[14] || got[15] != "and 5 more" {
 		t.Errorf("%d, the last %q", len(got), got[len(got)-1])
 	}
@@ -116,37 +116,43 @@ func TestAFaultIsAnHTTPError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name    string
 		handler func() admission.Response
 		code    int
 		body    string // whole, of an error
 		want    admissionv1.AdmissionResponse
 	}{
-		"allowed": {
+		{
+			name:    "allowed",
 			handler: func() admission.Response { return admission.Allowed("").WithWarnings("mind this") }, code: 200,
 			want: admissionv1.AdmissionResponse{UID: "u", Allowed: true, Warnings: []string{"mind this"}, Result: &metav1.Status{Code: 200}},
 		},
-		"refused": {
+		{
+			name:    "refused",
 			handler: func() admission.Response { return deny(422, metav1.StatusReasonInvalid, "no") }, code: 200,
 			want: admissionv1.AdmissionResponse{UID: "u", Result: &metav1.Status{Code: 422, Reason: "Invalid", Message: "no"}},
 		},
-		"refused for now": {
+		{
+			name:    "refused for now",
 			handler: func() admission.Response { return deny(503, metav1.StatusReasonServiceUnavailable, "later") }, code: 200,
 			want: admissionv1.AdmissionResponse{UID: "u", Result: &metav1.Status{Code: 503, Reason: "ServiceUnavailable", Message: "later"}},
 		},
-		"a fault": {
-			handler: func() admission.Response { return fault(errors.New("connection refused")) }, code: 500, body: "connection refused\n",
+		{
+			name:    "a fault",
+			handler: func() admission.Response { return failure(errors.New("connection refused")) }, code: 500, body: "connection refused\n",
 		},
-		"a panic": {
+		{
+			name:    "a panic",
 			handler: func() admission.Response { panic("oops") }, code: 500, body: "panic: oops [recovered]\n",
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			handler := observe("test", admission.HandlerFunc(func(context.Context, admission.Request) admission.Response { return tc.handler() }))
 			request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(body))
 			request.Header.Set("Content-Type", "application/json")
 			recorder := httptest.NewRecorder()
-			failing{&admission.Webhook{Handler: handler}}.ServeHTTP(recorder, request)
+			httpErrors{&admission.Webhook{Handler: handler}}.ServeHTTP(recorder, request)
 			if recorder.Code != tc.code {
 				t.Errorf("status %d, want %d", recorder.Code, tc.code)
 			}

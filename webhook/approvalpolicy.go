@@ -20,169 +20,186 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"countersign.dev/countersign/api/v1alpha1"
-	"countersign.dev/countersign/approver"
+	"countersign.dev/countersign/approver/policy"
 	"countersign.dev/countersign/internal/certreq"
 )
 
-// PathApprovalPolicy is where questions about ApprovalPolicies are answered.
+// PathApprovalPolicy is the path of the webhook for ApprovalPolicies.
 const PathApprovalPolicy = "/validate-approvalpolicy"
 
-// fixes say what to do about what is wrong, by the reason, where the fault itself does not.
+// fixes are the instructions for the problems that do not contain one, by reason.
 var fixes = map[string]string{
-	v1alpha1.ReasonInvalidRego:       "mend these lines and apply again; docs/input.md lists the fields of input",
-	v1alpha1.ReasonInvalidParameters: "set spec.parameters as the policy's parameters.schema.json asks",
-	v1alpha1.ReasonTestsFailed:       "mend the policy, or the tests that expect otherwise",
+	v1alpha1.ReasonInvalidRego:       "correct these lines and apply again; docs/input.md lists the fields of input",
+	v1alpha1.ReasonInvalidParameters: "set spec.parameters as the policy's parameters.schema.json requires",
+	v1alpha1.ReasonTestsFailed:       "correct the policy, or the tests that expect otherwise",
 }
 
-// policyHandler tries what an ApprovalPolicy names as the approver would.
+// policyHandler rejects an ApprovalPolicy that the approver could not use.
 type policyHandler struct {
 	decoder admission.Decoder
-	loader  approver.Loader // reads ConfigMaps live
-	cached  client.Reader   // of Namespaces and Signers
+	loader  policy.Loader // reads ConfigMaps live
+	cached  client.Reader // for Namespaces and Signers
 	access  access
-	// approver is who would approve by the policy.
+	// approver is the user that approves requests by the policy.
 	approver authenticationv1.UserInfo
 }
 
 // Handle implements admission.Handler.
 func (h *policyHandler) Handle(ctx context.Context, req admission.Request) admission.Response {
-	var policy v1alpha1.ApprovalPolicy
-	if err := h.decoder.Decode(req, &policy); err != nil {
-		return fault(fmt.Errorf("decoding the policy: %w", err))
+	var object v1alpha1.ApprovalPolicy
+	if err := h.decoder.Decode(req, &object); err != nil {
+		return failure(fmt.Errorf("decoding the policy: %w", err))
 	}
 	if req.Operation == admissionv1.Update {
 		var old v1alpha1.ApprovalPolicy
 		if err := h.decoder.DecodeRaw(req.OldObject, &old); err != nil {
-			return fault(fmt.Errorf("decoding the policy as it was: %w", err))
+			return failure(fmt.Errorf("decoding the old policy: %w", err))
 		}
-		// What is wrong with a policy must not keep its labels and finalizers from being changed.
-		if policy.DeletionTimestamp != nil || equality.Semantic.DeepEqual(old.Spec, policy.Spec) {
+		// Labels and finalizers of a policy with a problem can be changed.
+		if object.DeletionTimestamp != nil || equality.Semantic.DeepEqual(old.Spec, object.Spec) {
 			return admission.Allowed("")
 		}
 	}
-	causes, warnings, err := h.try(ctx, &policy)
+	causes, warnings, err := h.load(ctx, &object)
 	switch {
 	case err != nil:
-		return fault(err)
+		return failure(err)
 	case len(causes) > 0:
-		return invalid(&policy, causes).WithWarnings(warnings...)
+		return invalid(&object, causes).WithWarnings(warnings...)
 	}
-	return admission.Allowed("").WithWarnings(atMost(append(warnings, h.warnings(ctx, &policy)...))...)
+	return admission.Allowed("").WithWarnings(limitWarnings(append(warnings, h.warnings(ctx, &object)...))...)
 }
 
-// try tries the source of the policy and of its candidate, and says what is wrong with each. The
-// error is a fault of the API server, or of this machine.
-func (h *policyHandler) try(ctx context.Context, policy *v1alpha1.ApprovalPolicy) (causes []metav1.StatusCause, warnings []string, err error) {
-	fields := []string{"spec.rego"}
-	if policy.Spec.Candidate != nil {
-		fields = append(fields, "spec.candidate.rego")
+// load loads the source of the policy and of its candidate, and returns their problems. The error is
+// an error of the API server or of this process.
+func (h *policyHandler) load(ctx context.Context, object *v1alpha1.ApprovalPolicy) (causes []metav1.StatusCause, warnings []string, err error) {
+	type find func(context.Context, *v1alpha1.ApprovalPolicy) (policy.Source, error)
+	sources := []struct {
+		field string
+		find  find
+	}{{"spec.rego", h.loader.Source}}
+	if object.Spec.Candidate != nil {
+		sources = append(sources, struct {
+			field string
+			find  find
+		}{"spec.candidate.rego", h.loader.CandidateSource})
 	}
-	for i, field := range fields {
-		source, err := h.loader.Source(ctx, policy, i == 1)
+	for _, s := range sources {
+		source, err := s.find(ctx, object)
 		if err != nil {
 			return nil, nil, err
 		}
-		if source.MayCome {
-			warnings = append(warnings, warning(source.Missing, "; until then the policy cannot be used"))
+		if source.MissingObject {
+			warnings = append(warnings, warning(source.NotFound, "; the policy cannot be used until then"))
 			continue
 		}
-		attempt, err := h.loader.Try(ctx, source, policy.Spec.MinCoverage)
+		result, err := h.loader.Load(ctx, source, object.Spec.MinCoverage)
 		if err != nil {
-			return nil, nil, fmt.Errorf("trying %s: %w", field, err)
+			return nil, nil, fmt.Errorf("loading %s: %w", s.field, err)
 		}
-		switch attempt.Reason() {
-		case v1alpha1.ReasonInvalidParameters:
-			field = "spec.parameters"
-		case v1alpha1.ReasonCoverageTooLow:
-			field = "spec.minCoverage"
-		}
-		for _, text := range linesOf(attempt) {
-			causes = append(causes, metav1.StatusCause{Type: metav1.CauseTypeFieldValueInvalid, Field: field, Message: strings.TrimPrefix(text, field+": ")})
-		}
+		causes = append(causes, causesOf(result, s.field)...)
 	}
 	return causes, warnings, nil
 }
 
-// linesOf is what is wrong with a source, each fault by itself, and then what to do about it.
-func linesOf(attempt approver.Attempt) []string {
-	var lines []string
-	switch faults := attempt.Faults(); {
-	case attempt.Usable():
+// causesOf returns the problems of a source, one cause each, and then how to fix them.
+func causesOf(result policy.LoadResult, field string) []metav1.StatusCause {
+	problem := result.Problem()
+	switch problem.Reason {
+	case "":
 		return nil
-	case len(faults) == 0:
-		lines = append(lines, attempt.Error())
-	default:
-		for _, f := range faults {
-			lines = append(lines, f.Error())
-		}
+	case v1alpha1.ReasonInvalidParameters:
+		field = "spec.parameters"
+	case v1alpha1.ReasonCoverageTooLow:
+		field = "spec.minCoverage"
 	}
-	if fix := fixes[attempt.Reason()]; fix != "" {
+	var lines []string
+	for _, e := range result.Errors {
+		lines = append(lines, e.Error())
+	}
+	if len(lines) == 0 {
+		lines = append(lines, problem.Message)
+	}
+	if fix := fixes[problem.Reason]; fix != "" {
 		lines = append(lines, "fix: "+fix)
 	}
-	return lines
+	causes := make([]metav1.StatusCause, len(lines))
+	for i, line := range lines {
+		causes[i] = metav1.StatusCause{Type: metav1.CauseTypeFieldValueInvalid, Field: field, Message: strings.TrimPrefix(line, field+": ")}
+	}
+	return causes
 }
 
-// invalid refuses a policy. kubectl shows the causes, other clients the message: both have it all.
-func invalid(policy *v1alpha1.ApprovalPolicy, causes []metav1.StatusCause) admission.Response {
+// invalid rejects a policy. kubectl prints the causes, other clients print the message.
+func invalid(object *v1alpha1.ApprovalPolicy, causes []metav1.StatusCause) admission.Response {
 	lines := make([]string, len(causes))
 	for i, cause := range causes {
 		lines[i] = cause.Field + ": " + cause.Message
 	}
 	response := deny(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, strings.Join(lines, "\n"))
 	response.Result.Details = &metav1.StatusDetails{
-		Group: v1alpha1.GroupVersion.Group, Kind: "ApprovalPolicy", Name: policy.Name, Causes: causes,
+		Group: v1alpha1.GroupVersion.Group, Kind: "ApprovalPolicy", Name: object.Name, Causes: causes,
 	}
 	return response
 }
 
-// warnings say why a policy that can be used would decide nothing, or in vain. What could not be
-// looked up is left out.
-func (h *policyHandler) warnings(ctx context.Context, policy *v1alpha1.ApprovalPolicy) []string {
-	if policy.Spec.Mode == v1alpha1.ModeDisabled {
-		return []string{"spec.mode is Disabled: the policy decides nothing"}
+// warnings returns the reasons that a usable policy would decide nothing, or approve in vain. A
+// warning is omitted if a lookup for it fails.
+func (h *policyHandler) warnings(ctx context.Context, object *v1alpha1.ApprovalPolicy) []string {
+	if object.Spec.Mode == v1alpha1.ModeDisabled {
+		return []string{"spec.mode is Disabled: the policy is not evaluated"}
 	}
 	var out []string
-	leftOut := func(what string, err error) {
-		log.FromContext(ctx).Info("a warning is left out", "about", what, "error", err.Error())
-	}
-	switch selected, err := h.selectsNamespaces(ctx, policy.Spec.Match.NamespaceSelector); {
+	switch selected, err := h.selectsNamespaces(ctx, object.Spec.Match.NamespaceSelector); {
 	case err != nil:
-		leftOut("namespaceSelector", err)
+		logOmitted(ctx, "namespaceSelector", err)
 	case !selected:
-		out = append(out, "spec.match.namespaceSelector selects no namespace now: the policy decides nothing until there is one")
+		out = append(out, "spec.match.namespaceSelector selects no existing namespace: the policy decides nothing until one matches")
 	}
-	var signers v1alpha1.SignerList
-	signersErr := h.cached.List(ctx, &signers)
-	if signersErr != nil {
-		leftOut("signers", signersErr)
-	}
-	for _, name := range policy.Spec.Match.SignerNames {
-		if signersErr == nil && !strings.HasPrefix(name, "kubernetes.io/") && !slices.ContainsFunc(signers.Items, func(s v1alpha1.Signer) bool {
-			return certreq.MatchesSignerName(name, s.Spec.SignerName)
-		}) {
-			out = append(out, warning("no Signer has signerName "+name, " yet: approved requests get no certificate from Countersign until there is one"))
+	withoutSigner := h.withoutSigner(ctx, object.Spec.Match.SignerNames)
+	for _, name := range object.Spec.Match.SignerNames {
+		if slices.Contains(withoutSigner, name) {
+			out = append(out, warning("no Signer has signerName "+name, ": Countersign issues no certificates for approved requests until one does"))
 		}
-		// Of a policy that is only looked at nothing is approved.
-		if policy.Spec.Mode == v1alpha1.ModeAudit {
+		if object.Spec.Mode == v1alpha1.ModeAudit { // approves nothing
 			continue
 		}
-		switch allowed, err := h.access.maySigner(ctx, h.approver, verbApprove, name); {
+		switch allowed, err := h.access.signer(ctx, h.approver, verbApprove, name); {
 		case err != nil:
-			leftOut("approve", err)
+			logOmitted(ctx, "approve", err)
 		case !allowed:
-			out = append(out, warning(fmt.Sprintf("%s may not approve on signer %s", h.approver.Username, name), ": grant it in grants.yaml"))
+			out = append(out, warning(fmt.Sprintf("%s is not allowed to approve on signer %s", h.approver.Username, name), ": grant it in grants.yaml"))
 		}
 	}
 	return out
 }
 
-// selectsNamespaces says whether a selector selects a namespace. One that selects everything is for
-// requests without a namespace too.
-func (h *policyHandler) selectsNamespaces(ctx context.Context, chosen *metav1.LabelSelector) (bool, error) {
-	if chosen == nil || len(chosen.MatchLabels)+len(chosen.MatchExpressions) == 0 {
+func logOmitted(ctx context.Context, about string, err error) {
+	log.FromContext(ctx).Info("a warning is omitted", "about", about, "error", err.Error())
+}
+
+// withoutSigner returns the signerNames that no Signer issues for. The signers of Kubernetes itself
+// need no Signer.
+func (h *policyHandler) withoutSigner(ctx context.Context, signerNames []string) []string {
+	var signers v1alpha1.SignerList
+	if err := h.cached.List(ctx, &signers); err != nil {
+		logOmitted(ctx, "signers", err)
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(signerNames), func(name string) bool {
+		return strings.HasPrefix(name, "kubernetes.io/") || slices.ContainsFunc(signers.Items, func(s v1alpha1.Signer) bool {
+			return certreq.MatchesSignerName(name, s.Spec.SignerName)
+		})
+	})
+}
+
+// selectsNamespaces reports whether a selector selects a namespace. A selector that selects everything
+// also selects requests without a namespace.
+func (h *policyHandler) selectsNamespaces(ctx context.Context, labelSelector *metav1.LabelSelector) (bool, error) {
+	if labelSelector == nil || len(labelSelector.MatchLabels)+len(labelSelector.MatchExpressions) == 0 {
 		return true, nil
 	}
-	selector, err := metav1.LabelSelectorAsSelector(chosen)
+	selector, err := metav1.LabelSelectorAsSelector(labelSelector)
 	if err != nil {
 		return false, err
 	}

@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"countersign.dev/countersign/api/v1alpha1"
-	"countersign.dev/countersign/approver"
+	"countersign.dev/countersign/approver/policy"
 	"countersign.dev/countersign/policies"
 )
 
@@ -38,7 +38,7 @@ const (
 	half = allowing + "\nunused if input.now == \"x\"\n"
 )
 
-func policy(change func(*v1alpha1.ApprovalPolicySpec)) *v1alpha1.ApprovalPolicy {
+func policyWith(change func(*v1alpha1.ApprovalPolicySpec)) *v1alpha1.ApprovalPolicy {
 	p := &v1alpha1.ApprovalPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "countersign.dev/v1alpha1", Kind: "ApprovalPolicy"},
 		ObjectMeta: metav1.ObjectMeta{Name: "mine", Generation: 1},
@@ -91,7 +91,7 @@ func shop(t *testing.T, granted grants, away string) *policyHandler {
 		},
 	}).Build()
 	return &policyHandler{
-		decoder: admission.NewDecoder(scheme), loader: approver.Loader{Reader: c, Namespace: "countersign-system"},
+		decoder: admission.NewDecoder(scheme), loader: policy.Loader{Reader: c, Namespace: "countersign-system"},
 		cached: c, access: granted.access(nil), approver: userOf("system:serviceaccount:countersign-system:countersign-approver"),
 	}
 }
@@ -99,145 +99,168 @@ func shop(t *testing.T, granted grants, away string) *policyHandler {
 func TestApprovalPolicy(t *testing.T) {
 	granted := grants{"approve example.com/serving": yes}
 	const (
-		fixRego = "spec.rego: fix: mend these lines and apply again; docs/input.md lists the fields of input"
+		fixRego = "spec.rego: fix: correct these lines and apply again; docs/input.md lists the fields of input"
 		line5   = "mine.rego:5:25: rego_type_error: undefined ref: input.requester.usrname; there are: credentialID, groups, node, pod, serviceAccount, uid, username"
 		line7   = "mine.rego:7:26: rego_type_error: undefined ref: input.nwo; there are: cluster, now, parameters, pkcs10, request, requester"
 	)
 	refused := func(lines ...string) answer {
 		return answer{Code: 422, Reason: metav1.StatusReasonInvalid, Message: strings.Join(lines, "\n")}
 	}
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name   string
 		change func(*v1alpha1.ApprovalPolicySpec)
 		grants grants
 		away   string
 		want   answer
 	}{
-		"a good policy":    {grants: granted, want: answer{Allowed: true}},
-		"from a ConfigMap": {change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = fromConfigMap("mine-rego") }, grants: granted, want: answer{Allowed: true}},
-		"with a candidate": {change: func(s *v1alpha1.ApprovalPolicySpec) {
+		{name: "a good policy", grants: granted, want: answer{Allowed: true}},
+		{name: "from a ConfigMap", change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = fromConfigMap("mine-rego") }, grants: granted, want: answer{Allowed: true}},
+		{name: "with a candidate", change: func(s *v1alpha1.ApprovalPolicySpec) {
 			s.Candidate = &v1alpha1.Candidate{Rego: fromConfigMap("mine-rego")}
 		}, grants: granted, want: answer{Allowed: true}},
-		"with a namespace":    {change: selecting("team", "blue"), grants: granted, want: answer{Allowed: true}},
-		"granted by a domain": {grants: grants{"approve example.com/*": yes}, want: answer{Allowed: true}},
-		"of kubernetes.io": {
+		{name: "with a namespace", change: selecting("team", "blue"), grants: granted, want: answer{Allowed: true}},
+		{name: "granted by a domain", grants: grants{"approve example.com/*": yes}, want: answer{Allowed: true}},
+		{
+			name: "of kubernetes.io",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Match.SignerNames = []string{"kubernetes.io/kubelet-serving"}
 			}, grants: grants{"approve kubernetes.io/kubelet-serving": yes}, want: answer{Allowed: true},
 		},
-		"for a domain": {
+		{
+			name:   "for a domain",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Match.SignerNames = []string{"example.com/*"} },
 			grants: grants{"approve example.com/*": yes}, want: answer{Allowed: true},
 		},
 
-		"two faults": {
+		{
+			name:   "two faults",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = source("mine.rego", misspelt) }, grants: granted,
 			want: refused("spec.rego: "+line5, "spec.rego: "+line7, fixRego),
 		},
-		"two faults in a ConfigMap": {
+		{
+			name:   "two faults in a ConfigMap",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = fromConfigMap("misspelt-rego") }, grants: granted,
 			want: refused("spec.rego: "+line5, "spec.rego: "+line7, fixRego),
 		},
-		"a broken rule of policies": {
+		{
+			name: "a broken rule of policies",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Rego = source("mine.rego", strings.Replace(allowing, "import rego.v2", "import rego.v1", 1))
 			}, grants: granted,
 			want: refused("spec.rego: mine.rego:1:1: add `import rego.v2` below the package: without it, `not` over an undefined reference does not hold", fixRego),
 		},
-		"a candidate with faults": {
+		{
+			name: "a candidate with faults",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Candidate = &v1alpha1.Candidate{Rego: fromConfigMap("misspelt-rego")}
 			}, grants: granted,
 			want: refused("spec.candidate.rego: "+line5, "spec.candidate.rego: "+line7, strings.Replace(fixRego, "spec.rego", "spec.candidate.rego", 1)),
 		},
-		"a failing test": {
+		{
+			name: "a failing test",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Rego = source("mine.rego", allowing, "mine_test.rego", testHeader+"test_it if not mine.subject_controls_key\n")
 			}, grants: granted,
-			want: refused("spec.rego: mine_test.rego:7:1: test_it fails", "spec.rego: fix: mend the policy, or the tests that expect otherwise"),
+			want: refused("spec.rego: mine_test.rego:7:1: test_it fails", "spec.rego: fix: correct the policy, or the tests that expect otherwise"),
 		},
-		"coverage too low": {
+		{
+			name: "coverage too low",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Rego, s.MinCoverage = source("mine.rego", half, "mine_test.rego", passing), 90
 			}, grants: granted,
-			want: refused("spec.minCoverage: the tests reach 25% of the policy, and spec.minCoverage is 90: add tests for mine.rego:7, mine.rego:9, mine.rego:11"),
+			want: refused("spec.minCoverage: the tests cover 25% of the policy; spec.minCoverage is 90. Add tests for mine.rego:7, mine.rego:9, mine.rego:11"),
 		},
-		"no tests, and some are asked for": {
+		{
+			name:   "no tests, and some are asked for",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.MinCoverage = 1 }, grants: granted,
-			want: refused("spec.minCoverage: the tests reach 0% of the policy, and spec.minCoverage is 1: add _test.rego files"),
+			want: refused("spec.minCoverage: the tests cover 0% of the policy; spec.minCoverage is 1. Add _test.rego files"),
 		},
-		"parameters that are no object": {
+		{
+			name:   "parameters that are no object",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Parameters = &apiextensionsv1.JSON{Raw: []byte("[1]")} }, grants: granted,
 			want: refused("spec.rego: spec.parameters must be an object: json: cannot unmarshal array into Go value of type map[string]interface {}"),
 		},
-		"parameters that break their schema": {
+		{
+			name: "parameters that break their schema",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Rego = source("mine.rego", allowing, "parameters.schema.json", `{"type": "object", "properties": {"max": {"type": "integer"}}, "additionalProperties": false}`)
 				s.Parameters = &apiextensionsv1.JSON{Raw: []byte(`{"max": "1"}`)}
 			}, grants: granted,
-			want: refused("spec.parameters: max: Invalid type. Expected: integer, given: string", "spec.parameters: fix: set spec.parameters as the policy's parameters.schema.json asks"),
+			want: refused("spec.parameters: max: Invalid type. Expected: integer, given: string", "spec.parameters: fix: set spec.parameters as the policy's parameters.schema.json requires"),
 		},
-		"an unknown builtin": {
+		{
+			name:   "an unknown builtin",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = v1alpha1.RegoSource{Builtin: "no-such"} }, grants: granted,
-			want: refused("spec.rego: spec.rego.builtin: there is no builtin policy \"no-such\"; there are: " + strings.Join(policies.Builtins(), ", ")),
+			want: refused("spec.rego: spec.rego.builtin: unknown policy \"no-such\". Use one of: " + strings.Join(policies.Builtins(), ", ")),
 		},
-		"a selector that is none": {
+		{
+			name: "a selector that is none",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Match.NamespaceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "team", Operator: "Near"}}}
 			}, grants: granted,
-			want: refused("spec.rego: spec.match.namespaceSelector is no selector: \"Near\" is not a valid label selector operator"),
+			want: refused("spec.rego: spec.match.namespaceSelector is invalid: \"Near\" is not a valid label selector operator"),
 		},
 
-		"a ConfigMap that may come": {
+		{
+			name:   "a ConfigMap that may come",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = fromConfigMap("later") }, grants: granted,
-			want: answer{Allowed: true, Warnings: []string{"ConfigMap countersign-system/later does not exist: create it, or name another in spec.rego.configMapRef; until then the policy cannot be used"}},
+			want: answer{Allowed: true, Warnings: []string{"ConfigMap countersign-system/later does not exist. Create it, or change spec.rego.configMapRef; the policy cannot be used until then"}},
 		},
-		"a candidate's ConfigMap that may come": {
+		{
+			name:   "a candidate's ConfigMap that may come",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Candidate = &v1alpha1.Candidate{Rego: fromConfigMap("later")} }, grants: granted,
-			want: answer{Allowed: true, Warnings: []string{"ConfigMap countersign-system/later does not exist: create it, or name another in spec.candidate.rego.configMapRef; until then the policy cannot be used"}},
+			want: answer{Allowed: true, Warnings: []string{"ConfigMap countersign-system/later does not exist. Create it, or change spec.candidate.rego.configMapRef; the policy cannot be used until then"}},
 		},
-		"a ConfigMap that may come, and a candidate with faults": {
+		{
+			name: "a ConfigMap that may come, and a candidate with faults",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Rego, s.Candidate = fromConfigMap("later"), &v1alpha1.Candidate{Rego: source("mine.rego", "package countersign.mine\n\nimport rego.v2\n\nx := y\n")}
 			}, grants: granted,
 			want: answer{
 				Code: 422, Reason: metav1.StatusReasonInvalid, Message: "spec.candidate.rego: mine.rego:5:6: rego_unsafe_var_error: var y is unsafe\n" + strings.Replace(fixRego, "spec.rego", "spec.candidate.rego", 1),
-				Warnings: []string{"ConfigMap countersign-system/later does not exist: create it, or name another in spec.rego.configMapRef; until then the policy cannot be used"},
+				Warnings: []string{"ConfigMap countersign-system/later does not exist. Create it, or change spec.rego.configMapRef; the policy cannot be used until then"},
 			},
 		},
-		"disabled": {
+		{
+			name:   "disabled",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Mode = v1alpha1.ModeDisabled }, grants: grants{},
-			want: answer{Allowed: true, Warnings: []string{"spec.mode is Disabled: the policy decides nothing"}},
+			want: answer{Allowed: true, Warnings: []string{"spec.mode is Disabled: the policy is not evaluated"}},
 		},
-		"no namespace is selected": {
+		{
+			name:   "no namespace is selected",
 			change: selecting("team", "red"), grants: granted,
-			want: answer{Allowed: true, Warnings: []string{"spec.match.namespaceSelector selects no namespace now: the policy decides nothing until there is one"}},
+			want: answer{Allowed: true, Warnings: []string{"spec.match.namespaceSelector selects no existing namespace: the policy decides nothing until one matches"}},
 		},
-		"no Signer, and no grant": {
+		{
+			name: "no Signer, and no grant",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Match.SignerNames = []string{"example.org/*", "example.com/serving"}
 			}, grants: granted,
 			want: answer{Allowed: true, Warnings: []string{
-				"no Signer has signerName example.org/* yet: approved requests get no certificate from Countersign until there is one",
-				"system:serviceaccount:countersign-system:countersign-approver may not approve on signer example.org/*: grant it in grants.yaml",
+				"no Signer has signerName example.org/*: Countersign issues no certificates for approved requests until one does",
+				"system:serviceaccount:countersign-system:countersign-approver is not allowed to approve on signer example.org/*: grant it in grants.yaml",
 			}},
 		},
-		"only looked at, and no grant": {
+		{
+			name:   "only looked at, and no grant",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Mode = v1alpha1.ModeAudit }, grants: grants{}, want: answer{Allowed: true},
 		},
 
-		"the authorizer is away": {away: "", grants: nil, want: answer{Allowed: true}},
-		"Signers and namespaces are away": {
+		{name: "the authorizer is away", away: "", grants: nil, want: answer{Allowed: true}},
+		{
+			name:   "Signers and namespaces are away",
 			change: selecting("team", "red"), grants: granted, away: "all", want: answer{Allowed: true},
 		},
-		"the API server is away when it is asked for a ConfigMap": {
+		{
+			name:   "the API server is away when it is asked for a ConfigMap",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = fromConfigMap("mine-rego") }, grants: granted, away: "ConfigMap",
 			want: answer{Code: 500, Message: "reading ConfigMap countersign-system/mine-rego: connection refused"},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			h := shop(t, tc.grants, tc.away)
 			got := h.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
-				Operation: admissionv1.Create, Object: raw(t, policy(tc.change)),
+				Operation: admissionv1.Create, Object: raw(t, policyWith(tc.change)),
 			}})
 			check(t, tc.want, got)
 			if got.Result.Code == 422 {
@@ -263,19 +286,20 @@ func selecting(key, value string) func(*v1alpha1.ApprovalPolicySpec) {
 // TestAPolicyWithFaultsMayBeRelabelled: and its finalizers may be taken away.
 func TestAPolicyWithFaultsMayBeRelabelled(t *testing.T) {
 	broken := func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = source("mine.rego", misspelt) }
-	labelled, deleting := policy(broken), policy(broken)
+	labelled, deleting := policyWith(broken), policyWith(broken)
 	labelled.Labels = map[string]string{"team": "blue"}
 	deleting.DeletionTimestamp = new(metav1.Now())
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name     string
 		old, now *v1alpha1.ApprovalPolicy
 		code     int32
 	}{
-		"another label":       {policy(broken), labelled, 200},
-		"it is being deleted": {policy(nil), deleting, 200},
-		"another spec":        {policy(nil), policy(broken), 422},
-		"mended":              {policy(broken), policy(nil), 200},
+		{"another label", policyWith(broken), labelled, 200},
+		{"it is being deleted", policyWith(nil), deleting, 200},
+		{"another spec", policyWith(nil), policyWith(broken), 422},
+		{"a fix", policyWith(broken), policyWith(nil), 200},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			got := shop(t, grants{"approve example.com/serving": yes}, "").Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 				Operation: admissionv1.Update, Object: raw(t, tc.now), OldObject: raw(t, tc.old),
 			}})
@@ -300,7 +324,7 @@ func TestTheApproverIsWhoIsAskedAbout(t *testing.T) {
 	h := shop(t, nil, "")
 	var asked []authorizationv1.SubjectAccessReviewSpec
 	h.access = grants{"approve example.com/serving": yes}.access(&asked)
-	h.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Operation: admissionv1.Create, Object: raw(t, policy(nil))}})
+	h.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Operation: admissionv1.Create, Object: raw(t, policyWith(nil))}})
 	if len(asked) != 1 || asked[0].User != "system:serviceaccount:countersign-system:countersign-approver" {
 		t.Errorf("asked about %+v", asked)
 	}

@@ -15,38 +15,39 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
-	"countersign.dev/countersign/approver"
+	"countersign.dev/countersign/approver/review"
 )
 
-// PathRequest is where questions about new CertificateSigningRequests are answered.
+// PathRequest is the path of the webhook for new CertificateSigningRequests.
 const PathRequest = "/validate-certificatesigningrequest"
 
-// requestDeadline is how long a request may be judged before it is made without a word. The API
-// server waits a little longer.
+// requestDeadline bounds the review of a new request. After it, the request is admitted without
+// warnings. The timeout of the API server is a little longer.
 const requestDeadline = 4 * time.Second
 
-// OnDenial is what becomes of a new request that policy would deny.
+// OnDenial is the action for a new request that policy would deny.
 type OnDenial string
 
-// What may become of it.
+// The actions of an [OnDenial].
 const (
-	// Warn makes the request, with a warning for each violation; the approver denies it.
+	// Warn admits the request, with a warning for each violation. The approver denies it.
 	Warn OnDenial = "warn"
-	// Reject does not make it.
+	// Reject rejects the request.
 	Reject OnDenial = "reject"
 )
 
-// judge is an [approver.Judge].
-type judge interface {
+// reviewer is implemented by [review.Reviewer].
+type reviewer interface {
 	Loaded() bool
 	Manages(signerName string) bool
-	Judge(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, since time.Time) (approver.Judgement, error)
+	Review(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, since time.Time) (review.Review, error)
 }
 
-// requestHandler tells who makes a request what stands in its way. The verdict stays the approver's.
+// requestHandler reports the violations of a new CertificateSigningRequest to the requester. The
+// approver makes the decision.
 type requestHandler struct {
 	decoder  admission.Decoder
-	judge    judge
+	reviewer reviewer
 	onDenial OnDenial
 	now      func() time.Time
 }
@@ -55,55 +56,52 @@ type requestHandler struct {
 func (h *requestHandler) Handle(ctx context.Context, req admission.Request) admission.Response {
 	var csr certificatesv1.CertificateSigningRequest
 	if err := h.decoder.Decode(req, &csr); err != nil {
-		return fault(fmt.Errorf("decoding the request: %w", err))
+		return failure(fmt.Errorf("decoding the request: %w", err))
 	}
-	if !h.judge.Manages(csr.Spec.SignerName) {
+	if !h.reviewer.Manages(csr.Spec.SignerName) {
 		return admission.Allowed("")
 	}
-	// The API server has filled these in, and this is where it says who asks.
+	// The API server sets these fields to the user that admission reports.
 	csr.Spec.Username, csr.Spec.UID, csr.Spec.Groups = req.UserInfo.Username, req.UserInfo.UID, req.UserInfo.Groups
 	csr.Spec.Extra = extraOf[certificatesv1.ExtraValue](req.UserInfo.Extra)
 
 	ctx, cancel := context.WithTimeout(ctx, requestDeadline)
 	defer cancel()
-	judgement, err := h.judge.Judge(ctx, &csr, h.now())
+	reviewed, err := h.reviewer.Review(ctx, &csr, h.now())
 	if err != nil {
-		log.FromContext(ctx).Info("a new request could not be judged: it is left to the approver", "signerName", csr.Spec.SignerName, "error", err.Error())
+		log.FromContext(ctx).Info("a new request is admitted without a review", "signerName", csr.Spec.SignerName, "error", err.Error())
 		return admission.Allowed("")
 	}
-	return answerRequest(judgement, h.onDenial)
+	return answerRequest(reviewed, h.onDenial)
 }
 
-// answerRequest is the answer to who makes a request that is judged so.
-func answerRequest(judgement approver.Judgement, onDenial OnDenial) admission.Response {
-	decision := judgement.Decision
-	if judgement.Refused {
-		return deny(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, decision.Message)
-	}
-	follows := " (is held for now)"
-	switch decision.Verdict {
-	case approver.Denied:
-		follows = " (would be denied)"
-	case approver.Held:
-	default: // it is approved, or there is no opinion
+// answerRequest returns the answer for a new request that was reviewed.
+func answerRequest(reviewed review.Review, onDenial OnDenial) admission.Response {
+	consequence := ""
+	switch reviewed.Outcome {
+	case review.Refuse:
+		return deny(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, reviewed.Message)
+	case review.Deny:
+		if onDenial == Reject {
+			return deny(http.StatusForbidden, metav1.StatusReasonForbidden, strings.Join(violationsOf(reviewed), "; "))
+		}
+		consequence = " (would be denied)"
+	case review.Hold:
+		consequence = " (held for now)"
+	default: // approved or left pending
 		return admission.Allowed("")
 	}
-	texts := violationsOf(judgement)
-	if decision.Verdict == approver.Denied && onDenial == Reject {
-		return deny(http.StatusForbidden, metav1.StatusReasonForbidden, strings.Join(texts, "; "))
+	var warnings []string
+	for _, violation := range violationsOf(reviewed) {
+		warnings = append(warnings, warning(violation, consequence))
 	}
-	warnings := make([]string, len(texts))
-	for i, text := range texts {
-		warnings[i] = warning(text, follows)
-	}
-	return admission.Allowed("").WithWarnings(atMost(warnings)...)
+	return admission.Allowed("").WithWarnings(limitWarnings(warnings)...)
 }
 
-// violationsOf lists what the policies that decide have against a request, each as
-// "policy: id: message".
-func violationsOf(judgement approver.Judgement) []string {
+// violationsOf returns the violations of the policies that decide, each as "policy: id: message".
+func violationsOf(reviewed review.Review) []string {
 	var out []string
-	for _, e := range judgement.Evaluations {
+	for _, e := range reviewed.Evaluations {
 		for _, v := range e.Result.Violations {
 			out = append(out, e.Policy+": "+v.ID+": "+v.Message)
 		}

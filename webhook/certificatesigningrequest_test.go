@@ -17,64 +17,63 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
-	"countersign.dev/countersign/approver"
 	"countersign.dev/countersign/approver/evaluator"
 	"countersign.dev/countersign/approver/facts"
+	"countersign.dev/countersign/approver/review"
 )
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
-// fakeJudge says what a test has it say.
-type fakeJudge struct {
-	unloaded  bool
-	judgement approver.Judgement
-	err       error
-	judged    []*certificatesv1.CertificateSigningRequest
-	since     time.Time
+// fakeReviewer returns what a test sets.
+type fakeReviewer struct {
+	unloaded bool
+	review   review.Review
+	err      error
+	requests []*certificatesv1.CertificateSigningRequest
+	since    time.Time
 }
 
-func (j *fakeJudge) Loaded() bool { return !j.unloaded }
+func (r *fakeReviewer) Loaded() bool { return !r.unloaded }
 
-func (j *fakeJudge) Manages(signerName string) bool {
-	return !j.unloaded && strings.HasPrefix(signerName, "example.com/")
+func (r *fakeReviewer) Manages(signerName string) bool {
+	return !r.unloaded && strings.HasPrefix(signerName, "example.com/")
 }
 
-func (j *fakeJudge) Judge(_ context.Context, csr *certificatesv1.CertificateSigningRequest, since time.Time) (approver.Judgement, error) {
-	j.judged, j.since = append(j.judged, csr), since
-	return j.judgement, j.err
+func (r *fakeReviewer) Review(_ context.Context, csr *certificatesv1.CertificateSigningRequest, since time.Time) (review.Review, error) {
+	r.requests, r.since = append(r.requests, csr), since
+	return r.review, r.err
 }
 
-// Judgements of a request for "other-pod" by my-pod.
+// Reviews of a request for "other-pod" by my-pod.
 var (
 	revision = strings.Repeat("3f1c0a9d5b7e", 5) + "abcd"
 	owned    = evaluator.Violation{Requirement: 2, ID: "dns-name-not-owned", Message: `DNS name "other-pod" does not belong to Pod ns/my-pod`, Value: "other-pod"}
 	usage    = evaluator.Violation{Requirement: 2, ID: "usage-missing", Message: `usage "server auth" is missing`}
 	awaited  = evaluator.Violation{Requirement: 2, ID: "ip-address-unknown", Message: "nothing has address 10.0.0.1 yet", Retryable: true}
 
-	allowed = judgementOf(approver.Evaluation{Policy: "pod-serving", Revision: revision, Result: evaluator.Result{Allowed: true}})
-	denied  = judgementOf(
-		approver.Evaluation{Policy: "office-hours", Revision: revision, Result: evaluator.Result{Allowed: true}},
-		approver.Evaluation{Policy: "pod-serving", Revision: revision, Result: evaluator.Result{Violations: []evaluator.Violation{owned, usage}}},
+	allowed = reviewOf(review.Evaluation{Policy: "pod-serving", Revision: revision, Result: evaluator.Result{Allowed: true}})
+	denied  = reviewOf(
+		review.Evaluation{Policy: "office-hours", Revision: revision, Result: evaluator.Result{Allowed: true}},
+		review.Evaluation{Policy: "pod-serving", Revision: revision, Result: evaluator.Result{Violations: []evaluator.Violation{owned, usage}}},
 	)
-	held = judgementOf(approver.Evaluation{
+	held = reviewOf(review.Evaluation{
 		Policy: "pod-serving", Revision: revision, HoldFor: time.Minute, Result: evaluator.Result{Violations: []evaluator.Violation{awaited}},
 	})
-	abstained = judgementOf(approver.Evaluation{Policy: "pod-serving", Revision: revision, Result: evaluator.Result{Abstains: true}})
-	refused   = approver.Judgement{
-		Ours: true, Refused: true,
-		Decision: approver.Decision{Verdict: approver.Denied, Reason: "WeakKey", Message: "WeakKey: the RSA key has 1024 bits: use 2048 to 8192; CertificateAuthority: basic constraints ask for a CA certificate: leave CA:TRUE out"},
+	abstained = reviewOf(review.Evaluation{Policy: "pod-serving", Revision: revision, Result: evaluator.Result{Abstains: true}})
+	refused   = review.Review{
+		Decision: review.Decision{Outcome: review.Refuse, Reason: "WeakKey", Message: "WeakKey: the RSA key has 1024 bits: use 2048 to 8192; CertificateAuthority: basic constraints ask for a CA certificate: leave CA:TRUE out"},
 	}
-	notLoaded = approver.Judgement{Ours: true, NotLoaded: "pod-serving", Facts: &facts.Facts{}}
-	onlyAudit = approver.Judgement{
-		Facts:   &facts.Facts{},
-		Audited: []approver.Evaluation{{Policy: "watching", Revision: revision, Result: evaluator.Result{Violations: []evaluator.Violation{owned}}}},
+	notLoaded  = review.Review{Decision: review.Decision{Outcome: review.NotLoaded}, NotLoaded: "pod-serving", Facts: &facts.Facts{}}
+	onlyShadow = review.Review{
+		Decision: review.Decision{Outcome: review.NotOurs}, Facts: &facts.Facts{},
+		Shadow: []review.Evaluation{{Policy: "shadow", Revision: revision, Result: evaluator.Result{Violations: []evaluator.Violation{owned}}}},
 	}
 )
 
-func judgementOf(evaluations ...approver.Evaluation) approver.Judgement {
-	return approver.Judgement{
-		Ours: true, Facts: &facts.Facts{PKCS10: facts.PKCS10{DNSNames: []string{"other-pod"}}},
-		Evaluations: evaluations, Decision: approver.Decide(noon, noon, evaluations),
+func reviewOf(evaluations ...review.Evaluation) review.Review {
+	return review.Review{
+		Facts:       &facts.Facts{PKCS10: facts.PKCS10{DNSNames: []string{"other-pod"}}},
+		Evaluations: evaluations, Decision: review.Decide(noon, noon, evaluations),
 	}
 }
 
@@ -89,65 +88,67 @@ func request(signerName string) *certificatesv1.CertificateSigningRequest {
 	}
 }
 
-func TestNewRequests(t *testing.T) {
+func TestNewRequest(t *testing.T) {
 	const (
 		first  = `pod-serving: dns-name-not-owned: DNS name "other-pod" does not belong to Pod ns/my-pod`
 		second = `pod-serving: usage-missing: usage "server auth" is missing`
 	)
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name      string
 		signer    string
-		judgement approver.Judgement
+		review    review.Review
 		err       error
 		onDenial  OnDenial
 		want      answer
-		unjudged  bool
+		untouched bool
 	}{
-		"allowed":          {judgement: allowed, want: answer{Allowed: true}},
-		"denied":           {judgement: denied, want: answer{Allowed: true, Warnings: []string{first + " (would be denied)", second + " (would be denied)"}}},
-		"held":             {judgement: held, want: answer{Allowed: true, Warnings: []string{"pod-serving: ip-address-unknown: nothing has address 10.0.0.1 yet (is held for now)"}}},
-		"abstained":        {judgement: abstained, want: answer{Allowed: true}},
-		"only looked at":   {judgement: onlyAudit, want: answer{Allowed: true}},
-		"not loaded":       {judgement: notLoaded, want: answer{Allowed: true}},
-		"a fault":          {err: errors.New("connection refused"), onDenial: Reject, want: answer{Allowed: true}},
-		"another's signer": {signer: "kubernetes.io/kube-apiserver-client", judgement: denied, want: answer{Allowed: true}, unjudged: true},
+		{name: "allowed", review: allowed, want: answer{Allowed: true}},
+		{name: "denied", review: denied, want: answer{Allowed: true, Warnings: []string{first + " (would be denied)", second + " (would be denied)"}}},
+		{name: "held", review: held, want: answer{Allowed: true, Warnings: []string{"pod-serving: ip-address-unknown: nothing has address 10.0.0.1 yet (held for now)"}}},
+		{name: "abstained", review: abstained, want: answer{Allowed: true}},
+		{name: "only a shadow policy", review: onlyShadow, want: answer{Allowed: true}},
+		{name: "not loaded", review: notLoaded, want: answer{Allowed: true}},
+		{name: "an error", err: errors.New("connection refused"), onDenial: Reject, want: answer{Allowed: true}},
+		{name: "a signer without a policy", signer: "kubernetes.io/kube-apiserver-client", review: denied, want: answer{Allowed: true}, untouched: true},
 
-		"denied, and rejected": {judgement: denied, onDenial: Reject, want: answer{Code: 403, Reason: metav1.StatusReasonForbidden, Message: first + "; " + second}},
-		"held, and not rejected": {
-			judgement: held, onDenial: Reject,
-			want: answer{Allowed: true, Warnings: []string{"pod-serving: ip-address-unknown: nothing has address 10.0.0.1 yet (is held for now)"}},
+		{name: "denied, and rejected", review: denied, onDenial: Reject, want: answer{Code: 403, Reason: metav1.StatusReasonForbidden, Message: first + "; " + second}},
+		{
+			name:   "held, and not rejected",
+			review: held, onDenial: Reject,
+			want: answer{Allowed: true, Warnings: []string{"pod-serving: ip-address-unknown: nothing has address 10.0.0.1 yet (held for now)"}},
 		},
-		"refused": {judgement: refused, want: answer{
+		{name: "refused", review: refused, want: answer{
 			Code: 422, Reason: metav1.StatusReasonInvalid,
 			Message: "WeakKey: the RSA key has 1024 bits: use 2048 to 8192; CertificateAuthority: basic constraints ask for a CA certificate: leave CA:TRUE out",
 		}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			if tc.signer == "" {
 				tc.signer = "example.com/serving"
 			}
 			if tc.onDenial == "" {
 				tc.onDenial = Warn
 			}
-			judge := &fakeJudge{judgement: tc.judgement, err: tc.err}
-			h := &requestHandler{decoder: admission.NewDecoder(newScheme(t)), judge: judge, onDenial: tc.onDenial, now: func() time.Time { return noon }}
+			reviewer := &fakeReviewer{review: tc.review, err: tc.err}
+			h := &requestHandler{decoder: admission.NewDecoder(newScheme(t)), reviewer: reviewer, onDenial: tc.onDenial, now: func() time.Time { return noon }}
 			got := h.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 				Operation: admissionv1.Create, Object: raw(t, request(tc.signer)), UserInfo: authenticationv1.UserInfo{Username: "system:serviceaccount:ns:sa"},
 			}})
 			check(t, tc.want, got)
-			if tc.unjudged != (len(judge.judged) == 0) {
-				t.Errorf("judged %d times", len(judge.judged))
+			if tc.untouched != (len(reviewer.requests) == 0) {
+				t.Errorf("%d reviews", len(reviewer.requests))
 			}
-			if !tc.unjudged && !judge.since.Equal(noon) {
-				t.Errorf("its hold begins at %s", judge.since)
+			if !tc.untouched && !reviewer.since.Equal(noon) {
+				t.Errorf("since is %s", reviewer.since)
 			}
 		})
 	}
 }
 
-// TestARequestIsJudgedAsWhoMakesIt: whatever the object says.
-func TestARequestIsJudgedAsWhoMakesIt(t *testing.T) {
-	judge := &fakeJudge{judgement: allowed}
-	h := &requestHandler{decoder: admission.NewDecoder(newScheme(t)), judge: judge, onDenial: Warn, now: time.Now}
+// TestNewRequestIdentity checks that the identity comes from admission, not from the object.
+func TestNewRequestIdentity(t *testing.T) {
+	reviewer := &fakeReviewer{review: allowed}
+	h := &requestHandler{decoder: admission.NewDecoder(newScheme(t)), reviewer: reviewer, onDenial: Warn, now: time.Now}
 	forged := request("example.com/serving")
 	forged.Spec.Extra = map[string]certificatesv1.ExtraValue{"authentication.kubernetes.io/pod-name": {"other-pod"}}
 	h.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
@@ -159,20 +160,20 @@ func TestARequestIsJudgedAsWhoMakesIt(t *testing.T) {
 	want := request("example.com/serving")
 	want.Spec.Username, want.Spec.UID, want.Spec.Groups = "system:serviceaccount:ns:mine", "7", []string{"g"}
 	want.Spec.Extra = map[string]certificatesv1.ExtraValue{"authentication.kubernetes.io/pod-name": {"my-pod"}}
-	if len(judge.judged) != 1 {
-		t.Fatalf("judged %d times", len(judge.judged))
+	if len(reviewer.requests) != 1 {
+		t.Fatalf("%d reviews", len(reviewer.requests))
 	}
-	if diff := cmp.Diff(want, judge.judged[0]); diff != "" {
-		t.Errorf("judged (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, reviewer.requests[0]); diff != "" {
+		t.Errorf("reviewed request (-want +got):\n%s", diff)
 	}
 }
 
-func TestManyViolationsMakeFewWarnings(t *testing.T) {
+func TestNewRequestWarningLimit(t *testing.T) {
 	result := evaluator.Result{}
 	for range 64 {
 		result.Violations = append(result.Violations, evaluator.Violation{Requirement: 2, ID: "no", Message: strings.Repeat("x", 400)})
 	}
-	got := answerRequest(judgementOf(approver.Evaluation{Policy: "p", Result: result}), Warn)
+	got := answerRequest(reviewOf(review.Evaluation{Policy: "p", Result: result}), Warn)
 	if n := len(got.Warnings); n != 16 || got.Warnings[15] != "and 49 more" {
 		t.Errorf("%d warnings, the last %q", n, got.Warnings[n-1])
 	}

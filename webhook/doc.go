@@ -1,22 +1,23 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package webhook answers the API server's admission questions about what Countersign decides.
+// Package webhook is the admission server of Countersign. It validates three kinds of requests:
 //
-//   - An ApprovalPolicy that cannot be used is refused, with every fault of its source; one that
-//     would decide nothing is admitted with a warning.
-//   - Who makes a CertificateSigningRequest is told at once what stands in its way.
-//   - A person's approval of a request that policy does not allow is refused, unless they may
-//     override policy.
+//   - An ApprovalPolicy that cannot be used is rejected with all problems of its source. An
+//     ApprovalPolicy that would decide nothing is admitted with a warning.
+//   - The requester of a new CertificateSigningRequest gets its violations as warnings, or as a
+//     rejection.
+//   - A manual approval of a request that policy does not allow is refused, unless the user is
+//     allowed the verb override-policy on the signer.
 //
-// What holds always: the package approves, denies and signs nothing, and every replica answers by
-// itself. Facts are gathered and policies evaluated by the same [approver.Judge] that the approver
-// has. A fault is no verdict: it never makes an answer that only a verdict may make. An approval
-// that could not be judged is refused; a question about anything else gets an HTTP error, so that
-// the API server does as the failurePolicy of the webhook says. An answer about an approval is on
-// record before it is given.
+// The package approves, denies and signs nothing. Requests are reviewed by the same
+// Reviewer (package approver/review) as in the approver. Every replica serves.
 //
-// The package does not know who calls it. Whoever reaches it can ask, and what is on record of
-// approvals is what was asked; demand a client certificate ([Options.ClientCAFile]) where that
-// matters.
+// An error is not a verdict. An approval that cannot be reviewed is refused. Any other request
+// that cannot be validated gets an HTTP error, and the API server applies the failurePolicy of the
+// webhook. An approval is recorded before it is answered.
+//
+// The package does not authenticate its clients. Any client that reaches the server can send
+// requests, and the audit records of approvals contain what the client sent. Set
+// [Options.ClientCAFile] to require a client certificate.
 package webhook

@@ -11,7 +11,7 @@ import (
 	"countersign.dev/countersign/audit"
 )
 
-// Labels are bounded: names of handlers, answers and verdicts are constants.
+// Labels are bounded: handlers, answers and verdicts are constants.
 var (
 	answers = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "countersign_webhook_answers_total",
@@ -19,11 +19,11 @@ var (
 	}, []string{"webhook", "answer"})
 	approvals = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "countersign_webhook_approvals_total",
-		Help: "Approvals by hand that were judged, by verdict.",
+		Help: "Manual approvals that were reviewed, by verdict.",
 	}, []string{"verdict"})
 	certificateExpiry = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "countersign_webhook_certificate_expiry_timestamp_seconds",
-		Help: "When the certificate that is served ends, in seconds since 1970; 0 if there is none.",
+		Help: "Expiry time of the serving certificate, in seconds since 1970; 0 if there is none.",
 	})
 )
 
@@ -34,7 +34,7 @@ func registerMetrics(registerer prometheus.Registerer, log *audit.Log) error {
 		}
 	}
 	for _, verdict := range []string{ApprovalAllowed, ApprovalRefused, ApprovalOverridden} {
-		approvals.WithLabelValues(verdict) // from 0 on, so that the first one is an increase
+		approvals.WithLabelValues(verdict) // start at 0, so that rate() counts the first one
 	}
 	return nil
 }

@@ -29,42 +29,44 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver"
+	"countersign.dev/countersign/approver/policy"
 	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/internal/servingcert"
 )
 
 // Options of the admission server.
 type Options struct {
-	// Namespace that Countersign runs in. Required.
+	// Namespace is the namespace of Countersign. Required.
 	Namespace string
-	// ClusterDomain is the cluster's DNS domain, such as "cluster.local". Required.
+	// ClusterDomain is the DNS domain of the cluster, such as "cluster.local". Required.
 	ClusterDomain string
-	// BindAddress is host:port to serve on; the host may be empty. Required.
+	// BindAddress is the host:port to serve on. The host may be empty. Required.
 	BindAddress string
-	// ApproverUsername is who approves by the policies; empty means the ServiceAccount
-	// countersign-approver of Namespace. Warnings are about what it may do.
+	// ApproverUsername is the user that approves by policy. Warnings are about the permissions of this
+	// user. Defaults to the ServiceAccount countersign-approver of Namespace.
 	ApproverUsername string
-	// OnDenial is what becomes of a new request that policy would deny. Required.
+	// OnDenial is the action for a new request that policy would deny. Required.
 	OnDenial OnDenial
-	// Audit is where approvals are recorded. Required.
+	// Audit records approvals. Required.
 	Audit *audit.Log
 
-	// CertFile and KeyFile hold the serving certificate and its key, in PEM. They are read again when
-	// they change. Both or neither.
+	// CertFile and KeyFile contain the serving certificate and its key, in PEM. They are reloaded when
+	// they change. Set both or neither.
 	CertFile, KeyFile string
-	// ServingSigner is the signerName to ask for a certificate of if there are no files.
+	// ServingSigner is the signerName to request the serving certificate from. Required without files.
 	ServingSigner string
-	// ServiceName is the Service in Namespace that the API server reaches this server by: the
-	// certificate is for it.
+	// ServiceName is the Service, in Namespace, that the API server connects to. The serving certificate
+	// is issued for it. Required without files.
 	ServiceName string
-	// ClientCAFile holds CA certificates, in PEM; if set, who calls must have a client certificate by one
-	// of them.
+	// ClientCAFile contains CA certificates, in PEM. If it is set, clients must present a certificate
+	// issued by one of them.
 	ClientCAFile string
 
-	// Configuration is the ValidatingWebhookConfiguration whose caBundle is kept.
+	// Configuration is the ValidatingWebhookConfiguration whose caBundle is updated.
 	Configuration string
-	// CABundleConfigMap, in Namespace, has the CA certificates to trust. Empty means the Signer's of
-	// deploy/signers/webhook, or, if the certificate is in files, that the caBundle is left alone.
+	// CABundleConfigMap is the ConfigMap, in Namespace, with the CA certificates to trust. Defaults to
+	// the ConfigMap of the Signer in deploy/signers/webhook. If the certificate is in files, it
+	// defaults to none, and the caBundle is not updated.
 	CABundleConfigMap string
 }
 
@@ -73,7 +75,7 @@ const (
 	defaultConfigMap = "countersign-webhook-ca"
 )
 
-// complete checks the options, and sets those that follow from others.
+// complete validates the options and sets defaults.
 func (o *Options) complete() error {
 	if (o.CertFile == "") != (o.KeyFile == "") {
 		return errors.New("--tls-cert-file and --tls-private-key-file: set both or neither")
@@ -82,7 +84,7 @@ func (o *Options) complete() error {
 		return errors.New("without certificate files, --serving-signer and --service-name must be set")
 	}
 	if o.OnDenial != Warn && o.OnDenial != Reject {
-		return fmt.Errorf("--on-denial %q: want warn or reject", o.OnDenial)
+		return fmt.Errorf("--on-denial %q: must be warn or reject", o.OnDenial)
 	}
 	if o.ApproverUsername == "" {
 		o.ApproverUsername = "system:serviceaccount:" + o.Namespace + ":" + defaultApprover
@@ -93,6 +95,7 @@ func (o *Options) complete() error {
 	return nil
 }
 
+// servingCertificate returns the options of the serving certificate and its caBundle.
 func (o *Options) servingCertificate() servingcert.Options {
 	serving := servingcert.Options{
 		CertFile: o.CertFile, KeyFile: o.KeyFile,
@@ -105,23 +108,24 @@ func (o *Options) servingCertificate() servingcert.Options {
 	return serving
 }
 
-// Server is the admission server of one process, to be configured in two steps around the making of a manager.
+// Server is the admission server of one process. Configure it in two steps: before and after the
+// manager is created.
 type Server struct {
 	options     Options
-	policies    *approver.PolicySet
+	policies    *policy.Set
 	host        string
 	port        int
 	clientCAs   *x509.CertPool
 	certificate *servingcert.Certificate
 }
 
-// New makes a Server. Call ConfigureManager with the options of a manager, and then Setup with the
-// manager. The error says what is wrong with the options, or with the files they name.
+// New returns a Server. Call ConfigureManager with the options of a manager, and then Setup with the
+// manager. The error is about the options, or about the files that they name.
 func New(o Options) (*Server, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	s := &Server{options: o, policies: &approver.PolicySet{}}
+	s := &Server{options: o, policies: &policy.Set{}}
 	host, port, err := net.SplitHostPort(o.BindAddress)
 	if err != nil {
 		return nil, fmt.Errorf("--webhook-bind-address: %w", err)
@@ -136,7 +140,7 @@ func New(o Options) (*Server, error) {
 			return nil, fmt.Errorf("--client-ca-file: %w", err)
 		}
 		if s.clientCAs = x509.NewCertPool(); !s.clientCAs.AppendCertsFromPEM(raw) {
-			return nil, fmt.Errorf("--client-ca-file %s: there is no certificate in it", o.ClientCAFile)
+			return nil, fmt.Errorf("--client-ca-file %s: the file contains no certificate", o.ClientCAFile)
 		}
 	}
 	if s.certificate, err = servingcert.New(o.servingCertificate()); err != nil {
@@ -145,12 +149,12 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// ConfigureManager sets what the manager's cache keeps, and how it serves.
+// ConfigureManager sets the cache and the webhook server of the manager.
 func (s *Server) ConfigureManager(o *manager.Options) {
-	o.LeaderElection = false // every replica answers
+	o.LeaderElection = false // every replica serves
 	o.Cache = approver.CacheOptions(s.options.Namespace, s.policies)
 	o.Cache.ByObject[&admissionregistrationv1.ValidatingWebhookConfiguration{}] = cache.ByObject{
-		Field: fields.OneTermEqualSelector("metadata.name", s.options.Configuration), // RBAC allows that one name
+		Field: fields.OneTermEqualSelector("metadata.name", s.options.Configuration), // RBAC allows only this name
 	}
 	o.WebhookServer = webhook.NewServer(webhook.Options{Host: s.host, Port: s.port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
 		c.MinVersion = tls.VersionTLS13
@@ -161,22 +165,22 @@ func (s *Server) ConfigureManager(o *manager.Options) {
 	}}})
 }
 
-// Setup adds to the manager the handlers, what they rest on, the serving certificate and the readyz
-// checks. Ready means that caches are synced, policies have been loaded, and there is a certificate.
+// Setup adds the handlers, the Reviewer, the serving certificate and the readyz checks to the manager.
+// The checks fail until the caches are synced, policies have been loaded, and a certificate is there.
 func (s *Server) Setup(ctx context.Context, mgr manager.Manager) error {
 	if err := registerMetrics(metrics.Registry, s.options.Audit); err != nil {
 		return err
 	}
-	judge, err := approver.SetupJudge(ctx, mgr, s.policies, approver.Options{Namespace: s.options.Namespace, ClusterDomain: s.options.ClusterDomain})
+	reviewer, err := approver.SetupReviewer(ctx, mgr, s.policies, approver.Options{Namespace: s.options.Namespace, ClusterDomain: s.options.ClusterDomain})
 	if err != nil {
-		return fmt.Errorf("setting up the judge: %w", err)
+		return fmt.Errorf("setting up the reviewer: %w", err)
 	}
 	for _, kind := range []client.Object{&corev1.Namespace{}, &v1alpha1.Signer{}} { // for warnings
 		if _, err := mgr.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
 			return fmt.Errorf("watching %T (is its custom resource definition installed?): %w", kind, err)
 		}
 	}
-	s.register(mgr, judge)
+	s.register(mgr, reviewer)
 	if err := s.certificate.Setup(mgr); err != nil {
 		return err
 	}
@@ -187,10 +191,10 @@ func (s *Server) Setup(ctx context.Context, mgr manager.Manager) error {
 	return nil
 }
 
-// register has the handlers answer.
-func (s *Server) register(mgr manager.Manager, judge *approver.Judge) {
+// register adds the handlers to the webhook server.
+func (s *Server) register(mgr manager.Manager, reviewer reviewer) {
 	decoder := admission.NewDecoder(mgr.GetScheme())
-	review := access(func(ctx context.Context, r *authorizationv1.SubjectAccessReview) error {
+	accessReview := access(func(ctx context.Context, r *authorizationv1.SubjectAccessReview) error {
 		return mgr.GetClient().Create(ctx, r)
 	})
 	handlers := []struct {
@@ -198,16 +202,16 @@ func (s *Server) register(mgr manager.Manager, judge *approver.Judge) {
 		handler    admission.Handler
 	}{
 		{PathApprovalPolicy, "approvalpolicy", &policyHandler{
-			decoder: decoder, loader: approver.Loader{Reader: mgr.GetAPIReader(), Namespace: s.options.Namespace},
-			cached: mgr.GetClient(), access: review, approver: userOf(s.options.ApproverUsername),
+			decoder: decoder, loader: policy.Loader{Reader: mgr.GetAPIReader(), Namespace: s.options.Namespace},
+			cached: mgr.GetClient(), access: accessReview, approver: userOf(s.options.ApproverUsername),
 		}},
-		{PathRequest, "certificatesigningrequest", &requestHandler{decoder: decoder, judge: judge, onDenial: s.options.OnDenial, now: time.Now}},
+		{PathRequest, "certificatesigningrequest", &requestHandler{decoder: decoder, reviewer: reviewer, onDenial: s.options.OnDenial, now: time.Now}},
 		{PathApproval, "approval", &approvalHandler{
-			decoder: decoder, judge: judge, seen: seenBy(mgr.GetClient()), access: review, log: s.options.Audit, now: time.Now,
+			decoder: decoder, reviewer: reviewer, awaitCache: cacheContains(mgr.GetClient()), access: accessReview, log: s.options.Audit, now: time.Now,
 		}},
 	}
 	for _, h := range handlers {
-		mgr.GetWebhookServer().Register(h.path, failing{&admission.Webhook{Handler: observe(h.name, h.handler)}})
+		mgr.GetWebhookServer().Register(h.path, httpErrors{&admission.Webhook{Handler: observe(h.name, h.handler)}})
 	}
 }
 

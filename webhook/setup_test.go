@@ -24,29 +24,32 @@ func TestOptions(t *testing.T) {
 	if err := os.WriteFile(junk, []byte("junk"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name      string
 		change    func(*Options)
 		err       string
 		username  string
 		configMap string
 	}{
-		"as they are by default": {username: "system:serviceaccount:ns:countersign-approver", configMap: "countersign-webhook-ca"},
-		"another approver": {
+		{name: "as they are by default", username: "system:serviceaccount:ns:countersign-approver", configMap: "countersign-webhook-ca"},
+		{
+			name:   "another approver",
 			change: func(o *Options) { o.ApproverUsername = "jane" }, username: "jane", configMap: "countersign-webhook-ca",
 		},
-		"a client CA": {
+		{
+			name:   "a client CA",
 			change: func(o *Options) { o.ClientCAFile = ca }, username: "system:serviceaccount:ns:countersign-approver", configMap: "countersign-webhook-ca",
 		},
-		"a client CA that is none":    {change: func(o *Options) { o.ClientCAFile = junk }, err: "there is no certificate in it"},
-		"a certificate without a key": {change: func(o *Options) { o.CertFile = "tls.crt" }, err: "--tls-cert-file and --tls-private-key-file: set both or neither"},
-		"files that are not there":    {change: func(o *Options) { o.CertFile, o.KeyFile = "/no/crt", "/no/key" }, err: "reading --tls-cert-file and --tls-private-key-file"},
-		"no signer and no files":      {change: func(o *Options) { o.ServingSigner = "" }, err: "without certificate files, --serving-signer and --service-name must be set"},
-		"no port":                     {change: func(o *Options) { o.BindAddress = "localhost" }, err: "--webhook-bind-address: address localhost: missing port in address"},
-		"a port that is none":         {change: func(o *Options) { o.BindAddress = ":https" }, err: `--webhook-bind-address ":https": the port must be a number from 1 to 65535`},
-		"port 0":                      {change: func(o *Options) { o.BindAddress = ":0" }, err: `--webhook-bind-address ":0": the port must be a number from 1 to 65535`},
-		"another answer to a denial":  {change: func(o *Options) { o.OnDenial = "cry" }, err: `--on-denial "cry": want warn or reject`},
+		{name: "a client CA that is none", change: func(o *Options) { o.ClientCAFile = junk }, err: "the file contains no certificate"},
+		{name: "a certificate without a key", change: func(o *Options) { o.CertFile = "tls.crt" }, err: "--tls-cert-file and --tls-private-key-file: set both or neither"},
+		{name: "files that are not there", change: func(o *Options) { o.CertFile, o.KeyFile = "/no/crt", "/no/key" }, err: "reading --tls-cert-file and --tls-private-key-file"},
+		{name: "no signer and no files", change: func(o *Options) { o.ServingSigner = "" }, err: "without certificate files, --serving-signer and --service-name must be set"},
+		{name: "no port", change: func(o *Options) { o.BindAddress = "localhost" }, err: "--webhook-bind-address: address localhost: missing port in address"},
+		{name: "a port that is none", change: func(o *Options) { o.BindAddress = ":https" }, err: `--webhook-bind-address ":https": the port must be a number from 1 to 65535`},
+		{name: "port 0", change: func(o *Options) { o.BindAddress = ":0" }, err: `--webhook-bind-address ":0": the port must be a number from 1 to 65535`},
+		{name: "another answer to a denial", change: func(o *Options) { o.OnDenial = "cry" }, err: `--on-denial "cry": must be warn or reject`},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			o := Options{Namespace: "ns", ClusterDomain: "cluster.local", BindAddress: ":9443", OnDenial: Warn, ServingSigner: "countersign.dev/webhook", ServiceName: "countersign-webhook"}
 			if tc.change != nil {
 				tc.change(&o)

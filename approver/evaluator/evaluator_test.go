@@ -52,113 +52,138 @@ func compile(t *testing.T, s evaluator.Source) *evaluator.Policy {
 }
 
 func TestCompileRefuses(t *testing.T) {
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name   string
 		source evaluator.Source
 		want   string
 	}{
-		"a syntax error": {source(header + "subject_controls_key if {\n"), "mine.rego:6:1: rego_parse_error: unexpected eof token"},
-		"a misspelt field of input": {
+		{"a syntax error", source(header + "subject_controls_key if {\n"), "mine.rego:6:1: rego_parse_error: unexpected eof token"},
+		{
+			"a misspelt field of input",
 			source(strings.Replace(allow, "subject_controls_key := true", `subject_controls_key if input.requester.usrname == "x"`, 1)),
 			"mine.rego:5:25: rego_type_error: undefined ref: input.requester.usrname",
 		},
-		"no import rego.v2": {
+		{
+			"no import rego.v2",
 			source(strings.Replace(allow, "import rego.v2", "import rego.v1", 1)),
 			"mine.rego:1:1: add `import rego.v2` below the package",
 		},
-		"with": {
+		{
+			"with",
 			source(allow + "\nhelper if data.countersign.mine.subject_controls_key with input as {}\n"),
 			"mine.rego:11:54: `with` replaces the facts a policy judges: it is allowed in _test.rego files only",
 		},
-		"!= on input": {
+		{
+			"!= on input",
 			source(strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized if input.requester.username != "mallory"`, 1)),
 			"mine.rego:7:26: `!=` is undefined, and so no reason, where what it compares is missing, such as a field of input: write `not … == …`",
 		},
-		"a default of true": {
+		{
+			"a default of true",
 			source(strings.Replace(allow, "subject_is_authorized := true", "default subject_is_authorized := true", 1)),
 			"mine.rego:7:1: a default of true allows whatever was forgotten",
 		},
-		"a violation without a message": {
+		{
+			"a violation without a message",
 			source(strings.Replace(allow, "violations contains v if some v in []", `violations contains {"requirement": 2, "id": "no"} if true`, 1)),
 			"mine.rego:9:21: the violation has no message: it needs requirement (1 or 2), id and message",
 		},
-		"a violation without an id, assigned in the body": {
+		{
+			"a violation without an id, assigned in the body",
 			source(strings.Replace(allow, "violations contains v if some v in []", `violations contains v if v := {"requirement": 2, "message": "no"}`, 1)),
 			"mine.rego:9:21: the violation has no id",
 		},
-		"a third requirement": {
+		{
+			"a third requirement",
 			source(strings.Replace(allow, "violations contains v if some v in []", `violations contains {"requirement": 3, "id": "no", "message": "no"} if true`, 1)),
 			"mine.rego:9:21: requirement is 1, the subject controls the key, or 2, it is authorized",
 		},
-		"a field of a violation that is misspelt": {
+		{
+			"a field of a violation that is misspelt",
 			source(strings.Replace(allow, "violations contains v if some v in []", `violations contains {"requirement": 2, "id": "no", "message": "no", "retriable": true} if true`, 1)),
 			`mine.rego:9:21: a violation has no field "retriable": it has requirement, id, message, value and retryable`,
 		},
-		"a violation that is a text": {
+		{
+			"a violation that is a text",
 			source(strings.Replace(allow, "violations contains v if some v in []", `violations contains "no" if true`, 1)),
 			"mine.rego:9:21: a violation is an object with requirement, id and message, and may have value and retryable",
 		},
-		"a rule that is a function": {
+		{
+			"a rule that is a function",
 			source(strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized(x) if x == 1", 1)),
 			"mine.rego:7:1: subject_is_authorized is a function: write it as a rule, without arguments",
 		},
-		"applies is a function": {
+		{
+			"applies is a function",
 			source(allow + "\napplies(x) if x == 1\n"),
 			"mine.rego:11:1: applies is a function: write it as a rule, without arguments",
 		},
-		"a file of another kind": {
+		{
+			"a file of another kind",
 			evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"mine.rego": allow, "README.md": "read me"}},
 			"README.md:1:1: a policy has files that end in .rego, and parameters.schema.json: rename it or leave it out",
 		},
-		"a schema of parameters that is none":    {withParameters("{", nil), "parameters.schema.json:1:1: it is not a JSON object: "},
-		"a schema of parameters of another type": {withParameters(`{"type": "array"}`, nil), `parameters.schema.json:1:1: parameters are an object: set "type": "object"`},
-		"a schema of parameters that is wrong":   {withParameters(`{"type": "object", "required": 7}`, nil), "parameters.schema.json:1:1: it is not a JSON Schema"},
-		"a schema of parameters on a server": {
+		{"a schema of parameters that is none", withParameters("{", nil), "parameters.schema.json:1:1: it is not a JSON object: "},
+		{"a schema of parameters of another type", withParameters(`{"type": "array"}`, nil), `parameters.schema.json:1:1: parameters are an object: set "type": "object"`},
+		{"a schema of parameters that is wrong", withParameters(`{"type": "object", "required": 7}`, nil), "parameters.schema.json:1:1: it is not a JSON Schema"},
+		{
+			"a schema of parameters on a server",
 			withParameters(`{"type": "object", "properties": {"x": {"$ref": "http://127.0.0.1/x"}}}`, nil),
 			`parameters.schema.json:1:1: $ref leads to other places, which are not read: write what is meant in its place`,
 		},
-		"a schema of parameters relative to a server": {
+		{
+			"a schema of parameters relative to a server",
 			withParameters(`{"$id": "http://127.0.0.1/x#z", "type": "object", "properties": {"x": {"$ref": "#foo"}}}`, nil),
 			`parameters.schema.json:1:1: $id leads to other places, which are not read: write what is meant in its place`,
 		},
-		"!= on what an import names": {
+		{
+			"!= on what an import names",
 			source(strings.Replace(strings.Replace(allow, "import rego.v2", "import rego.v2\n\nimport input.parameters as p", 1), "subject_is_authorized := true", `subject_is_authorized if p.mode != "x"`, 1)),
 			"mine.rego:9:26: `!=` is undefined",
 		},
-		"a package of the library": {
+		{
+			"a package of the library",
 			evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"mine.rego": allow, "key.rego": "package countersign.lib.key\n\nimport rego.v2\n\nis_later(_) if true\n"}},
 			"key.rego:1:1: this package is the library's: choose another",
 		},
-		"a parameter of another type": {
+		{
+			"a parameter of another type",
 			withParameters(`{"type": "object", "properties": {"team": {"type": "string"}}}`, map[string]any{"team": 7}),
 			"spec.parameters: team: Invalid type. Expected: string, given: integer",
 		},
-		"a parameter that is missing": {
+		{
+			"a parameter that is missing",
 			withParameters(`{"type": "object", "properties": {"team": {"type": "string"}}, "required": ["team"]}`, nil),
 			"spec.parameters: team is required",
 		},
-		"a parameter that the Rego misspells": {
+		{
+			"a parameter that the Rego misspells",
 			withParameters(`{"type": "object", "properties": {"team": {"type": "string"}}, "additionalProperties": false}`, map[string]any{"team": "blue"}, `input.parameters.taem == "blue"`),
 			"mine.rego:7:26: rego_type_error: undefined ref: input.parameters.taem; there are: team",
 		},
-		"a rule that is missing": {
+		{
+			"a rule that is missing",
 			source(header + "subject_controls_key := true\n\nviolations contains v if some v in []\n"),
 			"package countersign.mine has no rule subject_is_authorized: every policy needs subject_controls_key, subject_is_authorized, violations",
 		},
-		"the network": {
+		{
+			"the network",
 			source(allow + "\nhelper if http.send({\"method\": \"get\", \"url\": \"http://127.0.0.1/\"}).status_code == 200\n"),
 			"mine.rego:11:11: rego_type_error: undefined function http.send",
 		},
-		"another package": {
+		{
+			"another package",
 			evaluator.Source{Package: "countersign.other", Modules: map[string]string{"mine.rego": allow}},
 			"package countersign.other has no rule subject_controls_key",
 		},
-		"a file name of the library": {
+		{
+			"a file name of the library",
 			evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"lib/names.rego": allow}},
 			"lib/names.rego:1:1: this file name belongs to the library: choose another",
 		},
-		"no modules": {evaluator.Source{Package: "countersign.mine"}, "package countersign.mine has no rule subject_controls_key"},
+		{"no modules", evaluator.Source{Package: "countersign.mine"}, "package countersign.mine has no rule subject_controls_key"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			p, err := evaluator.Compile(t.Context(), tc.source)
 			var faults evaluator.Errors
 			if p != nil || !errors.As(err, &faults) {
@@ -180,64 +205,75 @@ func TestMisspeltFieldIsAnsweredWithSuggestions(t *testing.T) {
 
 func TestEvaluate(t *testing.T) {
 	violation := `violations contains {"requirement": 2, "id": "no", "message": "not today", "value": "x", "retryable": true} if true`
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name    string
 		text    string
 		want    evaluator.Result
 		wantErr string
 	}{
-		"both requirements and no violation allow": {allow, evaluator.Result{Allowed: true}, ""},
-		"a violation forbids, whatever else holds": {
+		{"both requirements and no violation allow", allow, evaluator.Result{Allowed: true}, ""},
+		{
+			"a violation forbids, whatever else holds",
 			strings.Replace(allow, "violations contains v if some v in []", violation, 1),
 			evaluator.Result{Violations: []evaluator.Violation{{Requirement: 2, ID: "no", Message: "not today", Value: "x", Retryable: true}}},
 			"",
 		},
-		"no violation is not enough": {
+		{
+			"no violation is not enough",
 			strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized if input.request.name == "nobody"`, 1),
 			evaluator.Result{},
 			"the policy neither allows the request nor gives a violation: it must say why not",
 		},
-		"a requirement that is not exactly true does not hold": {
+		{
+			"a requirement that is not exactly true does not hold",
 			strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized := "true"`, 1),
 			evaluator.Result{},
 			"the policy neither allows the request nor gives a violation: it must say why not",
 		},
-		"applies that is not true abstains": {
+		{
+			"applies that is not true abstains",
 			allow + "\napplies if input.request.name == \"nobody\"\n\napplies := false if input.request.name == \"\"\n",
 			evaluator.Result{Abstains: true},
 			"",
 		},
-		"applies that is undefined abstains": {
+		{
+			"applies that is undefined abstains",
 			allow + "\napplies if input.request.name == \"nobody\"\n",
 			evaluator.Result{Abstains: true},
 			"",
 		},
-		"a violation without a message": {
+		{
+			"a violation without a message",
 			strings.Replace(allow, "violations contains v if some v in []", `violations contains v if some v in [{"requirement": 2, "id": "no"}]`, 1),
 			evaluator.Result{},
 			"violation {Requirement:2 ID:no Message: Value: Retryable:false}: requirement must be 1 or 2, id and message must not be empty",
 		},
-		"a violation of another shape": {
+		{
+			"a violation of another shape",
 			strings.Replace(allow, "violations contains v if some v in []", `violations contains v if some v in ["no"]`, 1),
 			evaluator.Result{},
 			"a violation must be an object of requirement, id, message, value and retryable: ",
 		},
-		"no violations at all, not even the empty set": {
+		{
+			"no violations at all, not even the empty set",
 			strings.Replace(allow, "violations contains v if some v in []", "violations := null", 1),
 			evaluator.Result{},
 			"violations is null: it must be a set",
 		},
-		"a conflict": {
+		{
+			"a conflict",
 			strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized := x if some x in [true, false]", 1),
 			evaluator.Result{},
 			"evaluating: mine.rego:7: eval_conflict_error: rule data.countersign.mine.subject_is_authorized produced conflicting values",
 		},
-		"a failing built-in": {
+		{
+			"a failing built-in",
 			strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized if time.parse_rfc3339_ns(input.request.name) > 0`, 1),
 			evaluator.Result{},
 			"evaluating: mine.rego:7: eval_builtin_error: time.parse_rfc3339_ns: ",
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			got, err := compile(t, source(tc.text)).Evaluate(t.Context(), evaluator.NewInput(&facts.Facts{}))
 			if tc.wantErr != "" {
 				if err == nil || !strings.HasPrefix(err.Error(), tc.wantErr) {
@@ -313,42 +349,48 @@ func TestParametersOfTheSchemaCompile(t *testing.T) {
 func TestTests(t *testing.T) {
 	policy := strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized if {\n\tinput.requester.username == \"jane\"\n}", 1)
 	const testHeader = "package countersign.mine_test\n\nimport rego.v2\n\nimport data.countersign.mine\n\n"
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name  string
 		tests string
 		want  evaluator.TestReport
 	}{
-		"none": {"", evaluator.TestReport{}},
-		"all pass": {
+		{"none", "", evaluator.TestReport{}},
+		{
+			"all pass",
 			testHeader + "test_jane if mine.subject_is_authorized with input as {\"requester\": {\"username\": \"jane\"}}\n\ntest_control if mine.subject_controls_key\n\ntest_none if count(mine.violations) == 0\n",
 			evaluator.TestReport{Tests: 3, Percent: 80, NotCovered: []string{"mine.rego:11"}},
 		},
-		"one fails": {
+		{
+			"one fails",
 			testHeader + "test_jane if mine.subject_is_authorized with input as {\"requester\": {\"username\": \"joe\"}}\n",
 			evaluator.TestReport{
 				Tests: 1, NotCovered: []string{"mine.rego:5", "mine.rego:7", "mine.rego:8", "mine.rego:11"},
 				Failures: evaluator.Errors{{File: "mine_test.rego", Row: 7, Col: 1, Message: "test_jane fails"}},
 			},
 		},
-		"a case fails": {
+		{
+			"a case fails",
 			testHeader + "test_names[name] if {\n\tsome name in [\"jane\", \"joe\"]\n\tmine.subject_is_authorized with input as {\"requester\": {\"username\": name}}\n}\n",
 			evaluator.TestReport{
 				Tests: 1, Percent: 50, NotCovered: []string{"mine.rego:5", "mine.rego:11"},
 				Failures: evaluator.Errors{{File: "mine_test.rego", Row: 7, Col: 1, Message: "test_names fails for joe"}},
 			},
 		},
-		"a rule that only tests would see": {
+		{
+			"a rule that only tests would see",
 			strings.Replace(testHeader, "countersign.mine_test", "countersign.mine", 1) + "violations contains v if v := {\"requirement\": 2, \"id\": \"x\", \"message\": \"x\"}\n",
 			evaluator.TestReport{Failures: evaluator.Errors{{
 				File: "mine_test.rego", Row: 1, Col: 1,
 				Message: "tests need a package of their own, such as countersign.mine_test: the rules here would be there for the tests and not for requests",
 			}}},
 		},
-		"a syntax error": {
+		{
+			"a syntax error",
 			testHeader + "test_jane if {\n",
 			evaluator.TestReport{Failures: evaluator.Errors{{File: "mine_test.rego", Row: 8, Col: 1, Message: "rego_parse_error: unexpected eof token; test_jane if {"}}},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			s := source(policy)
 			if tc.tests != "" {
 				s.Modules["mine_test.rego"] = tc.tests

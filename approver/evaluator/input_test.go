@@ -139,24 +139,25 @@ func TestTheLimitIsOnFactsAndParameters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
 		name       string
+		text       string
 		parameters map[string]any
 		over       int
 	}{
-		"facts that just fit":            {strings.Repeat("x", MaxInput-len(empty)), nil, 0},
-		"one byte more":                  {strings.Repeat("x", MaxInput-len(empty)+1), nil, 1},
-		"many more":                      {strings.Repeat("x", MaxInput), nil, len(empty)},
-		"bytes that JSON writes as more": {strings.Repeat("<", (MaxInput-len(empty))/6+1), nil, 6 - (MaxInput-len(empty))%6},
-		"parameters that just fit":       {"", map[string]any{"x": strings.Repeat("x", MaxInput-len(empty)-len(`"x":""`))}, 0},
-		"parameters that do not":         {"", map[string]any{"x": strings.Repeat("x", MaxInput-len(empty)-len(`"x":""`)+1)}, 1},
+		{"facts that just fit", strings.Repeat("x", MaxInput-len(empty)), nil, 0},
+		{"one byte more", strings.Repeat("x", MaxInput-len(empty)+1), nil, 1},
+		{"many more", strings.Repeat("x", MaxInput), nil, len(empty)},
+		{"bytes that JSON writes as more", strings.Repeat("<", (MaxInput-len(empty))/6+1), nil, 6 - (MaxInput-len(empty))%6},
+		{"parameters that just fit", "", map[string]any{"x": strings.Repeat("x", MaxInput-len(empty)-len(`"x":""`))}, 0},
+		{"parameters that do not", "", map[string]any{"x": strings.Repeat("x", MaxInput-len(empty)-len(`"x":""`)+1)}, 1},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			term, length, err := Source{Parameters: tc.parameters}.parametersTerm()
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = NewInput(&facts.Facts{Request: facts.Request{Name: tc.name}}).with(term, length)
+			_, err = NewInput(&facts.Facts{Request: facts.Request{Name: tc.text}}).with(term, length)
 			want := ""
 			if tc.over > 0 {
 				want = fmt.Sprintf("the input has %d bytes, and at most %d are evaluated: give the objects that the request is about fewer labels", MaxInput+tc.over, MaxInput)

@@ -16,22 +16,23 @@ import (
 func TestRequester(t *testing.T) {
 	bound := map[string]certificatesv1.ExtraValue{certreq.PodNameExtra: {"p"}, certreq.PodUIDExtra: {"u"}}
 	account := &ServiceAccountRef{Namespace: "ns", Name: "sa"}
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name     string
 		username string
 		extra    map[string]certificatesv1.ExtraValue
 		account  *ServiceAccountRef
 		pod      *ObjectRef
 	}{
-		"a token bound to a Pod":              {"system:serviceaccount:ns:sa", bound, account, &ObjectRef{Name: "p", UID: "u"}},
-		"a token bound to nothing":            {"system:serviceaccount:ns:sa", nil, account, nil},
-		"a human with the extras of a Pod":    {"jane", bound, nil, nil},
-		"two Pods at once":                    {"system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{certreq.PodNameExtra: {"p", "q"}, certreq.PodUIDExtra: {"u"}}, account, nil},
-		"two UIDs at once":                    {"system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{certreq.PodNameExtra: {"p"}, certreq.PodUIDExtra: {"u", "v"}}, account, nil},
-		"a Pod without a UID":                 {"system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{certreq.PodNameExtra: {"p"}}, account, nil},
-		"a username with a colon too many":    {"system:serviceaccount:ns:sa:x", bound, nil, nil},
-		"a username without a ServiceAccount": {"system:serviceaccount:ns:", bound, nil, nil},
+		{"a token bound to a Pod", "system:serviceaccount:ns:sa", bound, account, &ObjectRef{Name: "p", UID: "u"}},
+		{"a token bound to nothing", "system:serviceaccount:ns:sa", nil, account, nil},
+		{"a human with the extras of a Pod", "jane", bound, nil, nil},
+		{"two Pods at once", "system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{certreq.PodNameExtra: {"p", "q"}, certreq.PodUIDExtra: {"u"}}, account, nil},
+		{"two UIDs at once", "system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{certreq.PodNameExtra: {"p"}, certreq.PodUIDExtra: {"u", "v"}}, account, nil},
+		{"a Pod without a UID", "system:serviceaccount:ns:sa", map[string]certificatesv1.ExtraValue{certreq.PodNameExtra: {"p"}}, account, nil},
+		{"a username with a colon too many", "system:serviceaccount:ns:sa:x", bound, nil, nil},
+		{"a username without a ServiceAccount", "system:serviceaccount:ns:", bound, nil, nil},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			got := requesterOf(&certificatesv1.CertificateSigningRequestSpec{Username: tc.username, Extra: tc.extra})
 			if diff := cmp.Diff(Requester{Username: tc.username, Groups: []string{}, ServiceAccount: tc.account, Pod: tc.pod}, got); diff != "" {
 				t.Error(diff)

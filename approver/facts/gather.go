@@ -21,66 +21,80 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/internal/certreq"
+	"countersign.dev/countersign/internal/text"
 	"countersign.dev/countersign/pkcs10"
 )
 
-// Freshness says how fresh facts must be.
-type Freshness bool
-
-const (
-	// Recent is enough to approve, to hold, and to look whether to deny. The subject, a Pod or
-	// a Node, is read live. Its Namespace, and the Services there, are at most [MaxAge] old.
-	// Requests with the same key come from the cache that the request itself came from, which is
-	// therefore at least as new as the request: whoever showed the key before is in it.
-	// cluster.resolved comes from caches of no certain age: it explains, and must not allow.
-	Recent Freshness = false
-	// Live is needed to deny: everything is read from the API server. The caches only say
-	// where to look; what they miss makes a name unknown, which is held and not denied.
-	Live Freshness = true
-)
-
-// MaxAge bounds the age of the Namespace and the Services that an approval rests on, counted
-// from the moment the API server was asked for them.
+// MaxAge bounds the age of the Namespace and the Services that an approval is based on. It counts
+// from the start of the read.
 const MaxAge = time.Second
 
 // Timeout bounds the gathering of the facts of one request.
 const Timeout = 10 * time.Second
 
-// A Gatherer gathers facts. Make one with [NewGatherer].
+// PodFinder finds Pods by the names and addresses that a request can ask for. [Pods] finds them in
+// a store of all Pods of the cluster, [LivePods] reads them from the API server.
+type PodFinder interface {
+	// named returns the Pod of this name, or nothing.
+	named(ctx context.Context, key types.NamespacedName) ([]*knownPod, error)
+	// withIP returns at most maxResolved Pods with an address. An empty namespace means all.
+	withIP(ctx context.Context, ip, namespace string) ([]*knownPod, error)
+	// withHostname returns at most maxResolved Pods of a namespace with "<hostname>.<subdomain>".
+	withHostname(ctx context.Context, hostname, namespace string) ([]*knownPod, error)
+}
+
+// Gatherer gathers facts. [NewGatherer] returns one. It is safe for concurrent use.
 type Gatherer struct {
 	cache  client.Reader
-	pods   *Pods
+	pods   PodFinder
 	live   client.Reader
 	review func(context.Context, *authorizationv1.SubjectAccessReview) error
 	domain string
 
-	mu    sync.Mutex
-	known map[string]surroundings // by namespace
-	epoch int                     // counts what was forgotten
-	asks  singleflight.Group
+	mu     sync.Mutex
+	cached map[string]surroundings // by namespace
+	epoch  int                     // incremented by Forget
+	reads  singleflight.Group
 }
 
-// surroundings are what surrounds the Pods of a namespace.
+// surroundings are the Namespace and the Services of a Pod.
 type surroundings struct {
 	namespace *corev1.Namespace // nil if it does not exist
 	services  []corev1.Service
-	asked     time.Time
+	readAt    time.Time // when the read started
 }
 
-// NewGatherer makes a Gatherer that finds things in cached, which must be kept as
-// [CacheByObject] and [AddIndexes] say, and Pods in pods, reads them from live, and asks for
-// SubjectAccessReviews by c. domain is the cluster's DNS domain.
-func NewGatherer(cached client.Reader, pods *Pods, live client.Reader, c client.Writer, domain string) *Gatherer {
+// NewGatherer returns a Gatherer. It finds objects in cached, which needs the transforms of
+// [CacheByObject] and the indexes of [AddIndexes], and Pods in pods. It reads them from live, and
+// creates SubjectAccessReviews with c. domain is the DNS domain of the cluster.
+func NewGatherer(cached client.Reader, pods PodFinder, live client.Reader, c client.Writer, domain string) *Gatherer {
 	return &Gatherer{
-		cache: cached, pods: pods, live: live, domain: domain, known: map[string]surroundings{},
+		cache: cached, pods: pods, live: live, domain: domain, cached: map[string]surroundings{},
 		review: func(ctx context.Context, r *authorizationv1.SubjectAccessReview) error { return c.Create(ctx, r) },
 	}
 }
 
-// Gather gathers the facts of one request, whose PKCS#10 has been parsed, as of now.
-// Parameters stay nil. An error is a fault of the API server or the way to it, and no
-// finding: what does not exist is not an error.
-func (g *Gatherer) Gather(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, fresh Freshness, now time.Time) (Facts, error) {
+// Recent gathers facts that can approve or hold a request, as of now.
+//
+// The subject, a Pod or a Node, is read live. Its Namespace, and the Services there, are at most
+// [MaxAge] old. Requests with the same key come from the cache that contains the request itself:
+// it also contains every request that showed the key before. cluster.resolved comes from caches of
+// unknown age: it explains a violation, and a policy must not allow a request because of it.
+//
+// request is the parsed PKCS#10 of csr. Parameters stay nil. An error is an error of the API
+// server; an object that does not exist is not an error.
+func (g *Gatherer) Recent(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (Facts, error) {
+	return g.gather(ctx, csr, request, now, false)
+}
+
+// Live gathers facts that can deny a request, as Recent does, but reads everything from the API
+// server. The caches only say where to look. An object that is missing in them makes a name
+// unknown, which is held and not denied.
+func (g *Gatherer) Live(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (Facts, error) {
+	return g.gather(ctx, csr, request, now, true)
+}
+
+func (g *Gatherer) gather(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time, live bool) (Facts, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	f := Facts{
@@ -91,8 +105,9 @@ func (g *Gatherer) Gather(ctx context.Context, csr *certificatesv1.CertificateSi
 		Now:       now.UTC().Truncate(time.Second),
 	}
 	names := append(append([]string{}, f.PKCS10.DNSNames...), f.PKCS10.IPAddresses...)
-	r := resolver{Gatherer: g, fresh: fresh, seen: map[string][]Resolved{}}
-	if err := g.subject(ctx, &f, r, names); err != nil {
+	r := resolver{Gatherer: g, onlyLive: live, resolved: map[string][]Resolved{}}
+	var err error
+	if f.Cluster.Subject, err = r.subject(ctx, &f.Requester, names); err != nil {
 		return Facts{}, fmt.Errorf("finding the subject: %w", err)
 	}
 	f.Cluster.Resolved = make(map[string][]Resolved, len(names))
@@ -103,53 +118,67 @@ func (g *Gatherer) Gather(ctx context.Context, csr *certificatesv1.CertificateSi
 		}
 		f.Cluster.Resolved[name] = found
 	}
-	var err error
 	if f.Cluster.Delegation, err = g.delegation(ctx, csr, &f); err != nil {
 		return Facts{}, fmt.Errorf("reviewing delegation: %w", err)
 	}
-	if f.Cluster.SameKey, err = g.sameKey(ctx, csr, request.Key.SHA256, fresh); err != nil {
-		return Facts{}, fmt.Errorf("looking for requests with the same key: %w", err)
+	if f.Cluster.SameKey, err = r.sameKey(ctx, csr, request.Key.SHA256); err != nil {
+		return Facts{}, fmt.Errorf("finding requests with the same key: %w", err)
 	}
 	return f, nil
 }
 
-// subject finds the Node or the Pod that the request speaks for and what surrounds it.
-func (g *Gatherer) subject(ctx context.Context, f *Facts, r resolver, names []string) error {
-	s := &f.Cluster.Subject
-	s.Services = []Service{}
-	if name, ok := nodeOf(&f.Requester); ok {
+// subject finds the Node or the Pod that the request speaks for, and the surroundings of the Pod.
+func (r resolver) subject(ctx context.Context, requester *Requester, names []string) (ClusterSubject, error) {
+	s := ClusterSubject{Services: []Service{}}
+	if name, ok := nodeOf(requester); ok {
 		var node corev1.Node
-		ok, err := found(g.live.Get(ctx, types.NamespacedName{Name: name}, &node))
+		ok, err := found(r.live.Get(ctx, types.NamespacedName{Name: name}, &node))
 		if ok {
 			s.Node = nodeFacts(&node)
 		}
-		return err
+		return s, err
 	}
-	key := types.NamespacedName{}
-	if f.Requester.Pod != nil {
-		key = types.NamespacedName{Namespace: f.Requester.ServiceAccount.Namespace, Name: f.Requester.Pod.Name}
-		if !isLabel(key.Namespace) || !isSubdomain(key.Name) {
-			return nil // forged, since no Pod can be called so
-		}
-	} else {
-		candidates, err := r.podsNamed(ctx, names)
-		if err != nil {
-			return err
-		}
-		if s.Candidates = len(candidates); s.Candidates != 1 {
-			return nil
-		}
-		for key = range candidates {
-		}
+	key, candidates, err := r.subjectPod(ctx, requester, names)
+	s.Candidates = candidates
+	if err != nil || key == (types.NamespacedName{}) {
+		return s, err
 	}
 	var pod corev1.Pod
-	if ok, err := found(g.live.Get(ctx, key, &pod)); !ok {
-		return err
+	if ok, err := found(r.live.Get(ctx, key, &pod)); !ok {
+		return s, err
 	}
 	s.Pod = podOf(&pod)
 	s.ServiceAccount = &ServiceAccountRef{Namespace: pod.Namespace, Name: pod.Spec.ServiceAccountName}
+	return s, r.addSurroundings(ctx, &s)
+}
 
-	around, err := g.surroundings(ctx, pod.Namespace, r.fresh)
+// subjectPod returns the name of the Pod that the request speaks for: the requester's own Pod or, for
+// a delegate, the only Pod that the names resolve to. It returns no name if there is no such Pod, and
+// the number of Pods that the names of a delegate resolve to.
+func (r resolver) subjectPod(ctx context.Context, requester *Requester, names []string) (key types.NamespacedName, candidates int, err error) {
+	if requester.Pod != nil {
+		key := types.NamespacedName{Namespace: requester.ServiceAccount.Namespace, Name: requester.Pod.Name}
+		if !isLabel(key.Namespace) || !isSubdomain(key.Name) {
+			return types.NamespacedName{}, 0, nil // forged: not a valid name of a Pod
+		}
+		return key, 0, nil
+	}
+	pods, err := r.podsNamed(ctx, names)
+	if err != nil || len(pods) != 1 {
+		return types.NamespacedName{}, len(pods), err
+	}
+	for key = range pods {
+	}
+	return key, 1, nil
+}
+
+// addSurroundings adds the Namespace of the subject's Pod, and the Services that select the Pod.
+func (r resolver) addSurroundings(ctx context.Context, s *ClusterSubject) error {
+	read := r.recentSurroundings
+	if r.onlyLive {
+		read = r.readSurroundings
+	}
+	around, err := read(ctx, s.Pod.Namespace)
 	if err != nil {
 		return err
 	}
@@ -164,73 +193,76 @@ func (g *Gatherer) subject(ctx context.Context, f *Facts, r resolver, names []st
 	return nil
 }
 
-// surroundings are those of a namespace, asked of the API server for all requests that come
-// within [MaxAge] at once, and again ahead of its end while there are requests.
-func (g *Gatherer) surroundings(ctx context.Context, namespace string, fresh Freshness) (surroundings, error) {
-	if fresh == Live {
-		return g.ask(ctx, namespace)
-	}
+// recentSurroundings returns surroundings that are younger than [MaxAge]. All requests that come in
+// this time share one read. After half of it the next request starts another read and does not wait
+// for it.
+func (g *Gatherer) recentSurroundings(ctx context.Context, namespace string) (surroundings, error) {
 	for ctx.Err() == nil {
 		g.mu.Lock()
-		known, ok := g.known[namespace]
+		cached, ok := g.cached[namespace]
 		epoch := g.epoch
 		g.mu.Unlock()
-		age := time.Since(known.asked)
+		age := time.Since(cached.readAt)
 		if ok && age < MaxAge/2 {
-			return known, nil
+			return cached, nil
 		}
-		flight := g.fly(ctx, namespace, epoch)
+		read := g.shareRead(ctx, namespace, epoch)
 		if ok && age < MaxAge {
-			return known, nil // who comes next has what is asked for now, and need not wait for it
+			return cached, nil
 		}
-		select {
-		case answer := <-flight:
-			if answer.Err != nil {
-				return surroundings{}, answer.Err
-			}
-			// Who joined late, or waited long, may have got an answer that is too old.
-			if around, ok := answer.Val.(surroundings); ok && time.Since(around.asked) < MaxAge {
-				return around, nil
-			}
-		case <-ctx.Done():
+		around, err := await(ctx, read)
+		// A request that joined a read late, or waited for long, can get surroundings that are too old.
+		if err != nil || time.Since(around.readAt) < MaxAge {
+			return around, err
 		}
 	}
 	return surroundings{}, ctx.Err()
 }
 
-// fly asks for all who wait, unless somebody does already: a list that is as new as the API server
-// itself takes it up to 100 ms, until its cache has heard from etcd. It is not shared with who asked
-// before something was forgotten, and ends with nobody's deadline.
-func (g *Gatherer) fly(ctx context.Context, namespace string, epoch int) <-chan singleflight.Result {
+// await returns the result of a shared read.
+func await(ctx context.Context, read <-chan singleflight.Result) (surroundings, error) {
+	select {
+	case result := <-read:
+		around, _ := result.Val.(surroundings)
+		return around, result.Err
+	case <-ctx.Done():
+		return surroundings{}, ctx.Err()
+	}
+}
+
+// shareRead reads surroundings, or joins a read of the same epoch. The read does not end when the
+// context of one request does. A consistent list takes up to 100 ms: the cache of the API server
+// waits for etcd.
+func (g *Gatherer) shareRead(ctx context.Context, namespace string, epoch int) <-chan singleflight.Result {
 	ctx = context.WithoutCancel(ctx)
-	return g.asks.DoChan(fmt.Sprintf("%s %d", namespace, epoch), func() (any, error) {
+	return g.reads.DoChan(fmt.Sprintf("%s %d", namespace, epoch), func() (any, error) {
 		ctx, cancel := context.WithTimeout(ctx, Timeout)
 		defer cancel()
-		around, err := g.ask(ctx, namespace)
+		around, err := g.readSurroundings(ctx, namespace)
 		if err == nil {
-			g.keep(namespace, around, epoch)
+			g.store(namespace, around, epoch)
 		}
 		return around, err
 	})
 }
 
-// keep notes what was found for who comes within [MaxAge], unless something was forgotten since it
-// was asked for.
-func (g *Gatherer) keep(namespace string, around surroundings, epoch int) {
+// store caches surroundings, unless Forget was called since the read started. It evicts expired ones.
+func (g *Gatherer) store(namespace string, around surroundings, epoch int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for name, known := range g.known { // what no one may use any more
-		if around.asked.Sub(known.asked) >= MaxAge {
-			delete(g.known, name)
+	for name, cached := range g.cached {
+		if around.readAt.Sub(cached.readAt) >= MaxAge {
+			delete(g.cached, name)
 		}
 	}
 	if g.epoch == epoch {
-		g.known[namespace] = around
+		g.cached[namespace] = around
 	}
 }
 
-func (g *Gatherer) ask(ctx context.Context, name string) (surroundings, error) {
-	around := surroundings{asked: time.Now()}
+// readSurroundings reads the Namespace and its Services from the API server.
+func (g *Gatherer) readSurroundings(ctx context.Context, name string) (surroundings, error) {
+	around := surroundings{readAt: time.Now()}
 	var namespace corev1.Namespace
 	if ok, err := found(g.live.Get(ctx, types.NamespacedName{Name: name}, &namespace)); err != nil {
 		return surroundings{}, err
@@ -245,16 +277,16 @@ func (g *Gatherer) ask(ctx context.Context, name string) (surroundings, error) {
 	return around, nil
 }
 
-// Forget has the next request of a namespace see what is there now: call it when something
-// there has changed that a request waits for.
+// Forget evicts the cached facts about a namespace. Call it when an object there changes that a
+// request awaits.
 func (g *Gatherer) Forget(namespace string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.epoch++
-	delete(g.known, namespace)
+	delete(g.cached, namespace)
 }
 
-// delegation asks whether a requester without a Pod of its own may act for the subject.
+// delegation asks the API server whether a requester without a Pod may act for the subject.
 func (g *Gatherer) delegation(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, f *Facts) (Delegation, error) {
 	switch {
 	case f.Requester.Pod != nil:
@@ -280,20 +312,21 @@ func (g *Gatherer) delegation(ctx context.Context, csr *certificatesv1.Certifica
 		return Delegation{}, err
 	}
 	if review.Status.EvaluationError != "" && !review.Status.Allowed {
-		return Delegation{}, fmt.Errorf("the authorizer could not tell: %s", review.Status.EvaluationError)
+		return Delegation{}, fmt.Errorf("the authorizer returned an error: %s", review.Status.EvaluationError)
 	}
 	return Delegation{Allowed: review.Status.Allowed && !review.Status.Denied, Reason: review.Status.Reason}, nil
 }
 
-// maxSameKey bounds how many requests with one key are named.
+// maxSameKey bounds how many requests with the same key are named.
 const maxSameKey = 16
 
-func (g *Gatherer) sameKey(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, digest string, fresh Freshness) ([]SameKey, error) {
+// sameKey returns other requests with the same key by other requesters, the oldest first. Later
+// requests cannot hide the one that showed the key first.
+func (r resolver) sameKey(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, digest string) ([]SameKey, error) {
 	var list certificatesv1.CertificateSigningRequestList
-	if err := g.cache.List(ctx, &list, client.UnsafeDisableDeepCopy, client.MatchingFields{requestsByKey: digest}); err != nil {
+	if err := r.cache.List(ctx, &list, client.UnsafeDisableDeepCopy, client.MatchingFields{requestsByKey: digest}); err != nil {
 		return nil, err
 	}
-	// The eldest first: whoever showed the key before must not be hidden by a crowd that came after.
 	slices.SortStableFunc(list.Items, func(a, b certificatesv1.CertificateSigningRequest) int {
 		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
 	})
@@ -303,19 +336,24 @@ func (g *Gatherer) sameKey(ctx context.Context, csr *certificatesv1.CertificateS
 		if other.UID == csr.UID || certreq.SameRequester(&other.Spec, &csr.Spec) || len(same) == maxSameKey {
 			continue
 		}
-		if fresh == Live {
-			var live certificatesv1.CertificateSigningRequest
-			ok, err := found(g.live.Get(ctx, types.NamespacedName{Name: other.Name}, &live))
-			if err != nil {
-				return nil, err
-			}
-			if !ok || live.UID != other.UID { // spec is immutable: the same object has the same key
-				continue
-			}
+		if exists, err := r.exists(ctx, other); err != nil {
+			return nil, err
+		} else if exists {
+			same = append(same, SameKey{Name: other.Name, Username: other.Spec.Username, CreatedAt: other.CreationTimestamp.UTC()})
 		}
-		same = append(same, SameKey{Name: other.Name, Username: other.Spec.Username, CreatedAt: other.CreationTimestamp.UTC()})
 	}
 	return same, nil
+}
+
+// exists reports whether a cached request still exists. It reads the request only if facts must be
+// live. The key of a request never changes, because spec is immutable.
+func (r resolver) exists(ctx context.Context, csr *certificatesv1.CertificateSigningRequest) (bool, error) {
+	if !r.onlyLive {
+		return true, nil
+	}
+	var live certificatesv1.CertificateSigningRequest
+	ok, err := found(r.live.Get(ctx, types.NamespacedName{Name: csr.Name}, &live))
+	return ok && live.UID == csr.UID, err
 }
 
 func selects(service *corev1.Service, pod *Pod) bool {
@@ -323,7 +361,7 @@ func selects(service *corev1.Service, pod *Pod) bool {
 		labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(pod.Labels))
 }
 
-// found turns "not found" into false.
+// found returns false, and no error, for the error "not found".
 func found(err error) (bool, error) {
 	if apierrors.IsNotFound(err) {
 		return false, nil
@@ -331,23 +369,19 @@ func found(err error) (bool, error) {
 	return err == nil, err
 }
 
-// maxLabelText bounds what a message says of labels, in bytes: who makes an object may give it a
-// megabyte of them, and a request may ask for many such names.
+// maxLabelText bounds the labels in a message, in bytes. An object can have a megabyte of labels, and
+// a request can ask for many names of such objects.
 const maxLabelText = 256
 
 func labelText(set map[string]string) string {
 	if len(set) == 0 {
 		return "no such labels"
 	}
-	text := strings.ReplaceAll(labels.Set(set).String(), ",", ", ")
-	if len(text) > maxLabelText { // labels are ASCII
-		text = text[:maxLabelText] + "…"
-	}
-	return text
+	return text.Shorten(strings.ReplaceAll(labels.Set(set).String(), ",", ", "), maxLabelText)
 }
 
-// sameKeys are the labels whose keys another set has.
-func sameKeys(set, other map[string]string) map[string]string {
+// withKeysOf returns the labels of set whose keys are in other.
+func withKeysOf(set, other map[string]string) map[string]string {
 	out := map[string]string{}
 	for key := range other {
 		if value, ok := set[key]; ok {

@@ -211,7 +211,7 @@ func TestGatherForAPod(t *testing.T) {
 	}}
 	csr, parsed := request(t, "mine", byPod("my-pod"), newKey(t),
 		[]string{"my-svc.ns.svc.cluster.local", "web.ns.svc", "10-0-34-4.ns.pod.cluster.local", "nothing.ns.svc", "example.com"}, "10.0.34.2", "10.0.0.11")
-	f, err := s.gatherer(t).Gather(t.Context(), csr, parsed, Live, at)
+	f, err := s.gatherer(t).Live(t.Context(), csr, parsed, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +241,8 @@ func TestGatherForAPod(t *testing.T) {
 
 func TestGatherForADelegate(t *testing.T) {
 	objects := []client.Object{namespaceObject(), podObject("my-pod", nil), podObject("other", func(p *corev1.Pod) { p.Status.PodIPs[0].IP = "10.0.34.4" })}
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name       string
 		names      []string
 		review     authorizationv1.SubjectAccessReviewStatus
 		candidates int
@@ -249,24 +250,27 @@ func TestGatherForADelegate(t *testing.T) {
 		want       Delegation
 		wantErr    string
 	}{
-		"one Pod, allowed": {
+		{
+			"one Pod, allowed",
 			[]string{"my-pod.ns.pod.cluster.local"},
 			authorizationv1.SubjectAccessReviewStatus{Allowed: true, Reason: "a RoleBinding"},
 			1, "my-pod",
 			Delegation{Allowed: true, Reason: "a RoleBinding"},
 			"",
 		},
-		"one Pod, not allowed":         {[]string{"my-pod.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{}, 1, "my-pod", Delegation{}, ""},
-		"one Pod, allowed and denied":  {[]string{"my-pod.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{Allowed: true, Denied: true}, 1, "my-pod", Delegation{}, ""},
-		"an authorizer that is broken": {names: []string{"my-pod.ns.pod.cluster.local"}, review: authorizationv1.SubjectAccessReviewStatus{EvaluationError: "webhook timed out"}, wantErr: "reviewing delegation: the authorizer could not tell: webhook timed out"},
-		"two Pods": {
+		{"one Pod, not allowed", []string{"my-pod.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{}, 1, "my-pod", Delegation{}, ""},
+		{"one Pod, allowed and denied", []string{"my-pod.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{Allowed: true, Denied: true}, 1, "my-pod", Delegation{}, ""},
+		{name: "an authorizer that is broken", names: []string{"my-pod.ns.pod.cluster.local"}, review: authorizationv1.SubjectAccessReviewStatus{EvaluationError: "webhook timed out"}, wantErr: "reviewing delegation: the authorizer returned an error: webhook timed out"},
+		{
+			"two Pods",
 			[]string{"my-pod.ns.pod.cluster.local", "other.ns.pod.cluster.local"},
 			authorizationv1.SubjectAccessReviewStatus{Allowed: true},
 			2, "",
 			Delegation{Reason: "not asked: there is no one Pod that the request speaks for"},
 			"",
 		},
-		"no Pod": {
+		{
+			"no Pod",
 			[]string{"example.com"},
 			authorizationv1.SubjectAccessReviewStatus{Allowed: true},
 			0, "",
@@ -274,10 +278,10 @@ func TestGatherForADelegate(t *testing.T) {
 			"",
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			s := &scene{cached: objects, review: tc.review}
 			csr, parsed := request(t, "theirs", byHuman, newKey(t), tc.names)
-			f, err := s.gatherer(t).Gather(t.Context(), csr, parsed, Recent, at)
+			f, err := s.gatherer(t).Recent(t.Context(), csr, parsed, at)
 			if tc.wantErr != "" {
 				if err == nil || err.Error() != tc.wantErr {
 					t.Errorf("got %v, want %s", err, tc.wantErr)
@@ -334,14 +338,14 @@ func TestLiveFactsDoNotTrustTheCache(t *testing.T) {
 	}
 	csr, parsed := request(t, "mine", byPod("my-pod"), key, []string{"gone.ns.svc"}, "10.0.34.9", "192.0.2.30")
 	g := s.gatherer(t)
-	recent, err := g.Gather(t.Context(), csr, parsed, Recent, at)
+	recent, err := g.Recent(t.Context(), csr, parsed, at)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := len(recent.Cluster.Resolved["10.0.34.9"]); n != 2 || len(recent.Cluster.SameKey) != 2 {
 		t.Errorf("the cache has it in %d places, and %+v", n, recent.Cluster.SameKey)
 	}
-	live, err := g.Gather(t.Context(), csr, parsed, Live, at)
+	live, err := g.Live(t.Context(), csr, parsed, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,10 +363,10 @@ func TestSurroundingsAreAskedForOnceASecond(t *testing.T) {
 	g := s.gatherer(t)
 	csr, parsed := request(t, "mine", byPod("my-pod"), newKey(t), []string{"my-pod.ns.pod.cluster.local"})
 	for i, step := range []struct {
-		fresh Freshness
+		live  bool
 		lists int
-	}{{Recent, 1}, {Recent, 1}, {Live, 2}, {Recent, 2}} {
-		if _, err := g.Gather(t.Context(), csr, parsed, step.fresh, at); err != nil {
+	}{{false, 1}, {false, 1}, {true, 2}, {false, 2}} {
+		if _, err := g.gather(t.Context(), csr, parsed, at, step.live); err != nil {
 			t.Fatal(err)
 		}
 		if s.lists != step.lists {
@@ -370,16 +374,16 @@ func TestSurroundingsAreAskedForOnceASecond(t *testing.T) {
 		}
 	}
 	g.mu.Lock()
-	for namespace, known := range g.known {
-		known.asked = known.asked.Add(-MaxAge)
-		g.known[namespace] = known
+	for namespace, cached := range g.cached {
+		cached.readAt = cached.readAt.Add(-MaxAge)
+		g.cached[namespace] = cached
 	}
 	g.mu.Unlock()
-	if _, err := g.Gather(t.Context(), csr, parsed, Recent, at); err != nil || s.lists != 3 {
+	if _, err := g.Recent(t.Context(), csr, parsed, at); err != nil || s.lists != 3 {
 		t.Errorf("a second later: %d lists, want 3; %v", s.lists, err)
 	}
 	g.Forget("ns")
-	if _, err := g.Gather(t.Context(), csr, parsed, Recent, at); err != nil || s.lists != 4 {
+	if _, err := g.Recent(t.Context(), csr, parsed, at); err != nil || s.lists != 4 {
 		t.Errorf("after it was forgotten: %d lists, want 4; %v", s.lists, err)
 	}
 }
@@ -389,9 +393,9 @@ func TestSurroundingsAreAskedForOnceASecond(t *testing.T) {
 func TestNamesOfNothing(t *testing.T) {
 	s := &scene{cached: []client.Object{namespaceObject(), podObject("my-pod", nil)}}
 	names := []string{".ns.svc", "web..svc", "a/b.ns.svc", "a%b.ns.svc", ".ns.pod.cluster.local", "..ns.svc", "-.ns.svc", ".svc", "a..ns.svc.cluster.local"}
-	for _, fresh := range []Freshness{Recent, Live} {
+	for _, live := range []bool{false, true} {
 		csr, parsed := request(t, "mine", byPod("my-pod"), newKey(t), names)
-		f, err := s.gatherer(t).Gather(t.Context(), csr, parsed, fresh, at)
+		f, err := s.gatherer(t).gather(t.Context(), csr, parsed, at, live)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -404,7 +408,7 @@ func TestNamesOfNothing(t *testing.T) {
 	forged := byPod("a/b")
 	csr, parsed := request(t, "mine", forged, newKey(t), names)
 	calls := s.calls
-	if f, err := s.gatherer(t).Gather(t.Context(), csr, parsed, Live, at); err != nil || f.Cluster.Subject.Pod != nil {
+	if f, err := s.gatherer(t).Live(t.Context(), csr, parsed, at); err != nil || f.Cluster.Subject.Pod != nil {
 		t.Errorf("a Pod called a/b: %+v, %v after %d calls", f.Cluster.Subject, err, s.calls-calls)
 	}
 }
@@ -423,7 +427,7 @@ func TestCrowds(t *testing.T) {
 	first.CreationTimestamp = metav1.NewTime(at.Add(-time.Minute))
 	s := &scene{cached: append(objects, first)}
 	csr, parsed := request(t, "mine", byPod("my-pod"), key, []string{"a.b.ns.svc", "A.b.ns.svc", "a.B.ns.svc"})
-	f, err := s.gatherer(t).Gather(t.Context(), csr, parsed, Live, at)
+	f, err := s.gatherer(t).Live(t.Context(), csr, parsed, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -439,29 +443,33 @@ func TestCrowds(t *testing.T) {
 }
 
 func TestAwaits(t *testing.T) {
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name      string
 		requester Requester
 		subject   *Pod
 		want      []Awaited
 	}{
-		"a Pod": {
+		{
+			"a Pod",
 			Requester{ServiceAccount: &ServiceAccountRef{Namespace: "ns"}, Pod: &ObjectRef{Name: "my-pod"}},
 			nil,
 			[]Awaited{{"Pod", "ns", "my-pod"}, {"Service", "ns", ""}},
 		},
-		"a Node": {Requester{Username: "system:node:node-1", Groups: []string{"system:nodes"}}, nil, []Awaited{{"Node", "", "node-1"}}},
-		"a delegate of a Pod": {
+		{"a Node", Requester{Username: "system:node:node-1", Groups: []string{"system:nodes"}}, nil, []Awaited{{"Node", "", "node-1"}}},
+		{
+			"a delegate of a Pod",
 			Requester{Username: "jane"},
 			&Pod{Namespace: "ns", Name: "my-pod"},
 			[]Awaited{{"Pod", "ns", "my-pod"}, {"Service", "ns", ""}},
 		},
-		"a delegate of nobody yet": {
+		{
+			"a delegate of nobody yet",
 			Requester{Username: "jane"},
 			nil,
 			[]Awaited{{"Pod", "ns", ""}, {"Pod", "ns", ""}, {"IP", "", "10.0.34.2"}},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			f := Facts{Requester: tc.requester, Cluster: Cluster{Domain: "cluster.local", Subject: ClusterSubject{Pod: tc.subject}}}
 			f.PKCS10.DNSNames, f.PKCS10.IPAddresses = []string{"my-pod.ns.pod.cluster.local", "a.b.ns.svc", "my-svc.ns.svc"}, []string{"10.0.34.2"}
 			got := f.Awaits()
@@ -487,27 +495,27 @@ func TestEveryFaultIsAnError(t *testing.T) {
 		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Address: "10.0.0.11"}}}},
 	}
 	for name, spec := range map[string]certificatesv1.CertificateSigningRequestSpec{"a Pod": byPod("my-pod"), "a delegate": byHuman} {
-		for _, fresh := range []Freshness{Recent, Live} {
+		for _, live := range []bool{false, true} {
 			csr, parsed := request(t, "mine", spec, key, []string{"my-svc.ns.svc", "my-pod.ns.pod.cluster.local"}, "10.0.34.2", "10.0.0.11")
 			failing := 1
 			for ; ; failing++ {
 				s := &scene{cached: objects, failing: failing}
-				f, err := s.gatherer(t).Gather(t.Context(), csr, parsed, fresh, at)
+				f, err := s.gatherer(t).gather(t.Context(), csr, parsed, at, live)
 				if s.calls < failing { // it was never reached
 					if err != nil {
-						t.Errorf("%s, live %v: %v", name, fresh, err)
+						t.Errorf("%s, live %v: %v", name, live, err)
 					}
 					break
 				}
 				if !errors.Is(err, errAway) {
-					t.Errorf("%s, live %v, call %d fails: got %v", name, fresh, failing, err)
+					t.Errorf("%s, live %v, call %d fails: got %v", name, live, failing, err)
 				}
 				if diff := cmp.Diff(Facts{}, f); diff != "" {
-					t.Errorf("%s, live %v, call %d fails, and there are facts:\n%s", name, fresh, failing, diff)
+					t.Errorf("%s, live %v, call %d fails, and there are facts:\n%s", name, live, failing, diff)
 				}
 			}
 			if failing < 12 {
-				t.Errorf("%s, live %v: only %d calls", name, fresh, failing-1)
+				t.Errorf("%s, live %v: only %d calls", name, live, failing-1)
 			}
 		}
 	}
@@ -533,7 +541,7 @@ func TestLabelsOfAMegabyteAreNotRepeated(t *testing.T) {
 		names = append(names, fmt.Sprintf("s%d.ns.svc", i))
 	}
 	csr, parsed := request(t, "mine", byPod("my-pod"), newKey(t), names)
-	f, err := (&scene{cached: objects}).gatherer(t).Gather(t.Context(), csr, parsed, Live, at)
+	f, err := (&scene{cached: objects}).gatherer(t).Live(t.Context(), csr, parsed, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -573,12 +581,12 @@ func TestOneWhoGoesAwayDoesNotFailTheOthers(t *testing.T) {
 	impatient, leave := context.WithCancel(t.Context())
 	first, second := make(chan error, 1), make(chan error, 1)
 	go func() {
-		_, err := g.surroundings(impatient, "ns", Recent)
+		_, err := g.recentSurroundings(impatient, "ns")
 		first <- err
 	}()
 	<-asked
 	go func() {
-		_, err := g.surroundings(t.Context(), "ns", Recent)
+		_, err := g.recentSurroundings(t.Context(), "ns")
 		second <- err
 	}()
 	leave()

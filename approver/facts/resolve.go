@@ -16,30 +16,22 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// A resolver finds what in the cluster has a name or an address. In Live mode every hit of
-// a cache is read again.
+// resolver finds the objects that have a name or an address, for one request.
 type resolver struct {
 	*Gatherer
-	fresh Freshness
-	seen  map[string][]Resolved // by name in lower case
+	// onlyLive means that every object found in a cache is read from the API server before it counts.
+	onlyLive bool
+	resolved map[string][]Resolved // by name in lower case
 }
 
-// maxResolved is how many things of a kind are looked at for one name. Whoever may make Pods
-// can give a thousand of them one name.
+// maxResolved is the maximum number of objects of a kind that are examined for one name. A user who
+// can create Pods can give a thousand of them one name.
 const maxResolved = 8
 
-// reader is what single objects are read from.
-func (r resolver) reader() client.Reader {
-	if r.fresh == Live {
-		return r.live
-	}
-	return r.cache
-}
-
-// resolve lists what has a DNS name or an IP address: Services, Pods and Nodes.
+// resolve returns the Services, Pods and Nodes that have a DNS name or an IP address.
 func (r resolver) resolve(ctx context.Context, name string, subject *Pod) ([]Resolved, error) {
 	name = strings.ToLower(name)
-	if known, ok := r.seen[name]; ok {
+	if known, ok := r.resolved[name]; ok {
 		return known, nil
 	}
 	services, err := r.servicesOf(ctx, name)
@@ -66,7 +58,7 @@ func (r resolver) resolve(ctx context.Context, name string, subject *Pod) ([]Res
 	for i := range nodes {
 		out = append(out, Resolved{Kind: "Node", Name: nodes[i].Name, UID: nodes[i].UID, Detail: fmt.Sprintf("Node %s has it", nodes[i].Name)})
 	}
-	r.seen[name] = out
+	r.resolved[name] = out
 	return out, nil
 }
 
@@ -75,10 +67,10 @@ func resolvedService(service *corev1.Service, name string, subject *Pod) Resolve
 	out := Resolved{Kind: "Service", Namespace: service.Namespace, Name: service.Name, UID: service.UID, SelectsSubject: selects(service, subject)}
 	switch {
 	case service.Spec.Type == corev1.ServiceTypeExternalName:
-		out.SelectsSubject = false // it may have a selector, which means nothing
+		out.SelectsSubject = false // a selector has no effect on this type
 		out.Detail = id + " is of type ExternalName"
 	case slices.Contains(canonical(service.Spec.ExternalIPs), name) && !slices.Contains(clusterIPs(service), name):
-		out.SelectsSubject = false // anybody can write any address there
+		out.SelectsSubject = false // the author of a Service can list any address there
 		out.Detail = id + " only has it among its externalIPs"
 	case len(service.Spec.Selector) == 0:
 		out.Detail = id + " has no selector"
@@ -87,14 +79,14 @@ func resolvedService(service *corev1.Service, name string, subject *Pod) Resolve
 	case service.Namespace != subject.Namespace:
 		out.Detail = fmt.Sprintf("%s is in another namespace than Pod %s/%s", id, subject.Namespace, subject.Name)
 	case !out.SelectsSubject:
-		out.Detail = fmt.Sprintf("%s selects %s; Pod %s has %s", id, labelText(service.Spec.Selector), subject.Name, labelText(sameKeys(subject.Labels, service.Spec.Selector)))
+		out.Detail = fmt.Sprintf("%s selects %s; Pod %s has %s", id, labelText(service.Spec.Selector), subject.Name, labelText(withKeysOf(subject.Labels, service.Spec.Selector)))
 	default:
 		out.Detail = fmt.Sprintf("%s selects Pod %s", id, subject.Name)
 	}
 	return out
 }
 
-// podsNamed are the Pods that some names resolve to, Services apart.
+// podsNamed returns the Pods that some names resolve to, without the Pods behind Services.
 func (r resolver) podsNamed(ctx context.Context, names []string) (map[types.NamespacedName]bool, error) {
 	out := map[types.NamespacedName]bool{}
 	for _, name := range names {
@@ -115,7 +107,7 @@ func (r resolver) servicesOf(ctx context.Context, name string) ([]corev1.Service
 		if err := r.cache.List(ctx, &list, client.UnsafeDisableDeepCopy, client.MatchingFields{servicesByIP: name}); err != nil {
 			return nil, err
 		}
-		return again(ctx, r, list.Items, func(s *corev1.Service) bool {
+		return current(ctx, r, list.Items, func(s *corev1.Service) bool {
 			return slices.Contains(clusterIPs(s), name) || slices.Contains(canonical(s.Spec.ExternalIPs), name)
 		})
 	}
@@ -126,7 +118,11 @@ func (r resolver) servicesOf(ctx context.Context, name string) ([]corev1.Service
 	// <service>.<namespace> or <hostname>.<subdomain>.<namespace>, where the subdomain is a Service too.
 	service := corev1.Service{}
 	key := types.NamespacedName{Namespace: parts[len(parts)-1], Name: parts[len(parts)-2]}
-	if ok, err := found(r.reader().Get(ctx, key, &service)); !ok {
+	reader := r.cache
+	if r.onlyLive {
+		reader = r.live
+	}
+	if ok, err := found(reader.Get(ctx, key, &service)); !ok {
 		return nil, err
 	}
 	return []corev1.Service{service}, nil
@@ -139,30 +135,31 @@ func (r resolver) podsOf(ctx context.Context, name string) ([]*knownPod, error) 
 	if parts, ok := r.cut(name, "svc"); ok && len(parts) == 3 {
 		hostname := parts[0] + "." + parts[1]
 		pods, err := r.pods.withHostname(ctx, hostname, parts[2])
-		return r.podsAgain(ctx, pods, err, func(pod *knownPod) bool { return pod.hostname == hostname })
+		return r.currentPods(ctx, pods, err, func(pod *knownPod) bool { return pod.hostname == hostname })
 	}
 	parts, ok := r.cut(name, "pod")
 	if !ok || len(parts) != 2 {
 		return nil, nil
 	}
-	if ip, ok := undash(parts[0]); ok { // DNS answers with this address, whatever a Pod is called
+	if ip, ok := undash(parts[0]); ok { // DNS resolves it to this address, even if a Pod has this name
 		return r.podsWithIP(ctx, ip, parts[1])
 	}
 	key := types.NamespacedName{Namespace: parts[1], Name: parts[0]}
-	if r.fresh == Live {
-		return r.podsAgain(ctx, []*knownPod{{key: key}}, nil, func(*knownPod) bool { return true })
+	if r.onlyLive {
+		return r.currentPods(ctx, []*knownPod{{key: key}}, nil, func(*knownPod) bool { return true })
 	}
 	return r.pods.named(ctx, key)
 }
 
 func (r resolver) podsWithIP(ctx context.Context, ip, namespace string) ([]*knownPod, error) {
 	pods, err := r.pods.withIP(ctx, ip, namespace)
-	return r.podsAgain(ctx, pods, err, func(pod *knownPod) bool { return slices.Contains(pod.ips, ip) })
+	return r.currentPods(ctx, pods, err, func(pod *knownPod) bool { return slices.Contains(pod.ips, ip) })
 }
 
-// podsAgain reads, in Live mode, each of some Pods and keeps those that still fit.
-func (r resolver) podsAgain(ctx context.Context, pods []*knownPod, err error, fits func(*knownPod) bool) ([]*knownPod, error) {
-	if err != nil || r.fresh == Recent {
+// currentPods returns the Pods that still match, if facts must be live: it reads each of them.
+// Otherwise it returns all of them.
+func (r resolver) currentPods(ctx context.Context, pods []*knownPod, err error, matches func(*knownPod) bool) ([]*knownPod, error) {
+	if err != nil || !r.onlyLive {
 		return pods, err
 	}
 	var out []*knownPod
@@ -172,7 +169,7 @@ func (r resolver) podsAgain(ctx context.Context, pods []*knownPod, err error, fi
 		if err != nil {
 			return nil, err
 		}
-		if known := knownOf(&live); ok && fits(known) {
+		if known := knownOf(&live); ok && matches(known) {
 			out = append(out, known)
 		}
 	}
@@ -184,16 +181,17 @@ func (r resolver) nodesOf(ctx context.Context, name string) ([]corev1.Node, erro
 	if err := r.cache.List(ctx, &list, client.UnsafeDisableDeepCopy, client.MatchingFields{nodesByAddress: name}); err != nil {
 		return nil, err
 	}
-	return again(ctx, r, list.Items, func(node *corev1.Node) bool { return slices.Contains(nodeAddresses(node), name) })
+	return current(ctx, r, list.Items, func(node *corev1.Node) bool { return slices.Contains(nodeAddresses(node), name) })
 }
 
-// again reads, in Live mode, each item of a cache again and keeps those that still fit.
-func again[T any, P interface {
+// current returns the items of a cache that still match, if facts must be live: it reads each of
+// them. Otherwise it returns all of them. In both cases it examines at most maxResolved.
+func current[T any, P interface {
 	*T
 	client.Object
-}](ctx context.Context, r resolver, items []T, fits func(P) bool) ([]T, error) {
+}](ctx context.Context, r resolver, items []T, matches func(P) bool) ([]T, error) {
 	items = items[:min(len(items), maxResolved)]
-	if r.fresh == Recent {
+	if !r.onlyLive {
 		return items, nil
 	}
 	var out []T
@@ -203,15 +201,15 @@ func again[T any, P interface {
 		if err != nil {
 			return nil, err
 		}
-		if ok && fits(live) {
+		if ok && matches(live) {
 			out = append(out, *live)
 		}
 	}
 	return out, nil
 }
 
-// cut takes ".<kind>" or ".<kind>.<domain>" off a name and returns the labels before it. A name
-// with anything else before it is the name of nothing in the cluster.
+// cut removes ".<kind>" or ".<kind>.<domain>" from a name and returns the labels before it. It
+// returns false if these are not valid labels: no object can have such a name.
 func (r resolver) cut(name, kind string) ([]string, bool) {
 	name = strings.ToLower(name)
 	for _, suffix := range []string{"." + kind + "." + r.domain, "." + kind} {
@@ -227,7 +225,7 @@ func isLabel(s string) bool { return len(validation.IsDNS1123Label(s)) == 0 }
 
 func isSubdomain(s string) bool { return len(validation.IsDNS1123Subdomain(s)) == 0 }
 
-// undash reads an address written with dashes, as in the DNS names of Pods: 10-0-34-2.
+// undash parses an address with dashes, as in the DNS names of Pods: 10-0-34-2.
 func undash(label string) (string, bool) {
 	for _, separator := range []string{".", ":"} {
 		if ip, err := netip.ParseAddr(strings.ReplaceAll(label, "-", separator)); err == nil {

@@ -11,7 +11,6 @@ import (
 	"os"
 
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"countersign.dev/countersign/approver"
 	"countersign.dev/countersign/audit"
@@ -19,22 +18,23 @@ import (
 )
 
 func main() {
-	var domain string
+	o := approver.Options{Replica: replica()}
 	command := process.Command{
 		Name: "countersign-approver",
-		Summary: `Approves and denies CertificateSigningRequests by the Rego of ApprovalPolicies, over the
-live Pods and Services. Decisions are recorded on standard output, one line of JSON each.`,
+		Summary: `Approves and denies CertificateSigningRequests by the Rego of ApprovalPolicies, based on the
+Pods, Services and Nodes of the cluster. Writes an audit record of each decision to standard output,
+one line of JSON each.`,
 		Examples: []string{
 			"countersign-approver",
 			"countersign-approver --kubeconfig=$HOME/.kube/config --leader-elect=false --log-level=debug",
 		},
-		AddFlags: func(fs *flag.FlagSet) { process.AddClusterDomain(fs, &domain) },
-		Run:      func(ctx context.Context, cfg process.Config) error { return run(ctx, cfg, domain) },
+		AddFlags: func(fs *flag.FlagSet) { process.AddClusterDomain(fs, &o.ClusterDomain) },
+		Run:      func(ctx context.Context, cfg process.Config) error { return run(ctx, cfg, o) },
 	}
 	os.Exit(command.Main(ctrl.SetupSignalHandler(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// replica is the name of this process's Pod: the kubelet makes it the host name, too.
+// replica returns the name of the Pod of this process. The kubelet sets the host name to it, too.
 func replica() string {
 	if name := os.Getenv("POD_NAME"); name != "" {
 		return name
@@ -45,23 +45,18 @@ func replica() string {
 	return "unknown"
 }
 
-func run(ctx context.Context, cfg process.Config, domain string) error {
+func run(ctx context.Context, cfg process.Config, o approver.Options) error {
 	scheme, err := approver.NewScheme()
 	if err != nil {
-		return fmt.Errorf("making the scheme: %w", err)
+		return fmt.Errorf("creating the scheme: %w", err)
 	}
-	policies := &approver.PolicySet{}
-	mgr, err := process.NewManager(cfg, scheme, func(o *manager.Options) {
-		o.Cache = approver.CacheOptions(cfg.Namespace, policies)
-		o.Controller.MaxConcurrentReconciles = cfg.Concurrency
-	})
+	o.Namespace, o.Concurrency, o.Audit = cfg.Namespace, cfg.Concurrency, audit.NewLog(os.Stdout)
+	a := approver.New(o)
+	mgr, err := process.NewManager(cfg, scheme, a.ConfigureManager)
 	if err != nil {
 		return err
 	}
-	err = approver.Setup(ctx, mgr, policies, approver.Options{
-		Namespace: cfg.Namespace, ClusterDomain: domain, Replica: replica(), Audit: audit.NewLog(os.Stdout),
-	})
-	if err != nil {
+	if err := a.Setup(ctx, mgr); err != nil {
 		return fmt.Errorf("setting up the approver: %w", err)
 	}
 	return process.Start(ctx, mgr)

@@ -15,7 +15,7 @@ import (
 	"countersign.dev/countersign/test/cluster"
 )
 
-// The Go benchmarks of package approver that are in the table.
+// The Go benchmarks of package approver/review that are in the table.
 const (
 	benchEvaluate = "BenchmarkEvaluate"
 	benchOne      = "BenchmarkPolicies/1"
@@ -33,15 +33,15 @@ type microRow struct {
 	Runs []float64 `json:"runs"`
 }
 
-// micro runs the benchmarks of package approver count times.
+// micro runs the benchmarks of package approver/review count times.
 func micro(ctx context.Context, folder string, count int, out io.Writer) ([]microRow, error) {
 	root, err := cluster.Root()
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintln(out, "-- running the Go benchmarks of package approver")
+	fmt.Fprintln(out, "-- running the Go benchmarks of package approver/review")
 	binary := filepath.Join(folder, "approver.test")
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "./approver")
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "./approver/review")
 	build.Dir = root
 	if output, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the benchmarks: %w\n%s", err, output)
@@ -49,7 +49,7 @@ func micro(ctx context.Context, folder string, count int, out io.Writer) ([]micr
 	var b benchmarks
 	for i := range count {
 		run := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.bench=^Benchmark(Evaluate|Policies)$", "-test.benchmem", "-test.benchtime=0.3s")
-		run.Dir = filepath.Join(root, "approver")
+		run.Dir = filepath.Join(root, "approver", "review")
 		output, err := run.Output()
 		if err != nil {
 			return nil, fmt.Errorf("running the benchmarks: %w\n%s", err, output)
@@ -98,7 +98,7 @@ func (b *benchmarks) add(line string) {
 func (b *benchmarks) rows() ([]microRow, error) {
 	for _, name := range []string{benchEvaluate, benchOne, benchMany} {
 		if !slices.Contains(b.order, name) {
-			return nil, fmt.Errorf("package approver has no %s", name)
+			return nil, fmt.Errorf("package approver/review has no %s", name)
 		}
 	}
 	var all []microRow

@@ -36,6 +36,8 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver/evaluator"
 	"countersign.dev/countersign/approver/facts"
+	"countersign.dev/countersign/approver/policy"
+	"countersign.dev/countersign/approver/review"
 	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/internal/fairqueue"
 )
@@ -49,10 +51,12 @@ const (
 	failing    = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := true\n\nviolations contains v if some v in [{\"requirement\": 7, \"id\": \"no\", \"message\": \"not today\"}]\n"
 )
 
+var since = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
 // world is one request and what a reconciler makes of it. How requests fare when nothing fails is
 // tested against a real API server; here the API server and the audit log fail.
 type world struct {
-	reconciler *reconciler
+	reconciler *requestReconciler
 	recorder   *events.FakeRecorder
 	disk       bytes.Buffer
 	full       bool  // the disk of the audit log is full
@@ -128,12 +132,13 @@ func newWorld(t *testing.T, module string) *world {
 	if err := facts.AddIndexes(t.Context(), fieldIndexer{builder}); err != nil {
 		t.Fatal(err)
 	}
-	policies := &PolicySet{}
-	policies.replace([]loadedPolicy{mine(t, module)})
+	policies := &policy.Set{}
+	policies.Replace([]policy.Policy{mine(t, module)})
 	c := builder.Build()
-	w.reconciler = &reconciler{
-		client: c, live: c, log: audit.NewLog(w), events: w.recorder, waiting: newWaiting(), tally: newTally(), counted: func() {},
-		judge: &Judge{policies: policies, gatherer: facts.NewGatherer(c, podsOf(t, pod), c, c, "cluster.local"), now: func() time.Time { return w.now }},
+	gatherer := facts.NewGatherer(c, podsOf(t, pod), c, c, "cluster.local")
+	w.reconciler = &requestReconciler{
+		client: c, live: c, log: audit.NewLog(w), events: w.recorder, holds: newHolds(), comparison: newComparison(), compared: func() {}, forget: gatherer.Forget,
+		reviewer: &review.Reviewer{Policies: policies, Gatherer: gatherer, Now: func() time.Time { return w.now }},
 	}
 	return w
 }
@@ -163,9 +168,9 @@ func podsOf(t *testing.T, objects ...client.Object) *facts.Pods {
 }
 
 // mine is a policy for every signer of example.com.
-func mine(t *testing.T, module string) loadedPolicy {
+func mine(t *testing.T, module string) policy.Policy {
 	t.Helper()
-	return loadedPolicy{name: "mine", uid: "mine-uid", signerNames: []string{"example.com/*"}, holdFor: time.Minute, compiled: compile(t, module)}
+	return policy.Policy{Name: "mine", UID: "mine-uid", SignerNames: []string{"example.com/*"}, HoldFor: time.Minute, Active: compile(t, module)}
 }
 
 func compile(t *testing.T, module string) *evaluator.Policy {
@@ -223,7 +228,8 @@ func (w *world) told(t *testing.T) []string {
 
 func TestReconcileFaults(t *testing.T) {
 	resource := schema.GroupResource{Group: "certificates.k8s.io", Resource: "certificatesigningrequests"}
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name    string
 		module  string
 		full    bool
 		fault   error
@@ -235,35 +241,42 @@ func TestReconcileFaults(t *testing.T) {
 		writes  int
 		verdict string
 	}{
-		"an approval, and nothing fails": {module: allowing, told: []string{"Approved", "written"}, writes: 1, verdict: "Approved PolicyAllowed"},
-		"a denial, and nothing fails":    {module: denying, told: []string{"Denied", "written"}, writes: 1, events: 1, verdict: "Denied SubjectNotAuthorized"},
-		"an approval that cannot be recorded": {
+		{name: "an approval, and nothing fails", module: allowing, told: []string{"Approved", "written"}, writes: 1, verdict: "Approved PolicyAllowed"},
+		{name: "a denial, and nothing fails", module: denying, told: []string{"Denied", "written"}, writes: 1, events: 1, verdict: "Denied SubjectNotAuthorized"},
+		{
+			name:   "an approval that cannot be recorded",
 			module: allowing, full: true, told: []string{}, wantErr: "appending to the audit log: no space left on device",
 		},
-		"a denial that cannot be recorded": {
+		{
+			name:   "a denial that cannot be recorded",
 			module: denying, full: true, told: []string{}, wantErr: "appending to the audit log: no space left on device",
 		},
-		"somebody else changed the request": {
+		{
+			name:   "somebody else changed the request",
 			module: denying, fault: apierrors.NewConflict(resource, "web", errors.New("changed")), writes: 1,
 			told: []string{"Denied", `refused: Operation cannot be fulfilled on certificatesigningrequests.certificates.k8s.io "web": changed`},
 			want: reconcile.Result{RequeueAfter: conflictDelay},
 		},
-		"the request was deleted": {
+		{
+			name:   "the request was deleted",
 			module: denying, fault: apierrors.NewNotFound(resource, "web"), writes: 1,
 			told: []string{"Denied", `refused: certificatesigningrequests.certificates.k8s.io "web" not found`},
 		},
-		"the API server is away when it is to be written": {
+		{
+			name:   "the API server is away when it is to be written",
 			module: denying, fault: errors.New("connection refused"), writes: 1, wantErr: "connection refused",
 			told: []string{"Denied", "unknown: connection refused"},
 		},
-		"the API server is away when facts are gathered": {
+		{
+			name:   "the API server is away when facts are gathered",
 			module: denying, away: errors.New("connection refused"), told: []string{}, wantErr: "gathering facts: finding the subject: connection refused",
 		},
-		"a policy that gives no clear answer": {
+		{
+			name:   "a policy that gives no clear answer",
 			module: failing, told: []string{}, wantErr: "evaluating policy mine: violation",
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t, tc.module)
 			w.full, w.fault, w.away = tc.full, tc.fault, tc.away
 			got, err := w.reconcile(t, since)
@@ -313,18 +326,18 @@ func TestAHoldBeginsWhenItIsFound(t *testing.T) {
 			t.Errorf("after %s: %q, record %v, %d Events", step.at, w.verdict(t), w.told(t), len(w.recorder.Events))
 		}
 	}
-	if items := w.reconciler.waiting.awaiting([]facts.Awaited{{Kind: "Pod", Namespace: "ns", Name: "my-pod"}}); len(items) != 1 || items[0].Name != "web" {
+	if items := w.reconciler.holds.awaiting([]facts.Awaited{{Kind: "Pod", Namespace: "ns", Name: "my-pod"}}); len(items) != 1 || items[0].Name != "web" {
 		t.Errorf("a change of its Pod brings back %v", items)
 	}
-	if items := w.reconciler.waiting.awaiting([]facts.Awaited{{Kind: "Service", Namespace: "other"}}); len(items) > 0 {
+	if items := w.reconciler.holds.awaiting([]facts.Awaited{{Kind: "Service", Namespace: "other"}}); len(items) > 0 {
 		t.Errorf("a change elsewhere brings back %v", items)
 	}
 	<-w.recorder.Events // so that what is announced next is seen to come after its write
 	if _, err := w.reconcile(t, first.Add(time.Minute)); err != nil || w.verdict(t) != "Denied HoldExpired" {
 		t.Errorf("at the end: %q, %v", w.verdict(t), err)
 	}
-	if len(w.reconciler.waiting.requests)+len(w.reconciler.waiting.byAwaited) > 0 {
-		t.Errorf("what is decided still waits: %+v", w.reconciler.waiting)
+	if len(w.reconciler.holds.requests)+len(w.reconciler.holds.byAwaited) > 0 {
+		t.Errorf("what is decided still waits: %+v", w.reconciler.holds)
 	}
 }
 
@@ -334,24 +347,25 @@ func TestWhatIsNobodysIsNotTouched(t *testing.T) {
 		t.Fatal(err)
 	}
 	watched, elsewhere, unloaded := mine(t, denying), mine(t, denying), mine(t, allowing)
-	watched.mode, elsewhere.namespaces, unloaded.compiled = v1alpha1.ModeAudit, selector, nil
+	watched.Mode, elsewhere.Namespaces, unloaded.Active = v1alpha1.ModeAudit, selector, nil
 	broken := mine(t, failing)
-	broken.mode = v1alpha1.ModeAudit
-	for name, tc := range map[string]struct {
-		policies []loadedPolicy
+	broken.Mode = v1alpha1.ModeAudit
+	for _, tc := range []struct {
+		name     string
+		policies []policy.Policy
 		told     []string
 	}{
-		"a policy that is only looked at":                 {[]loadedPolicy{watched}, []string{"Audited"}},
-		"a policy that is only looked at, and fails":      {[]loadedPolicy{broken}, []string{"Audited"}},
-		"a policy for another namespace":                  {[]loadedPolicy{elsewhere}, []string{}},
-		"a policy that abstains":                          {[]loadedPolicy{mine(t, abstaining)}, []string{}},
-		"a policy that is not loaded, beside one that is": {[]loadedPolicy{mine(t, allowing), unloaded}, []string{}},
+		{"a policy that is only looked at", []policy.Policy{watched}, []string{"Audited"}},
+		{"a policy that is only looked at, and fails", []policy.Policy{broken}, []string{"Audited"}},
+		{"a policy for another namespace", []policy.Policy{elsewhere}, []string{}},
+		{"a policy that abstains", []policy.Policy{mine(t, abstaining)}, []string{}},
+		{"a policy that is not loaded, beside one that is", []policy.Policy{mine(t, allowing), unloaded}, []string{}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t, allowing)
-			w.reconciler.judge.policies.replace(tc.policies)
+			w.reconciler.reviewer.Policies.Replace(tc.policies)
 			for range 2 { // said once
-				if result, err := w.reconcile(t, since); err != nil || result.RequeueAfter != abstainDelay {
+				if result, err := w.reconcile(t, since); err != nil || result.RequeueAfter != pendingDelay {
 					t.Errorf("%+v, %v", result, err)
 				}
 			}
@@ -371,8 +385,8 @@ func TestAuditDoesNotDecide(t *testing.T) {
 	for _, module := range []string{denying, failing, waits} {
 		w := newWorld(t, allowing)
 		watched := mine(t, module)
-		watched.name, watched.uid, watched.mode = "watched", "watched-uid", v1alpha1.ModeAudit
-		w.reconciler.judge.policies.replace([]loadedPolicy{mine(t, allowing), watched})
+		watched.Name, watched.UID, watched.Mode = "watched", "watched-uid", v1alpha1.ModeAudit
+		w.reconciler.reviewer.Policies.Replace([]policy.Policy{mine(t, allowing), watched})
 		if _, err := w.reconcile(t, since); err != nil || w.verdict(t) != "Approved PolicyAllowed" {
 			t.Errorf("%q, %v", w.verdict(t), err)
 		}
@@ -390,19 +404,20 @@ func TestMalformedRequestsOfOtherNamespaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	elsewhere := mine(t, allowing)
-	elsewhere.namespaces = selector
-	for name, tc := range map[string]struct {
-		policies []loadedPolicy
+	elsewhere.Namespaces = selector
+	for _, tc := range []struct {
+		name     string
+		policies []policy.Policy
 		want     string
 		human    bool
 	}{
-		"of nobody's namespace":   {[]loadedPolicy{elsewhere}, "Denied MalformedRequest", true},
-		"of everybody's policy":   {[]loadedPolicy{mine(t, allowing)}, "Denied MalformedRequest", false},
-		"of another namespace's":  {[]loadedPolicy{elsewhere}, "", false},
-		"of both":                 {[]loadedPolicy{elsewhere, mine(t, allowing)}, "Denied MalformedRequest", false},
-		"of one that is watching": {[]loadedPolicy{{name: "watched", mode: v1alpha1.ModeAudit, signerNames: []string{"example.com/*"}, compiled: compile(t, allowing)}}, "", false},
+		{"of nobody's namespace", []policy.Policy{elsewhere}, "Denied MalformedRequest", true},
+		{"of everybody's policy", []policy.Policy{mine(t, allowing)}, "Denied MalformedRequest", false},
+		{"of another namespace's", []policy.Policy{elsewhere}, "", false},
+		{"of both", []policy.Policy{elsewhere, mine(t, allowing)}, "Denied MalformedRequest", false},
+		{"of one that is watching", []policy.Policy{{Name: "watched", Mode: v1alpha1.ModeAudit, SignerNames: []string{"example.com/*"}, Active: compile(t, allowing)}}, "", false},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t, allowing)
 			var csr certificatesv1.CertificateSigningRequest
 			if err := w.reconciler.live.Get(t.Context(), client.ObjectKey{Name: "web"}, &csr); err != nil {
@@ -415,7 +430,7 @@ func TestMalformedRequestsOfOtherNamespaces(t *testing.T) {
 			if err := w.reconciler.client.Update(t.Context(), &csr); err != nil {
 				t.Fatal(err)
 			}
-			w.reconciler.judge.policies.replace(tc.policies)
+			w.reconciler.reviewer.Policies.Replace(tc.policies)
 			if _, err := w.reconcile(t, since); err != nil || w.verdict(t) != tc.want {
 				t.Errorf("%q, %v; want %q", w.verdict(t), err, tc.want)
 			}
@@ -424,37 +439,38 @@ func TestMalformedRequestsOfOtherNamespaces(t *testing.T) {
 }
 
 func TestACandidateIsComparedAndDecidesNothing(t *testing.T) {
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name              string
 		active, candidate string
 		verdict           string
 		want              []v1alpha1.Disagreement
 	}{
-		"a stricter one": {allowing, denying, "Approved PolicyAllowed", []v1alpha1.Disagreement{
+		{"a stricter one", allowing, denying, "Approved PolicyAllowed", []v1alpha1.Disagreement{
 			{Time: metav1.NewTime(since), Request: "web", Active: "allow", Candidate: "deny", Message: "no: not today"},
 		}},
-		"a laxer one": {denying, allowing, "Denied SubjectNotAuthorized", []v1alpha1.Disagreement{
+		{"a laxer one", denying, allowing, "Denied SubjectNotAuthorized", []v1alpha1.Disagreement{
 			{Time: metav1.NewTime(since), Request: "web", Active: "deny", Candidate: "allow", Message: "no: not today"},
 		}},
-		"one that agrees": {allowing, allowing + "# changed\n", "Approved PolicyAllowed", nil},
-		"one that fails": {allowing, failing, "Approved PolicyAllowed", []v1alpha1.Disagreement{
+		{"one that agrees", allowing, allowing + "# changed\n", "Approved PolicyAllowed", nil},
+		{"one that fails", allowing, failing, "Approved PolicyAllowed", []v1alpha1.Disagreement{
 			{
 				Time: metav1.NewTime(since), Request: "web", Active: "allow", Candidate: "error",
 				Message: "violation {Requirement:7 ID:no Message:not today Value: Retryable:false}: requirement must be 1 or 2, id and message must not be empty",
 			},
 		}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t, tc.active)
-			policy := mine(t, tc.active)
-			policy.candidate = compile(t, tc.candidate)
-			w.reconciler.judge.policies.replace([]loadedPolicy{policy})
+			compared := mine(t, tc.active)
+			compared.Candidate = compile(t, tc.candidate)
+			w.reconciler.reviewer.Policies.Replace([]policy.Policy{compared})
 			told := 0
-			w.reconciler.counted = func() { told++ }
+			w.reconciler.compared = func() { told++ }
 			if _, err := w.reconcile(t, since); err != nil || w.verdict(t) != tc.verdict {
 				t.Errorf("%q, %v", w.verdict(t), err)
 			}
-			got := w.reconciler.tally.status("mine-uid", policy.candidate.Revision(), nil)
-			want := v1alpha1.CandidateStatus{Revision: policy.candidate.Revision(), Evaluations: 1, Disagreements: int64(len(tc.want)), Samples: tc.want}
+			got := w.reconciler.comparison.status("mine-uid", compared.Candidate.Revision(), nil)
+			want := v1alpha1.CandidateStatus{Revision: compared.Candidate.Revision(), Evaluations: 1, Disagreements: int64(len(tc.want)), Samples: tc.want}
 			if diff := cmp.Diff(want, got); diff != "" || told != 1 {
 				t.Errorf("told %d times; (-want +got):\n%s", told, diff)
 			}
@@ -507,18 +523,19 @@ has_service if count(input.cluster.subject.services) > 0
 	if err := w.reconciler.client.Create(t.Context(), service); err != nil {
 		t.Fatal(err)
 	}
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name    string
 		changed []facts.Awaited
 		want    int
 	}{
-		"its Pod":                        {[]facts.Awaited{{Kind: "Pod", Namespace: "ns", Name: "my-pod"}, {Kind: "Pod", Namespace: "ns"}}, 1},
-		"another Pod":                    {[]facts.Awaited{{Kind: "Pod", Namespace: "ns", Name: "other"}, {Kind: "Pod", Namespace: "ns"}}, 0},
-		"a Service of its namespace":     {facts.AwaitedBy(service), 1},
-		"a Service of another":           {facts.AwaitedBy(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "my-svc"}}), 0},
-		"a Node, for which no Pod waits": {facts.AwaitedBy(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}), 0},
+		{"its Pod", []facts.Awaited{{Kind: "Pod", Namespace: "ns", Name: "my-pod"}, {Kind: "Pod", Namespace: "ns"}}, 1},
+		{"another Pod", []facts.Awaited{{Kind: "Pod", Namespace: "ns", Name: "other"}, {Kind: "Pod", Namespace: "ns"}}, 0},
+		{"a Service of its namespace", facts.AwaitedBy(service), 1},
+		{"a Service of another", facts.AwaitedBy(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "my-svc"}}), 0},
+		{"a Node, for which no Pod waits", facts.AwaitedBy(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}), 0},
 	} {
-		if items := w.reconciler.waitersFor(tc.changed); len(items) != tc.want || tc.want == 1 && items[0].Name != "web" {
-			t.Errorf("%s changes: brings back %v", name, items)
+		if items := w.reconciler.requeueFor(tc.changed); len(items) != tc.want || tc.want == 1 && items[0].Name != "web" {
+			t.Errorf("%s changes: brings back %v", tc.name, items)
 		}
 	}
 	<-w.recorder.Events

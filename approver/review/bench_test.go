@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package approver
+package review
 
 import (
 	"fmt"
@@ -14,10 +14,11 @@ import (
 
 	"countersign.dev/countersign/approver/evaluator"
 	"countersign.dev/countersign/approver/facts"
+	"countersign.dev/countersign/approver/policy"
 	"countersign.dev/countersign/policies"
 )
 
-// benchFacts are those of a Pod that asks for a serving certificate: two DNS names, two addresses, all its own.
+// benchFacts returns the facts of a Pod that requests a serving certificate with two DNS names and two addresses of its own.
 func benchFacts() facts.Facts {
 	const namespace, name = "my-namespace", "my-pod"
 	pod := &facts.Pod{
@@ -61,47 +62,46 @@ func benchFacts() facts.Facts {
 	}
 }
 
-// podServing is the shipped policy under some name, for one signer.
-func podServing(b *testing.B, name, signerName string) loadedPolicy {
+// podServing returns the shipped policy under some name, for one signer.
+func podServing(b *testing.B, name, signerName string) policy.Policy {
 	b.Helper()
 	pkg, modules, _ := policies.Builtin("pod-serving")
-	compiled, err := evaluator.Compile(b.Context(), evaluator.Source{
+	active, err := evaluator.Compile(b.Context(), evaluator.Source{
 		Package: pkg, Modules: modules, Parameters: map[string]any{"maxExpirationSeconds": 86400, "defaultExpirationSeconds": 86400},
 	})
 	if err != nil {
 		b.Fatal(err)
 	}
-	return loadedPolicy{name: name, uid: types.UID(name), signerNames: []string{signerName}, holdFor: 30 * time.Second, compiled: compiled}
+	return policy.Policy{Name: name, UID: types.UID(name), SignerNames: []string{signerName}, HoldFor: 30 * time.Second, Active: active}
 }
 
-// BenchmarkEvaluate is one evaluation of pod-serving for a request of four names: the facts are encoded, the
-// policy is evaluated, the answer is read.
+// BenchmarkEvaluate measures one evaluation of pod-serving for a request with four names: encoding the facts,
+// evaluating the policy, decoding the result.
 func BenchmarkEvaluate(b *testing.B) {
-	policy, f := podServing(b, "pod-serving", "example.com/serving").compiled, benchFacts()
+	active, f := podServing(b, "pod-serving", "example.com/serving").Active, benchFacts()
 	b.ReportAllocs()
 	for b.Loop() {
-		if result, err := policy.Evaluate(b.Context(), evaluator.NewInput(&f)); err != nil || !result.Allowed {
+		if result, err := active.Evaluate(b.Context(), evaluator.NewInput(&f)); err != nil || !result.Allowed {
 			b.Fatal(result, err)
 		}
 	}
 }
 
-// BenchmarkPolicies is what it costs to find the policies that match the same request, and to decide by them, among
-// a number of which one matches.
+// BenchmarkPolicies measures finding the one policy that matches the same request among a number of policies, and
+// deciding by it.
 func BenchmarkPolicies(b *testing.B) {
 	for _, count := range []int{1, 200} {
 		b.Run(fmt.Sprint(count), func(b *testing.B) {
-			loaded := []loadedPolicy{podServing(b, "pod-serving", "example.com/serving")}
+			loaded := []policy.Policy{podServing(b, "pod-serving", "example.com/serving")}
 			for i := 1; i < count; i++ {
 				loaded = append(loaded, podServing(b, fmt.Sprint("other-", i), fmt.Sprint("example.com/other-", i)))
 			}
-			set, f := &PolicySet{}, benchFacts()
-			set.replace(loaded)
+			r, f := &Reviewer{Policies: &policy.Set{}}, benchFacts()
+			r.Policies.Replace(loaded)
 			b.ReportAllocs()
 			for b.Loop() {
-				judgement := Judgement{Facts: &f, policies: set.matching(f.Request.SignerName)}
-				if decision, err := judgement.evaluate(b.Context(), since, since); err != nil || decision.Verdict != Approved {
-					b.Fatal(decision, err)
+				if review, err := r.decide(b.Context(), r.Policies.Matching(f.Request.SignerName), &f, since, since); err != nil || review.Outcome != Approve {
+					b.Fatal(review.Decision, err)
 				}
 			}
 		})

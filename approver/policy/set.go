@@ -1,0 +1,95 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/internal/certreq"
+)
+
+// ErrNotLoaded reports that a [Set] has not been filled yet.
+var ErrNotLoaded = errors.New("policies have not been loaded yet")
+
+// Set holds the policies that are in force. Readers see an immutable index; [Set.Replace] swaps
+// it as a whole, so no request sees half of a change. The zero Set has not been loaded. It is
+// safe for concurrent use.
+type Set struct {
+	current atomic.Pointer[index]
+}
+
+// index finds policies by signerName, at a cost that does not grow with their number.
+type index struct {
+	byPattern map[string][]Policy // by "example.com/serving" or "example.com/*"
+	notLoaded []string            // names of enforcing policies without an active revision
+	digest    string              // of everything that a decision can depend on
+}
+
+// Replace sets the policies. Policies in mode Disabled are left out. It reports whether requests
+// can be decided differently than before.
+func (s *Set) Replace(policies []Policy) (changed bool) {
+	next := &index{byPattern: map[string][]Policy{}}
+	for _, p := range policies {
+		if p.Mode == v1alpha1.ModeDisabled {
+			continue
+		}
+		next.digest += p.digest()
+		for _, pattern := range p.SignerNames {
+			next.byPattern[pattern] = append(next.byPattern[pattern], p)
+		}
+		if p.Active == nil && !p.Shadow() && !slices.Contains(next.notLoaded, p.Name) {
+			next.notLoaded = append(next.notLoaded, p.Name)
+		}
+	}
+	before := s.current.Swap(next)
+	return before == nil || before.digest != next.digest
+}
+
+// Matches reports whether a policy matches a signerName.
+func (s *Set) Matches(signerName string) bool { return len(s.Matching(signerName)) > 0 }
+
+// Loaded reports whether the set has been filled. Policies in it may still have problems.
+func (s *Set) Loaded() bool { return s.current.Load() != nil }
+
+// Ready returns nil once the set has been filled and every enforcing policy has an active
+// revision. The error names the policies that have none.
+func (s *Set) Ready() error {
+	current := s.current.Load()
+	switch {
+	case current == nil:
+		return ErrNotLoaded
+	case current.notLoaded != nil:
+		return fmt.Errorf("not loaded, see the status of each ApprovalPolicy: %s", strings.Join(current.notLoaded, ", "))
+	}
+	return nil
+}
+
+// Matching returns the policies that match a signerName, in the order of their names. The caller
+// must not change the slice.
+func (s *Set) Matching(signerName string) []Policy {
+	current := s.current.Load()
+	if current == nil {
+		return nil
+	}
+	exact, all := current.byPattern[signerName], current.byPattern[certreq.Wildcard(signerName)]
+	if len(all) == 0 {
+		return exact
+	}
+	out := slices.Clone(exact)
+	for _, p := range all {
+		// A policy that matches by both patterns counts once. A policy that InForce has split counts
+		// once for each part.
+		if !slices.ContainsFunc(exact, func(e Policy) bool { return e.UID == p.UID && (e.Active == nil) == (p.Active == nil) }) {
+			out = append(out, p)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Policy) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}

@@ -1,0 +1,184 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package approver
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"countersign.dev/countersign/approver/facts"
+	"countersign.dev/countersign/approver/review"
+	"countersign.dev/countersign/audit"
+	"countersign.dev/countersign/internal/certreq"
+	"countersign.dev/countersign/internal/fairqueue"
+	"countersign.dev/countersign/internal/text"
+)
+
+const (
+	// conflictDelay is the delay after a conflict, in which the cache receives the other change.
+	conflictDelay = 100 * time.Millisecond
+	// pendingDelay is the delay before a request that stays pending without a hold is reconciled
+	// again. A change of the objects that it awaits usually requeues it earlier.
+	pendingDelay = time.Minute
+)
+
+// requestReconciler decides CertificateSigningRequests.
+type requestReconciler struct {
+	client     client.Client
+	live       client.Reader
+	reviewer   *review.Reviewer
+	log        *audit.Log
+	events     events.EventRecorder
+	holds      *holds
+	comparison *comparison
+	// compared is called after candidates were compared.
+	compared func()
+	// forget invalidates cached facts about a namespace.
+	forget func(namespace string)
+}
+
+// Reconcile reviews one request and carries out the decision.
+func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) (reconcile.Result, error) {
+	csr := &certificatesv1.CertificateSigningRequest{}
+	key := client.ObjectKey{Name: item.Name}
+	if err := r.client.Get(ctx, key, csr); err != nil {
+		r.holds.remove(item.Name)
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if certreq.IsDecided(csr) || !r.reviewer.Manages(csr.Spec.SignerName) {
+		r.holds.remove(item.Name)
+		return reconcile.Result{}, nil
+	}
+	if facts.IsStripped(csr) {
+		if err := r.live.Get(ctx, key, csr); err != nil || certreq.IsDecided(csr) {
+			return reconcile.Result{}, client.IgnoreNotFound(err)
+		}
+	}
+	now := r.reviewer.Now()
+	since := r.holds.since(csr.Name, csr.UID, now)
+	reviewed, err := r.reviewer.Review(ctx, csr, since)
+	if err != nil {
+		decisionErrors.Inc()
+		return reconcile.Result{}, err
+	}
+	switch reviewed.Outcome {
+	case review.Approve, review.Deny, review.Refuse:
+		return r.decide(ctx, csr, reviewed)
+	case review.Hold:
+		return reconcile.Result{RequeueAfter: retryAfter(since, now, reviewed.Until)}, r.hold(csr, item, since, reviewed)
+	default:
+		return r.leavePending(csr, item, reviewed)
+	}
+}
+
+// retryAfter returns the delay before a held request is reconciled again: half of the time that
+// it has been held, between 250 ms and 5 s, and at most until the end of the hold.
+func retryAfter(since, now, until time.Time) time.Duration {
+	delay := min(max(now.Sub(since)/2, 250*time.Millisecond), 5*time.Second)
+	return max(min(delay, until.Sub(now)), time.Millisecond)
+}
+
+// requeueFor returns the requests to requeue when some objects of a namespace have changed, and
+// invalidates cached facts about the namespace.
+func (r *requestReconciler) requeueFor(changed []facts.Awaited) []fairqueue.Item {
+	items := r.holds.awaiting(changed)
+	if len(items) > 0 {
+		r.forget(changed[0].Namespace)
+	}
+	return items
+}
+
+// decide records a verdict, writes it, and then emits metrics and an Event.
+func (r *requestReconciler) decide(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, reviewed review.Review) (reconcile.Result, error) {
+	record := review.Record(csr, reviewed)
+	if err := r.log.AppendDecision(record); err != nil {
+		return reconcile.Result{}, err
+	}
+	verdict := reviewed.Outcome.Verdict()
+	message := text.Shorten(reviewed.Message, 8<<10) + "; decision " + record.ID
+	csr = csr.DeepCopy()
+	csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
+		Type:           certificatesv1.RequestConditionType(verdict),
+		Status:         corev1.ConditionTrue,
+		Reason:         reviewed.Reason,
+		Message:        message,
+		LastUpdateTime: metav1.NewTime(r.reviewer.Now()),
+	})
+	err := r.client.SubResource("approval").Update(ctx, csr) // of the whole object: see facts.CacheByObject
+	if logErr := r.log.AppendOutcome(audit.OutcomeOf(record.ID, err)); logErr != nil {
+		log.FromContext(ctx).Error(logErr, "recording the outcome of a decision failed", "decisionID", record.ID)
+	}
+	switch {
+	case apierrors.IsNotFound(err):
+		return reconcile.Result{}, nil
+	case apierrors.IsConflict(err):
+		return reconcile.Result{RequeueAfter: conflictDelay}, nil
+	case err != nil:
+		return reconcile.Result{}, fmt.Errorf("writing decision %s: %w", record.ID, err)
+	}
+	r.holds.remove(csr.Name)
+	decisions.WithLabelValues(verdict, reviewed.Reason).Inc()
+	decisionSeconds.Observe(r.reviewer.Now().Sub(csr.CreationTimestamp.Time).Seconds())
+	countShadow(reviewed)
+	if verdict == review.Denied {
+		r.events.Eventf(csr, nil, corev1.EventTypeWarning, reviewed.Reason, "Deny", "%s", text.Shorten(message, 1024))
+	}
+	if r.comparison.compare(ctx, csr.Name, reviewed, r.reviewer.Now()) {
+		r.compared()
+	}
+	return reconcile.Result{}, nil
+}
+
+// hold records a hold and emits an Event, once for each message. It does not write to the request.
+func (r *requestReconciler) hold(csr *certificatesv1.CertificateSigningRequest, item fairqueue.Item, since time.Time, reviewed review.Review) error {
+	if !r.holds.put(item, csr.UID, since, reviewed.Message, reviewed.Facts.Awaits()) {
+		return nil
+	}
+	if err := r.log.AppendDecision(review.Record(csr, reviewed)); err != nil {
+		r.holds.remove(csr.Name)
+		return err
+	}
+	decisions.WithLabelValues(review.Held, reviewed.Reason).Inc()
+	r.events.Eventf(csr, nil, corev1.EventTypeNormal, reviewed.Reason, "Hold", "%s", text.Shorten(reviewed.Message+"; held until "+reviewed.Until.UTC().Format(time.RFC3339), 1024))
+	return nil
+}
+
+// leavePending does not touch a request. A policy that is for it is not loaded, and loading it
+// requeues the request; or every policy abstains; or none of them decides. The answers of shadow
+// policies are recorded if no policy decides.
+func (r *requestReconciler) leavePending(csr *certificatesv1.CertificateSigningRequest, item fairqueue.Item, reviewed review.Review) (reconcile.Result, error) {
+	if reviewed.Facts == nil {
+		return reconcile.Result{}, nil
+	}
+	var answers []string
+	for _, e := range reviewed.Shadow {
+		answers = append(answers, e.Policy, e.Revision, e.Answer(), e.Violations())
+	}
+	message := strings.Join(answers, "\n")
+	if r.holds.put(item, csr.UID, time.Time{}, message, reviewed.Facts.Awaits()) && !reviewed.Outcome.Ours() && message != "" {
+		if err := r.log.AppendDecision(review.Record(csr, reviewed)); err != nil {
+			r.holds.remove(csr.Name)
+			return reconcile.Result{}, err
+		}
+		countShadow(reviewed)
+	}
+	return reconcile.Result{RequeueAfter: pendingDelay}, nil
+}
+
+func countShadow(reviewed review.Review) {
+	for _, e := range reviewed.Shadow {
+		shadowAnswers.WithLabelValues(e.Policy, e.Answer()).Inc()
+	}
+}

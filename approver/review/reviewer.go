@@ -1,0 +1,169 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package review
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+
+	"countersign.dev/countersign/approver/evaluator"
+	"countersign.dev/countersign/approver/facts"
+	"countersign.dev/countersign/approver/policy"
+	"countersign.dev/countersign/pkcs10"
+)
+
+// Gatherer gathers the facts of a request. [facts.Gatherer] implements it.
+type Gatherer interface {
+	// Recent returns facts that can approve or hold a request.
+	Recent(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (facts.Facts, error)
+	// Live returns facts that can deny a request.
+	Live(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (facts.Facts, error)
+}
+
+// Reviewer reviews requests. It writes nothing and is safe for concurrent use.
+type Reviewer struct {
+	Policies *policy.Set
+	Gatherer Gatherer
+	// Now is the clock, such as [time.Now].
+	Now func() time.Time
+	// Observe is called after each evaluation of a policy. Nil observes nothing.
+	Observe func(policy string, duration time.Duration)
+}
+
+// Review is the result of reviewing a request.
+type Review struct {
+	Decision
+	// NotLoaded names a policy without an active revision, if that is the Outcome.
+	NotLoaded string
+	// Facts are nil if the Decision needed none.
+	Facts *facts.Facts
+	// Evaluations are the answers of the policies that decide.
+	Evaluations []Evaluation
+	// Shadow are the answers of policies in mode Audit, which do not decide.
+	Shadow []Evaluation
+
+	input    *evaluator.Input // the facts as the policies saw them; nil if none was evaluated
+	policies []policy.Policy  // that were evaluated
+}
+
+// Loaded reports whether policies have been loaded. Before that, Manages returns false for every
+// signer.
+func (r *Reviewer) Loaded() bool { return r.Policies.Loaded() }
+
+// Manages reports whether a policy matches a signerName.
+func (r *Reviewer) Manages(signerName string) bool { return r.Policies.Matches(signerName) }
+
+// Review reviews a request. It uses recent facts first, and live facts if these do not allow the
+// request. since is the time at which the request was first held. An error is not a verdict: retry.
+func (r *Reviewer) Review(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, since time.Time) (Review, error) {
+	policies := r.Policies.Matching(csr.Spec.SignerName)
+	if len(policies) == 0 {
+		return Review{Decision: Decision{Outcome: NotOurs}}, nil
+	}
+	request, refusal, err := parse(&csr.Spec)
+	if err != nil {
+		return Review{}, err
+	}
+	if refusal.Outcome == Refuse {
+		return r.refuse(ctx, csr, request, refusal, policies)
+	}
+	now := r.Now()
+	f, err := r.Gatherer.Recent(ctx, csr, request, now)
+	if err != nil {
+		return Review{}, fmt.Errorf("gathering facts: %w", err)
+	}
+	review, err := r.decide(ctx, policies, &f, since, now)
+	if err != nil || review.Outcome == Approve || review.Outcome == Hold {
+		return review, err
+	}
+	// A denial is final, and a request that is not ours is not evaluated again soon: both need live facts.
+	now = r.Now()
+	if f, err = r.Gatherer.Live(ctx, csr, request, now); err != nil {
+		return Review{}, fmt.Errorf("gathering facts: %w", err)
+	}
+	return r.decide(ctx, policies, &f, since, now)
+}
+
+// refuse returns the review of a request that no policy can allow. It is refused if a policy in
+// mode Enforce is for its namespace, or if it has none.
+func (r *Reviewer) refuse(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, refusal Decision, policies []policy.Policy) (Review, error) {
+	var review Review
+	if slices.ContainsFunc(policies, func(p policy.Policy) bool { return p.Namespaces != nil }) {
+		f, err := r.Gatherer.Recent(ctx, csr, request, r.Now())
+		if err != nil {
+			return Review{}, fmt.Errorf("gathering facts: %w", err)
+		}
+		if review.Facts = &f; f.Cluster.Subject.Namespace != nil {
+			policies = selecting(policies, &f.Cluster.Subject)
+		}
+	}
+	review.Outcome = NotOurs
+	for _, p := range policies {
+		switch {
+		case p.Shadow():
+		case p.Active == nil:
+			review.Decision, review.NotLoaded = Decision{Outcome: NotLoaded}, p.Name
+		case review.Outcome == NotOurs:
+			review.Decision = refusal
+		}
+	}
+	return review, nil
+}
+
+// decide evaluates the policies that select the subject of the facts, and combines their answers.
+func (r *Reviewer) decide(ctx context.Context, matching []policy.Policy, f *facts.Facts, since, now time.Time) (Review, error) {
+	review := Review{Facts: f, input: evaluator.NewInput(f), policies: selecting(matching, &f.Cluster.Subject)}
+	for i := range review.policies {
+		p := &review.policies[i]
+		if p.Active == nil && !p.Shadow() {
+			review.Decision, review.NotLoaded = Decision{Outcome: NotLoaded}, p.Name
+			return review, nil
+		}
+		if p.Active == nil {
+			continue
+		}
+		e := r.evaluate(ctx, p, review.input)
+		switch {
+		case p.Shadow():
+			review.Shadow = append(review.Shadow, e)
+		case e.Err != nil:
+			return Review{}, fmt.Errorf("evaluating policy %s: %w", e.Policy, e.Err)
+		default:
+			review.Evaluations = append(review.Evaluations, e)
+		}
+	}
+	switch {
+	case len(review.Evaluations) > 0:
+		review.Decision = Decide(since, now, review.Evaluations)
+	case slices.ContainsFunc(matching, func(p policy.Policy) bool { return !p.Shadow() }):
+		review.Outcome = OtherNamespaces
+	default:
+		review.Outcome = NotOurs
+	}
+	return review, nil
+}
+
+// selecting returns the policies that select a subject.
+func selecting(policies []policy.Policy, subject *facts.ClusterSubject) []policy.Policy {
+	return slices.DeleteFunc(slices.Clone(policies), func(p policy.Policy) bool { return !p.Selects(subject) })
+}
+
+func (r *Reviewer) evaluate(ctx context.Context, p *policy.Policy, input *evaluator.Input) Evaluation {
+	start := time.Now()
+	e := evaluation(ctx, p, p.Active, input)
+	if r.Observe != nil {
+		r.Observe(p.Name, time.Since(start))
+	}
+	return e
+}
+
+func evaluation(ctx context.Context, p *policy.Policy, revision *evaluator.Policy, input *evaluator.Input) Evaluation {
+	e := Evaluation{Policy: p.Name, Revision: revision.Revision(), HoldFor: p.HoldFor}
+	e.Result, e.Err = revision.Evaluate(ctx, input)
+	return e
+}

@@ -1,0 +1,164 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package review
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"testing"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/approver/evaluator"
+	"countersign.dev/countersign/approver/facts"
+	"countersign.dev/countersign/approver/policy"
+)
+
+const (
+	regoHeader = "package countersign.mine\n\nimport rego.v2\n\n"
+	allowing   = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := true\n\nviolations contains v if some v in []\n"
+	denying    = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := false\n\nviolations contains {\"requirement\": 2, \"id\": \"no\", \"message\": \"not today\"} if true\n"
+	holding    = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := false\n\nviolations contains {\"requirement\": 2, \"id\": \"soon\", \"message\": \"not yet\", \"retryable\": true} if true\n"
+	abstaining = allowing + "\napplies := false\n"
+)
+
+// podRequest returns the request of Pod ns/my-pod for its DNS name.
+func podRequest(t *testing.T) *certificatesv1.CertificateSigningRequest {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: []string{"my-pod.ns.pod.cluster.local"}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &certificatesv1.CertificateSigningRequest{
+		ObjectMeta: metav1.ObjectMeta{Name: "web", UID: "web-uid", CreationTimestamp: metav1.NewTime(since)},
+		Spec: certificatesv1.CertificateSigningRequestSpec{
+			SignerName: "example.com/serving", Request: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}),
+			Username: "system:serviceaccount:ns:sa", Usages: []certificatesv1.KeyUsage{"server auth"},
+			Extra: map[string]certificatesv1.ExtraValue{"authentication.kubernetes.io/pod-name": {"my-pod"}, "authentication.kubernetes.io/pod-uid": {"u"}},
+		},
+	}
+}
+
+type fieldIndexer struct{ *fake.ClientBuilder }
+
+func (i fieldIndexer) IndexField(_ context.Context, object client.Object, field string, extract client.IndexerFunc) error {
+	i.WithIndex(object, field, extract)
+	return nil
+}
+
+// newReviewer returns a Reviewer without a manager, as a command constructs it, for a cluster with
+// Pod ns/my-pod and the objects.
+func newReviewer(t *testing.T, policies *policy.Set, objects ...client.Object) *Reviewer {
+	t.Helper()
+	builder := fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme).WithObjects(
+		&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "my-pod", UID: "u"}},
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}},
+	).WithObjects(objects...)
+	if err := facts.AddIndexes(t.Context(), fieldIndexer{builder}); err != nil {
+		t.Fatal(err)
+	}
+	c := builder.Build()
+	return &Reviewer{
+		Policies: policies, Now: func() time.Time { return since },
+		Gatherer: facts.NewGatherer(c, facts.LivePods{Reader: c}, c, c, "cluster.local"),
+	}
+}
+
+// loaded returns a policy for all signers of example.com.
+func loaded(t *testing.T, name, module string, mode v1alpha1.PolicyMode) policy.Policy {
+	t.Helper()
+	active, err := evaluator.Compile(t.Context(), evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"mine.rego": module}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := notLoaded(name, mode)
+	p.Active = active
+	return p
+}
+
+func notLoaded(name string, mode v1alpha1.PolicyMode) policy.Policy {
+	object := &v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: name, UID: "uid-of-mine"}}
+	object.Spec.Mode, object.Spec.Match.SignerNames = mode, []string{"example.com/*"}
+	return policy.New(object, nil, nil)
+}
+
+func TestReviewOutcome(t *testing.T) {
+	selector, err := labels.Parse("team=blue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	allow := loaded(t, "mine", allowing, v1alpha1.ModeEnforce)
+	unloaded, shadowUnloaded := notLoaded("unloaded", v1alpha1.ModeEnforce), notLoaded("unloaded", v1alpha1.ModeAudit)
+	unloaded.UID, shadowUnloaded.UID = "uid-of-unloaded", "uid-of-unloaded"
+	shadow := loaded(t, "shadow", denying, v1alpha1.ModeAudit)
+	elsewhere := loaded(t, "elsewhere", allowing, v1alpha1.ModeEnforce)
+	elsewhere.UID, elsewhere.Namespaces = "uid-of-elsewhere", selector
+	for _, tc := range []struct {
+		name      string
+		policies  []policy.Policy
+		malformed bool
+		want      Outcome
+		notLoaded string
+	}{
+		{name: "no policy", want: NotOurs},
+		{name: "a policy that allows", policies: []policy.Policy{allow}, want: Approve},
+		{name: "a policy that denies", policies: []policy.Policy{loaded(t, "mine", denying, v1alpha1.ModeEnforce)}, want: Deny},
+		{name: "a policy with a retryable violation", policies: []policy.Policy{loaded(t, "mine", holding, v1alpha1.ModeEnforce)}, want: Hold},
+		{name: "a policy that abstains", policies: []policy.Policy{loaded(t, "mine", abstaining, v1alpha1.ModeEnforce)}, want: NoOpinion},
+		{name: "a shadow policy", policies: []policy.Policy{shadow}, want: NotOurs},
+		{name: "a policy that is not loaded", policies: []policy.Policy{allow, unloaded}, want: NotLoaded, notLoaded: "unloaded"},
+		{name: "a shadow policy that is not loaded", policies: []policy.Policy{allow, shadowUnloaded}, want: Approve},
+		{name: "a policy for another namespace", policies: []policy.Policy{elsewhere}, want: OtherNamespaces},
+		{name: "a policy for another namespace, and one for all", policies: []policy.Policy{elsewhere, allow}, want: Approve},
+		{name: "malformed", policies: []policy.Policy{allow}, malformed: true, want: Refuse},
+		{name: "malformed, and a policy that is not loaded", policies: []policy.Policy{allow, unloaded}, malformed: true, want: NotLoaded, notLoaded: "unloaded"},
+		{name: "malformed, and a policy that is not loaded comes first", policies: []policy.Policy{unloaded, allow}, malformed: true, want: NotLoaded, notLoaded: "unloaded"},
+		{name: "malformed, and a shadow policy", policies: []policy.Policy{shadow}, malformed: true, want: NotOurs},
+		{name: "malformed, and a shadow policy that is not loaded", policies: []policy.Policy{allow, shadowUnloaded}, malformed: true, want: Refuse},
+		{name: "malformed, and a policy for another namespace", policies: []policy.Policy{elsewhere}, malformed: true, want: NotOurs},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			csr := podRequest(t)
+			if tc.malformed {
+				csr.Spec.Request = []byte("junk")
+			}
+			policies := &policy.Set{}
+			policies.Replace(tc.policies)
+			got, err := newReviewer(t, policies, csr).Review(t.Context(), csr, since)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Outcome != tc.want || got.NotLoaded != tc.notLoaded {
+				t.Errorf("outcome %q, not loaded %q; want %q, %q", got.Outcome, got.NotLoaded, tc.want, tc.notLoaded)
+			}
+		})
+	}
+}
+
+func TestReviewerLoaded(t *testing.T) {
+	reviewer := &Reviewer{Policies: &policy.Set{}}
+	if reviewer.Loaded() || reviewer.Manages("example.com/serving") {
+		t.Error("policies are loaded, want not loaded")
+	}
+	reviewer.Policies.Replace(nil)
+	if !reviewer.Loaded() || reviewer.Manages("example.com/serving") {
+		t.Error("an empty set must be loaded and match nothing")
+	}
+}
