@@ -21,6 +21,7 @@ var (
 	conditionOf = signertest.ConditionOf
 	approved    = signertest.Approved
 	usages      = signertest.Usages
+	expiration  = signertest.Expiration
 )
 
 func newProfile(t testing.TB) issuance.Profile {

@@ -8,41 +8,41 @@ package issuance
 const (
 	// ReasonRequestRefused means that package pkcs10 rejects spec.request. The message lists every
 	// problem with its reason in that package.
-	// Example: "WeakKey: the RSA key has 1024 bits: use 2048 to 8192".
+	// Example: "WeakKey: the RSA key has 1024 bits: use 2048 to 8192"
 	ReasonRequestRefused = "RequestRefused"
 	// ReasonUsageNotAllowed means that the Signer does not allow a usage, that the PKCS#10 request asks for
 	// a usage that spec.usages does not list, or that the usages do not limit the certificate.
-	// Example: `usage "code signing" is not allowed: the Signer allows "digital signature", "key encipherment", "server auth"`.
+	// Example: `usage "code signing" is not allowed: the Signer allows "digital signature", "key encipherment", "server auth"`
 	ReasonUsageNotAllowed = "UsageNotAllowed"
 	// ReasonKeyNotAllowed means that the Signer does not issue for the algorithm of the key.
-	// Example: `key algorithm RSA is not allowed: the Signer allows "ECDSA", "Ed25519"`.
+	// Example: `key algorithm RSA is not allowed: the Signer allows "ECDSA", "Ed25519"`
 	ReasonKeyNotAllowed = "KeyNotAllowed"
 	// ReasonLifetimeNotAllowed means that spec.expirationSeconds is shorter than the Signer's
 	// spec.certificate.minDuration.
-	// Example: "expirationSeconds is 600, but the Signer issues for at least 1h0m0s: request 3600 or more".
+	// Example: "expirationSeconds is 600, but the Signer issues for at least 1h0m0s: request 3600 or more"
 	ReasonLifetimeNotAllowed = "LifetimeNotAllowed"
 	// ReasonSubjectNotAllowed means that the certificate would name no one: the request has no name, or
 	// only a common name that the Signer leaves out.
-	// Example: "the request has neither a common name nor a subject alternative name: add one".
+	// Example: "the request has neither a common name nor a subject alternative name: add one"
 	ReasonSubjectNotAllowed = "SubjectNotAllowed"
 	// ReasonLintFailed means that the certificate would violate RFC 5280 or differ from the request. Nothing
 	// was signed. The message lists every lint that failed.
-	// Example: "lint e_rfc_dnsname_label_too_long: DNSName labels MUST be less than or equal to 63 characters (RFC 5280: 4.2.1.6, citing RFC 1035)".
+	// Example: "lint e_rfc_dnsname_label_too_long: DNSName labels MUST be less than or equal to 63 characters (RFC 5280: 4.2.1.6, citing RFC 1035)"
 	ReasonLintFailed = "LintFailed"
 )
 
 // ReasonNameNotPermitted is the reason of an Event on a request that stays approved: the name
 // constraints of the CA, or of one of its issuers, do not permit a name. The signer issues the request
 // once the CA is replaced with one that permits it.
-// Example: `the name constraints of the CA "CN=Test CA" or its issuers reject the request: x509: a root or intermediate certificate is not authorized to sign for this name: DNS name "web.example" is not permitted by any constraint. Use a CA that permits the names, or a policy that denies them`.
+// Example: `the name constraints of the CA "CN=Test CA" or its issuers reject the request: x509: a root or intermediate certificate is not authorized to sign for this name: DNS name "web.example" is not permitted by any constraint. Use a CA that permits the names, or a policy that denies them`
 const ReasonNameNotPermitted = "NameNotPermitted"
 
 // ReasonApprovalTooOld is the reason of the condition [v1alpha1.ConditionApprovalTooOld] and of the
 // Event that goes with it. The request stays approved, and the signer issues it if the limit is raised.
-// Example: "approved at 2026-02-01T00:00:00Z, longer ago than the limit of 1h0m0s: create a new request, or raise spec.maxApprovalAge of the Signer".
+// Example: "approved at 2026-02-01T00:00:00Z, longer ago than the limit of 1h0m0s: create a new request, or raise spec.maxApprovalAge of the Signer"
 const ReasonApprovalTooOld = "ApprovalTooOld"
 
 // ReasonSigningForbidden is the reason of an Event on a Signer: the API server rejects the certificates
 // that the signer writes for this signerName.
-// Example: `grant the verb "sign" on signers.certificates.k8s.io with resourceNames ["example.com/serving"], and "update" on certificatesigningrequests/status: certificatesigningrequests.certificates.k8s.io "web" is forbidden: no`.
+// Example: `grant the verb "sign" on signers.certificates.k8s.io with resourceNames ["example.com/serving"], and "update" on certificatesigningrequests/status: certificatesigningrequests.certificates.k8s.io "web" is forbidden: no`
 const ReasonSigningForbidden = "SigningForbidden"
