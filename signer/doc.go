@@ -5,8 +5,8 @@
 // CertificateSigningRequests.
 //
 // There are two reconcilers. The reconciler of Signers loads their CAs, sets their status, and publishes
-// their trust bundles. The reconciler of requests issues certificates with package issuance, which parses
-// and validates each request again, whoever approved it. A registry of the Signers that are ready connects
+// their trust bundles. The reconciler of requests issues certificates with package issuance, which does
+// not trust the approver: it parses and validates each request again. A registry of the Signers that are ready connects
 // the two.
 //
 // Each decision is recorded in the audit log before the certificate is signed or the condition is written:

@@ -14,7 +14,7 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 )
 
-// TestConditionMetric: one value for each condition, of its reason now, and none of a Signer that is gone.
+// TestConditionMetric checks that each condition has one series, and a deleted Signer none.
 func TestConditionMetric(t *testing.T) {
 	m, err := newMetrics(prometheus.NewRegistry())
 	if err != nil {
@@ -38,6 +38,6 @@ countersign_signer_condition{reason="Published",signer="serving",type="TrustPubl
 	}
 	m.forget("serving")
 	if left := testutil.CollectAndCount(m.condition); left != 0 {
-		t.Errorf("%d values are left of a Signer that was deleted", left)
+		t.Errorf("%d series of a deleted Signer remain", left)
 	}
 }

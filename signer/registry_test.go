@@ -19,15 +19,15 @@ func TestRegistry_readiness(t *testing.T) {
 	r := newRegistry()
 	first := ready("first")
 	if !r.set("first", signerName, first) || r.set("first", signerName, first) {
-		t.Fatal("that it issues is news, and that it still does is none")
+		t.Fatal("set must report a Signer that becomes ready, once")
 	}
-	again := *first
-	again.signer = first.signer.DeepCopy()
-	again.signer.Generation++
-	if !r.set("first", signerName, &again) {
-		t.Fatal("another spec is news")
+	changed := *first
+	changed.signer = first.signer.DeepCopy()
+	changed.signer.Generation++
+	if !r.set("first", signerName, &changed) {
+		t.Fatal("set must report another spec")
 	}
-	r.set("second", signerName, nil) // a duplicate that is not ready does not unseat the first
+	r.set("second", signerName, nil) // a duplicate that is not ready does not remove the first
 	if got := r.get(signerName); got == nil || got.signer.Name != "first" {
 		t.Fatalf("got %+v, want the first", got)
 	}
@@ -37,17 +37,17 @@ func TestRegistry_readiness(t *testing.T) {
 	}
 	r.set("first", signerName, nil)
 	if r.get(signerName) != nil {
-		t.Fatal("a Signer that is not ready issues")
+		t.Fatal("a Signer that is not ready is returned")
 	}
 	r.set("first", signerName, ready("first"))
 	r.set("first", "example.com/other", nil) // deleted and made again under its name
 	if r.get(signerName) != nil {
-		t.Fatal("a Signer issues for the signerName that one of its name had before")
+		t.Fatal("a Signer is returned for the signerName of the deleted Signer with its name")
 	}
 	r.set("first", signerName, ready("first"))
 	r.remove("first")
 	if r.get(signerName) != nil {
-		t.Fatal("a Signer that was deleted issues")
+		t.Fatal("a deleted Signer is returned")
 	}
 }
 
@@ -65,6 +65,6 @@ func TestOldest(t *testing.T) {
 		signer("b", "example.com/other", 2*time.Hour),
 	}
 	if got := oldest(all, func(s *v1alpha1.Signer) bool { return s.Spec.SignerName == signerName }); got == nil || got.Name != "y" {
-		t.Errorf("got %+v, want y: as old as z, and before it by name", got)
+		t.Errorf("got %+v, want y, which is as old as z and has the lower name", got)
 	}
 }

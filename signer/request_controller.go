@@ -205,9 +205,9 @@ func (r *requestReconciler) afterWriteError(ready *readySigner, err error) (reco
 		return reconcile.Result{RequeueAfter: conflictRetry}, nil
 	case apierrors.IsForbidden(err):
 		r.retried(ready, retriedForbidden)
-		note := fmt.Sprintf("grant the verb \"sign\" on signers.certificates.k8s.io with resourceNames [%q], and \"update\" on certificatesigningrequests/status: %v",
+		advice := fmt.Sprintf("grant the verb \"sign\" on signers.certificates.k8s.io with resourceNames [%q], and \"update\" on certificatesigningrequests/status: %v",
 			ready.signer.Spec.SignerName, err)
-		r.events.Eventf(ready.signer, nil, corev1.EventTypeWarning, issuance.ReasonSigningForbidden, actionSign, "%s", text.Shorten(note, maxNote))
+		r.events.Eventf(ready.signer, nil, corev1.EventTypeWarning, issuance.ReasonSigningForbidden, actionSign, "%s", text.Shorten(advice, maxNote))
 	default:
 		r.retried(ready, retriedWrite)
 	}

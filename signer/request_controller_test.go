@@ -38,92 +38,92 @@ import (
 	"countersign.dev/countersign/signer/issuance"
 )
 
-// TestRequestReconciler_faults has the API server, or the CA, fail while a request is issued. How
-// it goes when nothing fails is tested against a real API server.
-func TestRequestReconciler_faults(t *testing.T) {
+// TestRequestReconciler_errors covers errors of the API server, the audit log and the CA. Integration
+// tests cover requests that are issued.
+func TestRequestReconciler_errors(t *testing.T) {
 	keys := testKeys()
 	resource := schema.GroupResource{Group: "certificates.k8s.io", Resource: "certificatesigningrequests"}
 	clock := now
 	const tooOld = "approved at 2026-03-01T10:59:00Z, longer ago than the limit of 1h0m0s: create a new request, or raise spec.maxApprovalAge of the Signer"
 	tests := []struct {
-		name    string
-		object  func(*certificatesv1.CertificateSigningRequest)
-		ca      func(*x509.Certificate)
-		fault   error // of the write
-		at      time.Time
-		want    reconcile.Result
-		err     bool
-		outcome [2]string // outcome and reason of the one metric that counts
-		events  []string
-		recheck bool
-		written bool
-		record  []string // what the audit log tells, in order
-		full    bool     // the disk of the audit log is full
-		stale   bool     // the Signer has changed since it was loaded
+		name     string
+		object   func(*certificatesv1.CertificateSigningRequest)
+		ca       func(*x509.Certificate)
+		writeErr error // returned by the update of the status
+		at       time.Time
+		want     reconcile.Result
+		err      bool
+		outcome  [2]string // outcome and reason of the one metric that counts
+		events   []string
+		recheck  bool
+		written  bool
+		record   []string // verdicts and results in the audit log
+		full     bool     // the disk of the audit log is full
+		stale    bool     // the Signer has changed since it was loaded
 	}{
-		{name: "nothing fails", outcome: [2]string{outcomeIssued, ""}, written: true, record: []string{"Issued", "written"}},
+		{name: "issued", outcome: [2]string{outcomeIssued, ""}, written: true, record: []string{"Issued", "written"}},
 		{
-			name: "what cannot be recorded is not issued",
+			name: "not issued if the record cannot be written",
 			full: true, err: true, outcome: [2]string{outcomeRetried, "Audit"},
 		},
 		{
-			name:   "what cannot be recorded does not fail",
+			name:   "not failed if the record cannot be written",
 			object: usages("any"), full: true, err: true, outcome: [2]string{outcomeRetried, "Audit"},
 		},
 		{
-			name:   "limits that have changed do not fail",
+			name:   "not failed if the Signer has changed",
 			object: usages("any"), stale: true, recheck: true, want: reconcile.Result{RequeueAfter: staleRetry}, outcome: [2]string{outcomeRetried, "Stale"},
 		},
 		{
-			name: "names that the CA may not issue for now",
+			name: "names that the CA does not permit",
 			ca:   func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"other"} },
 			want: reconcile.Result{RequeueAfter: caProblemRetry}, recheck: true, outcome: [2]string{outcomeRetried, issuance.ReasonNameNotPermitted},
 			events: []string{`Warning NameNotPermitted the name constraints of the CA "CN=Test CA" or its issuers reject the request: x509: a root or intermediate certificate is not authorized to sign for this name: DNS name "web.example" is not permitted by any constraint. Use a CA that permits the names, or a policy that denies them`},
 		},
 		{
-			name:  "conflict",
-			fault: apierrors.NewConflict(resource, "web", errors.New("changed")), record: []string{"Issued", "refused"},
+			name:     "conflict",
+			writeErr: apierrors.NewConflict(resource, "web", errors.New("changed")), record: []string{"Issued", "refused"},
 			want: reconcile.Result{RequeueAfter: time.Second}, outcome: [2]string{outcomeRetried, "Conflict"},
 		},
-		{name: "deleted meanwhile", fault: apierrors.NewNotFound(resource, "web"), record: []string{"Issued", "refused"}},
+		{name: "deleted", writeErr: apierrors.NewNotFound(resource, "web"), record: []string{"Issued", "refused"}},
 		{
-			name:   "not permitted",
-			record: []string{"Issued", "refused"},
-			fault:  apierrors.NewForbidden(resource, "web", errors.New("no")), err: true, outcome: [2]string{outcomeRetried, "Forbidden"},
+			name:     "forbidden",
+			record:   []string{"Issued", "refused"},
+			writeErr: apierrors.NewForbidden(resource, "web", errors.New("no")), err: true, outcome: [2]string{outcomeRetried, "Forbidden"},
 			events: []string{`Warning SigningForbidden grant the verb "sign" on signers.certificates.k8s.io with resourceNames ["example.com/serving"], and "update" on certificatesigningrequests/status: certificatesigningrequests.certificates.k8s.io "web" is forbidden: no`},
 		},
 		{
-			name:  "API server is away",
-			fault: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
+			name:     "API server not reachable",
+			writeErr: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
 			record: []string{"Issued", "unknown"},
 		},
 		{
-			name:   "failing is announced after the write",
+			name:   "Event for Failed after the write",
 			record: []string{"Failed", "written"},
 			object: usages("any"), outcome: [2]string{outcomeFailed, issuance.ReasonUsageNotAllowed}, written: true,
 			events: []string{`Warning UsageNotAllowed usage "any" is not allowed: the Signer allows "digital signature", "key encipherment", "server auth"`},
 		},
 		{
-			name:   "failing is not announced if the write fails",
-			object: usages("any"), fault: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
+			name:   "no Event for Failed if the write fails",
+			object: usages("any"), writeErr: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
 			record: []string{"Failed", "unknown"},
 		},
 		{
-			name:   "approved too long ago: said after the write",
+			name:   "Event for ApprovalTooOld after the write",
 			object: approved(now.Add(-61 * time.Minute)), outcome: [2]string{outcomeLeft, issuance.ReasonApprovalTooOld}, written: true,
 			record: []string{"ApprovalTooOld", "written"}, events: []string{"Warning ApprovalTooOld " + tooOld},
 		},
 		{
-			name:   "approved too long ago: nothing is said if the write fails",
-			object: approved(now.Add(-61 * time.Minute)), fault: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
+			name:   "no Event for ApprovalTooOld if the write fails",
+			object: approved(now.Add(-61 * time.Minute)), writeErr: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
 			record: []string{"ApprovalTooOld", "unknown"},
 		},
 		{
-			name:   "approved too long ago: not without a record",
+			name:   "no ApprovalTooOld if the record cannot be written",
 			object: approved(now.Add(-61 * time.Minute)), full: true, err: true, outcome: [2]string{outcomeRetried, "Audit"},
 		},
 		{
-			name: "approved too long ago, and never to be issued: not Failed",
+			name: "ApprovalTooOld takes precedence over Failed",
 			object: func(c *certificatesv1.CertificateSigningRequest) {
 				usages("any")(c)
 				approved(now.Add(-61 * time.Minute))(c)
@@ -132,7 +132,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 			events: []string{"Warning ApprovalTooOld " + tooOld},
 		},
 		{
-			name:   "CA expired since",
+			name:   "CA expired after it was loaded",
 			object: approved(now.AddDate(20, 0, 0)),
 			at:     now.AddDate(20, 0, 0), want: reconcile.Result{RequeueAfter: caProblemRetry},
 			outcome: [2]string{outcomeRetried, v1alpha1.ReasonCAExpired}, recheck: true,
@@ -158,9 +158,9 @@ func TestRequestReconciler_faults(t *testing.T) {
 			if test.stale {
 				signer.Generation++
 			}
-			issuesBy := func(*x509.Certificate) {}
+			alterCA := func(*x509.Certificate) {}
 			if test.ca != nil {
-				issuesBy = test.ca
+				alterCA = test.ca
 			}
 			c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(csr, signer).WithStatusSubresource(csr).
 				WithInterceptorFuncs(interceptor.Funcs{
@@ -168,8 +168,8 @@ func TestRequestReconciler_faults(t *testing.T) {
 						if o.GetResourceVersion() == "" {
 							t.Error("written without resourceVersion")
 						}
-						if test.fault != nil {
-							return test.fault
+						if test.writeErr != nil {
+							return test.writeErr
 						}
 						return c.SubResource(sub).Update(ctx, o, options...)
 					},
@@ -181,7 +181,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 			signers := newRegistry()
 			signers.set("serving", signerName, &readySigner{
 				signer:  loaded,
-				profile: newProfile(t), ca: newCA(t, keys.EC, issuesBy),
+				profile: newProfile(t), ca: newCA(t, keys.EC, alterCA),
 			})
 			recorder := events.NewFakeRecorder(8)
 			disk := &disk{full: test.full}
@@ -210,7 +210,7 @@ func TestRequestReconciler_faults(t *testing.T) {
 					t.Errorf("metric for %v is %v, want 1", test.outcome, n)
 				}
 			}
-			if diff := cmp.Diff(test.record, disk.told(t)); diff != "" {
+			if diff := cmp.Diff(test.record, disk.recorded(t)); diff != "" {
 				t.Errorf("audit log (-want +got):\n%s", diff)
 			}
 			close(recorder.Events)
@@ -226,14 +226,14 @@ func TestRequestReconciler_faults(t *testing.T) {
 				t.Errorf("written: %v, want %v: %+v", written, test.written, after.Status)
 			}
 			if after.Status.Conditions[0].Type != certificatesv1.CertificateApproved {
-				t.Errorf("the condition Approved is gone: %+v", after.Status.Conditions)
+				t.Errorf("the condition Approved was removed: %+v", after.Status.Conditions)
 			}
 		})
 	}
 }
 
-// TestRequestReconciler_approvalAge has a request that waited too long: it is told so once for each limit,
-// and issued when the limit is raised.
+// TestRequestReconciler_approvalAge checks that the condition ApprovalTooOld is written once for each limit,
+// and that the request is issued when the limit is raised.
 func TestRequestReconciler_approvalAge(t *testing.T) {
 	scheme, err := NewScheme()
 	if err != nil {
@@ -273,7 +273,7 @@ func TestRequestReconciler_approvalAge(t *testing.T) {
 		signers.set("serving", signerName, &readySigner{signer: signer, profile: profile, ca: authority})
 		result, err := r.Reconcile(t.Context(), fairqueue.Item{Name: "web"})
 		if err != nil || result != (reconcile.Result{}) {
-			t.Fatalf("got %v, %v, want nothing to be done again", result, err)
+			t.Fatalf("got %v, %v, want no requeue", result, err)
 		}
 		if err := c.Get(t.Context(), client.ObjectKey{Name: "web"}, &after); err != nil {
 			t.Fatal(err)
@@ -303,11 +303,11 @@ func TestRequestReconciler_approvalAge(t *testing.T) {
 	}
 	reconcileBy(4 * time.Hour)
 	if len(after.Status.Certificate) == 0 || len(after.Status.Conditions) != 1 {
-		t.Errorf("not issued when the limit was raised: %+v", after.Status)
+		t.Errorf("not issued after the limit was raised: %+v", after.Status)
 	}
 }
 
-// TestRequestReconciler_due: what is issued is what is kept of the request, written as it was read.
+// TestRequestReconciler_due checks that a due request is issued, and that only its status changes.
 func TestRequestReconciler_due(t *testing.T) {
 	keys := testKeys()
 	changed := func(c *certificatesv1.CertificateSigningRequest) {
@@ -315,19 +315,19 @@ func TestRequestReconciler_due(t *testing.T) {
 	}
 	tests := []struct {
 		name   string
-		kept   bool
+		cached bool
 		ready  bool                                            // the Signer
-		since  func(*certificatesv1.CertificateSigningRequest) // how it changed, unseen
+		since  func(*certificatesv1.CertificateSigningRequest) // change that is not in the cache
 		gone   bool
 		want   reconcile.Result
 		issued bool
 	}{
-		{name: "due", kept: true, ready: true, issued: true},
-		{name: "due, and denied since", kept: true, ready: true, since: changed, want: reconcile.Result{RequeueAfter: conflictRetry}},
-		{name: "due, and deleted since", kept: true, ready: true, gone: true},
+		{name: "due", cached: true, ready: true, issued: true},
+		{name: "denied after it was cached", cached: true, ready: true, since: changed, want: reconcile.Result{RequeueAfter: conflictRetry}},
+		{name: "deleted after it was cached", cached: true, ready: true, gone: true},
 		{name: "not due", ready: true},
-		{name: "not due, and not issued"},
-		{name: "no Signer issues", kept: true},
+		{name: "not due, and no Signer is ready"},
+		{name: "no Signer is ready", cached: true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -367,7 +367,7 @@ func TestRequestReconciler_due(t *testing.T) {
 			before := due.DeepCopy()
 			r := &requestReconciler{
 				due: func(name string) *certificatesv1.CertificateSigningRequest {
-					if name == due.Name && test.kept {
+					if name == due.Name && test.cached {
 						return due
 					}
 					return nil
@@ -379,7 +379,7 @@ func TestRequestReconciler_due(t *testing.T) {
 				t.Errorf("got %+v, %v, want %+v", result, err, test.want)
 			}
 			if diff := cmp.Diff(before, due); diff != "" {
-				t.Errorf("changed what is kept (-before +after):\n%s", diff)
+				t.Errorf("the cached request was changed (-before +after):\n%s", diff)
 			}
 			if test.gone {
 				return
@@ -393,13 +393,13 @@ func TestRequestReconciler_due(t *testing.T) {
 			}
 			after.ResourceVersion = before.ResourceVersion
 			if diff := cmp.Diff(before.ObjectMeta, after.ObjectMeta); diff != "" {
-				t.Errorf("the metadata have changed (-before +after):\n%s", diff)
+				t.Errorf("the metadata has changed (-before +after):\n%s", diff)
 			}
 		})
 	}
 }
 
-// dueIn reads a request from a client as the reconciler does from what is watched.
+// dueIn returns a function that reads due requests from a client, in place of the cache.
 func dueIn(t *testing.T, c client.Client) func(string) *certificatesv1.CertificateSigningRequest {
 	return func(name string) *certificatesv1.CertificateSigningRequest {
 		csr := &certificatesv1.CertificateSigningRequest{}
@@ -448,19 +448,19 @@ func TestMetrics_forget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, signer := range []string{"gone", "kept"} {
+	for _, signer := range []string{"deleted", "other"} {
 		m.certificates.WithLabelValues(signer, outcomeIssued, "").Inc()
 		m.certificates.WithLabelValues(signer, outcomeRetried, retriedWrite).Inc()
 		m.duration.WithLabelValues(signer).Observe(1)
 		m.caNotAfter.WithLabelValues(signer).Set(1)
 	}
-	m.forget("gone")
+	m.forget("deleted")
 	if n, err := testutil.GatherAndCount(registry); n != 4 || err != nil {
-		t.Errorf("%d series are left, want the 4 of the other Signer: %v", n, err)
+		t.Errorf("got %d series, want the 4 of the other Signer: %v", n, err)
 	}
 }
 
-// disk is where an audit log is kept, as long as it has space.
+// disk is the file of an audit log. It can be full.
 type disk struct {
 	bytes.Buffer
 	full bool
@@ -473,8 +473,8 @@ func (d *disk) Write(p []byte) (int, error) {
 	return d.Buffer.Write(p)
 }
 
-// told is the verdict of each decision and what became of it.
-func (d *disk) told(t *testing.T) (out []string) {
+// recorded returns the verdict of each decision and the result of each outcome.
+func (d *disk) recorded(t *testing.T) (out []string) {
 	t.Helper()
 	for line := range strings.Lines(d.String()) {
 		var record struct {

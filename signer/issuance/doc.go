@@ -19,6 +19,6 @@
 // The key signs exactly the bytes that were linted.
 //
 // The verdict on a request is the [Outcome] of a [Result]. An error means that the caller should
-// retry. Failing a request is permanent, so a request is [Refused] only for its own faults: while the
+// retry. Failing a request is permanent, so a request is [Refused] only for its own problems: while the
 // CA cannot issue, the Outcome is [CAProblem].
 package issuance

@@ -28,7 +28,7 @@ import (
 	"countersign.dev/countersign/signer/ca"
 )
 
-// issued is what the tests look at in a certificate.
+// issued holds the fields of a certificate that the tests compare.
 type issued struct {
 	Subject             string
 	DNS, Emails         []string
@@ -63,13 +63,13 @@ func describe(c *x509.Certificate) issued {
 func TestIssue(t *testing.T) {
 	keys := testKeys()
 	second := now.Truncate(time.Second)
-	honest := issued{
+	expected := issued{
 		Subject: "CN=web.example", DNS: []string{"web.example"},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		NotBefore: second.Add(-5 * time.Minute), NotAfter: second.Add(24 * time.Hour),
 	}
 	with := func(change func(*issued)) issued {
-		i := honest
+		i := expected
 		change(&i)
 		return i
 	}
@@ -81,22 +81,22 @@ func TestIssue(t *testing.T) {
 		request func(*x509.CertificateRequest)
 		object  func(*certificatesv1.CertificateSigningRequest)
 		profile func(*v1alpha1.CertificateProfile)
-		caBent  func(*x509.Certificate)
+		alterCA func(*x509.Certificate)
 		want    issued
 	}{
-		{name: "ECDSA: key encipherment is dropped", want: honest},
-		{name: "Ed25519: key encipherment is dropped", key: keys.Ed, want: honest},
+		{name: "ECDSA: key encipherment is dropped", want: expected},
+		{name: "Ed25519: key encipherment is dropped", key: keys.Ed, want: expected},
 		{name: "RSA: key encipherment is issued", key: keys.RSA, want: with(func(i *issued) {
 			i.KeyUsage |= x509.KeyUsageKeyEncipherment
 		})},
-		{name: "RSA CA", ca: keys.RSA, want: honest},
-		{name: "Ed25519 CA", ca: keys.Ed, want: honest},
+		{name: "RSA CA", ca: keys.RSA, want: expected},
+		{name: "Ed25519 CA", ca: keys.Ed, want: expected},
 		{
-			name: "usages are a subset of the profile's",
-			key:  keys.RSA, object: usages("server auth", "digital signature"), want: honest,
+			name: "subset of the usages of the Profile",
+			key:  keys.RSA, object: usages("server auth", "digital signature"), want: expected,
 		},
 		{
-			name:   "client auth by profile",
+			name:   "client auth",
 			object: usages("digital signature", "client auth"),
 			profile: func(p *v1alpha1.CertificateProfile) {
 				p.Usages = []certificatesv1.KeyUsage{"digital signature", "client auth"}
@@ -104,16 +104,16 @@ func TestIssue(t *testing.T) {
 			want: with(func(i *issued) { i.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }),
 		},
 		{
-			name: "usages in the PKCS#10 agree with spec.usages",
+			name: "PKCS#10 request with the same usages",
 			request: func(r *x509.CertificateRequest) {
 				r.ExtraExtensions = []pkix.Extension{
 					{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Critical: true, Value: []byte{3, 2, 5, 0xa0}},
 					{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Value: []byte{0x30, 0x0a, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1}},
 				}
-			}, want: honest,
+			}, want: expected,
 		},
 		{
-			name: "every kind of name",
+			name: "all types of names",
 			request: func(r *x509.CertificateRequest) {
 				r.Subject.Organization, r.Subject.OrganizationalUnit = []string{"zeta", "alpha"}, []string{"unit"}
 				r.DNSNames = []string{"b.example", "*.a.example", "_http._tcp.c.example"}
@@ -133,22 +133,22 @@ func TestIssue(t *testing.T) {
 			want:    with(func(i *issued) { i.Subject, i.SANCritical = "", true }),
 		},
 		{
-			name:   "expirationSeconds is honoured",
+			name:   "expirationSeconds within the limits",
 			object: expiration(3600), want: with(func(i *issued) { i.NotAfter = second.Add(time.Hour) }),
 		},
 		{
-			name:   "expirationSeconds beyond the profile",
-			object: expiration(7 * 86400), want: honest,
+			name:   "expirationSeconds above the limit",
+			object: expiration(7 * 86400), want: expected,
 		},
 		{
-			name: "profile's lifetime and backdate",
+			name: "lifetime and backdate of the Profile",
 			profile: func(p *v1alpha1.CertificateProfile) {
 				p.MaxDuration, p.Backdate = &metav1.Duration{Duration: 2 * day}, &metav1.Duration{}
 			},
 			want: with(func(i *issued) { i.NotBefore, i.NotAfter = second, second.Add(2*day) }),
 		},
 		{
-			name: "what the Signer keeps of the subject",
+			name: "subject attributes of the Profile",
 			request: func(r *x509.CertificateRequest) {
 				r.Subject.Organization, r.Subject.OrganizationalUnit = []string{"zeta", "alpha"}, []string{"unit"}
 			},
@@ -158,15 +158,15 @@ func TestIssue(t *testing.T) {
 			want: with(func(i *issued) { i.Subject = "OU=unit,O=zeta+O=alpha" }),
 		},
 		{
-			name:    "nothing of the subject is kept",
+			name:    "no subject attributes",
 			profile: func(p *v1alpha1.CertificateProfile) { p.Subject = []v1alpha1.SubjectAttribute{} },
 			want:    with(func(i *issued) { i.Subject, i.SANCritical = "", true }),
 		},
 		{
-			name: "attributes that no Signer keeps",
+			name: "unsupported subject attributes",
 			request: func(r *x509.CertificateRequest) {
 				r.Subject.Country, r.Subject.Province, r.Subject.SerialNumber = []string{"AU"}, []string{"Some-State"}, "1"
-			}, want: honest,
+			}, want: expected,
 		},
 		{
 			name: "URLs",
@@ -180,33 +180,33 @@ func TestIssue(t *testing.T) {
 			}),
 		},
 		{
-			name:   "no longer than some seconds, by a CA of a minute",
+			name:   "a lifetime of 10 seconds and a CA that expires in a minute",
 			object: expiration(600),
 			profile: func(p *v1alpha1.CertificateProfile) {
 				p.MaxDuration, p.Backdate = &metav1.Duration{Duration: 10 * time.Second}, &metav1.Duration{}
 			},
-			caBent: func(c *x509.Certificate) { c.NotAfter = second.Add(time.Minute) },
-			want:   with(func(i *issued) { i.NotBefore, i.NotAfter = second, second.Add(10*time.Second) }),
+			alterCA: func(c *x509.Certificate) { c.NotAfter = second.Add(time.Minute) },
+			want:    with(func(i *issued) { i.NotBefore, i.NotAfter = second, second.Add(10*time.Second) }),
 		},
 		{
-			name:    "just the shortest lifetime",
+			name:    "shortest lifetime",
 			object:  expiration(3600),
 			profile: func(p *v1alpha1.CertificateProfile) { p.MinDuration = &metav1.Duration{Duration: time.Hour} },
 			want:    with(func(i *issued) { i.NotAfter = second.Add(time.Hour) }),
 		},
 		{
-			name:   "clamped to the CA's notAfter",
-			caBent: func(c *x509.Certificate) { c.NotAfter = second.Add(time.Hour) },
-			want:   with(func(i *issued) { i.NotAfter = second.Add(time.Hour) }),
+			name:    "clamped to the CA's notAfter",
+			alterCA: func(c *x509.Certificate) { c.NotAfter = second.Add(time.Hour) },
+			want:    with(func(i *issued) { i.NotAfter = second.Add(time.Hour) }),
 		},
 		{
-			name:   "clamped to the CA's notBefore",
-			caBent: func(c *x509.Certificate) { c.NotBefore = second.Add(-time.Minute) },
-			want:   with(func(i *issued) { i.NotBefore = second.Add(-time.Minute) }),
+			name:    "clamped to the CA's notBefore",
+			alterCA: func(c *x509.Certificate) { c.NotBefore = second.Add(-time.Minute) },
+			want:    with(func(i *issued) { i.NotBefore = second.Add(-time.Minute) }),
 		},
 		{
-			name:   "within the CA's name constraints",
-			caBent: func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example"} }, want: honest,
+			name:    "within the CA's name constraints",
+			alterCA: func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example"} }, want: expected,
 		},
 	}
 	for _, test := range tests {
@@ -218,7 +218,7 @@ func TestIssue(t *testing.T) {
 			if caKey == nil {
 				caKey = keys.EC
 			}
-			authority := newCA(t, caKey, test.caBent)
+			authority := newCA(t, caKey, test.alterCA)
 			csr := newCSR(t, key, test.request, test.object)
 			before := csr.DeepCopy()
 			issuance := mustPrepare(t, csr, newProfile(t, test.profile), authority)
@@ -234,14 +234,14 @@ func TestIssue(t *testing.T) {
 			}
 			block, rest := pem.Decode(chain)
 			if block == nil || !slices.Equal(block.Bytes, certificate.Raw) || len(rest) > 0 || len(block.Headers) > 0 {
-				t.Errorf("PEM is not the certificate alone:\n%s", chain)
+				t.Errorf("PEM is not exactly the certificate:\n%s", chain)
 			}
 			public, ok := certificate.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 			if !ok || !public.Equal(key.Public()) {
 				t.Error("public key is not that of the request")
 			}
 			if certificate.IsCA || !certificate.BasicConstraintsValid {
-				t.Error("certificate is not marked as no CA")
+				t.Error("certificate is not CA:FALSE")
 			}
 			if err := certificate.CheckSignatureFrom(authority.Certificate()); err != nil {
 				t.Errorf("signature: %v", err)
@@ -269,11 +269,11 @@ func TestIssue_once(t *testing.T) {
 		t.Errorf("second use: got %q, %v, %v", chain, certificate, err)
 	}
 	if _, _, err := new(Issuance).Issue(t.Context()); err == nil || err.Error() != "issuing: not prepared" {
-		t.Errorf("an Issuance that was not prepared: got %v", err)
+		t.Errorf("Issuance that was not prepared: got %v", err)
 	}
 }
 
-// TestIssue_alteredAfterLint has what was linted changed behind its back, as a fault in memory would.
+// TestIssue_alteredAfterLint changes the template after lint, as a memory error could.
 func TestIssue_alteredAfterLint(t *testing.T) {
 	keys := testKeys()
 	issuance := mustPrepare(t, newCSR(t, keys.EC, nil, nil), newProfile(t, nil), newCA(t, keys.EC, nil))
@@ -285,23 +285,23 @@ func TestIssue_alteredAfterLint(t *testing.T) {
 	}
 }
 
-// lyingKey signs something else than it is told to, as a key store that is broken may.
-type lyingKey struct{ crypto.Signer }
+// brokenKey signs another message than the given one, as a broken key store could.
+type brokenKey struct{ crypto.Signer }
 
-func (k lyingKey) Sign(random io.Reader, message []byte, options crypto.SignerOpts) ([]byte, error) {
+func (k brokenKey) Sign(random io.Reader, message []byte, options crypto.SignerOpts) ([]byte, error) {
 	other := slices.Clone(message)
 	other[0] ^= 1
 	return k.Signer.Sign(random, other, options)
 }
 
-// TestCreateCertificate_verifies is of crypto/x509: Issue does not verify once more.
+// TestCreateCertificate_verifies checks that crypto/x509 verifies the signature: Issue relies on it.
 func TestCreateCertificate_verifies(t *testing.T) {
 	keys := testKeys()
 	for _, key := range []crypto.Signer{keys.EC, keys.RSA, keys.Ed} {
 		authority := newCA(t, key, nil)
 		issuance := mustPrepare(t, newCSR(t, keys.EC, nil, nil), newProfile(t, nil), authority)
-		if der, err := x509.CreateCertificate(rand.Reader, issuance.template, authority.Certificate(), keys.EC.Public(), lyingKey{key}); err == nil || der != nil {
-			t.Errorf("%T: a wrong signature is let out", key)
+		if der, err := x509.CreateCertificate(rand.Reader, issuance.template, authority.Certificate(), keys.EC.Public(), brokenKey{key}); err == nil || der != nil {
+			t.Errorf("%T: an invalid signature is returned", key)
 		}
 	}
 }
@@ -345,9 +345,9 @@ func TestIssue_chain(t *testing.T) {
 	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
 	roots.AddCert(authority.Anchor())
 	if !intermediates.AppendCertsFromPEM([]byte(strings.TrimPrefix(string(chain), string(encode("CERTIFICATE", certificate.Raw))))) {
-		t.Fatal("no certificates in trust or chain")
+		t.Fatal("the chain has no intermediate")
 	}
 	if _, err := certificate.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: now, DNSName: "web.example"}); err != nil {
-		t.Errorf("a TLS client would reject it: %v", err)
+		t.Errorf("a TLS client rejects the certificate: %v", err)
 	}
 }

@@ -99,14 +99,14 @@ func (e *expectation) check(c *x509.Certificate) error {
 	require(c.NotAfter.After(c.NotBefore), "notAfter %v is not after notBefore %v", c.NotAfter, c.NotBefore)
 
 	names := 0
-	kept := func(attribute v1alpha1.SubjectAttribute, values ...string) []string {
+	issued := func(attribute v1alpha1.SubjectAttribute, values ...string) []string {
 		values = slices.DeleteFunc(slices.Clone(values), func(value string) bool { return value == "" || !e.profile.keeps(attribute) })
 		names += len(values)
 		return values
 	}
-	commonName := strings.Join(kept(v1alpha1.SubjectCommonName, r.Subject.CommonName), "")
-	organizations := kept(v1alpha1.SubjectOrganization, r.Subject.Organizations...)
-	units := kept(v1alpha1.SubjectOrganizationalUnit, r.Subject.OrganizationalUnits...)
+	commonName := strings.Join(issued(v1alpha1.SubjectCommonName, r.Subject.CommonName), "")
+	organizations := issued(v1alpha1.SubjectOrganization, r.Subject.Organizations...)
+	units := issued(v1alpha1.SubjectOrganizationalUnit, r.Subject.OrganizationalUnits...)
 	require(c.Subject.CommonName == commonName, "common name differs from the expected one")
 	require(sameSet(c.Subject.Organization, organizations), "organizations differ from the expected ones")
 	require(sameSet(c.Subject.OrganizationalUnit, units), "organizational units differ from the expected ones")

@@ -24,11 +24,11 @@ import (
 func TestLint(t *testing.T) {
 	keys := testKeys()
 	tests := []struct {
-		name string
-		slip func(*x509.Certificate)
-		want string
+		name    string
+		mistake func(*x509.Certificate)
+		want    string
 	}{
-		{"serial number of another", func(c *x509.Certificate) { c.SerialNumber = big.NewInt(7) }, "serial number differs from the generated one"},
+		{"serial number", func(c *x509.Certificate) { c.SerialNumber = big.NewInt(7) }, "serial number differs from the generated one"},
 		{"CA", func(c *x509.Certificate) { c.IsCA = true }, "basic constraints must be CA:FALSE"},
 		{"no basic constraints", func(c *x509.Certificate) { c.BasicConstraintsValid = false }, "basic constraints must be CA:FALSE"},
 		{"no subject key identifier", func(c *x509.Certificate) { c.SubjectKeyId = nil }, "subject key identifier is missing"},
@@ -54,36 +54,36 @@ func TestLint(t *testing.T) {
 			"organizational units differ from the expected ones; subject has 2 attributes, want 1",
 		},
 		{"subject attribute", func(c *x509.Certificate) { c.Subject.Country = []string{"CH"} }, "subject has 2 attributes, want 1"},
-		{"DNS name more", func(c *x509.Certificate) { c.DNSNames = []string{"web.example", "admin.example"} }, "DNS names differ from those of the request"},
-		{"IP address more", func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, "IP addresses differ from those of the request"},
-		{"URI more", func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: "example.com"}} }, "URIs differ from those of the request"},
-		{"email more", func(c *x509.Certificate) { c.EmailAddresses = []string{"a@example.com"} }, "email addresses differ from those of the request"},
+		{"additional DNS name", func(c *x509.Certificate) { c.DNSNames = []string{"web.example", "admin.example"} }, "DNS names differ from those of the request"},
+		{"additional IP address", func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, "IP addresses differ from those of the request"},
+		{"additional URI", func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: "example.com"}} }, "URIs differ from those of the request"},
+		{"additional email address", func(c *x509.Certificate) { c.EmailAddresses = []string{"a@example.com"} }, "email addresses differ from those of the request"},
 		{"key usage missing", func(c *x509.Certificate) { c.KeyUsage = 0 }, "key usage 0b0 is missing or unknown"},
 		{"key usage of a CA", func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCRLSign }, "key usage 0b1000001 is missing or unknown"},
 		{"key encipherment for ECDSA", func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageKeyEncipherment }, "key usage 0b101 does not fit key algorithm ECDSA"},
 		{"extended key usage missing", func(c *x509.Certificate) { c.ExtKeyUsage = nil }, "extended key usage is missing, repeated or unknown"},
-		{"extended key usage of another kind", func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageAny) }, "extended key usage is missing, repeated or unknown"},
+		{"any extended key usage", func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageAny) }, "extended key usage is missing, repeated or unknown"},
 		{"extended key usage unknown", func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{1, 2, 3}} }, "extended key usage is missing, repeated or unknown"},
 		{
-			"extended key usage not asked for",
+			"extended key usage not requested",
 			func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) },
 			`usage "client auth" is not requested or not allowed`,
 		},
-		{"extension more", func(c *x509.Certificate) {
+		{"additional extension", func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: []byte{5, 0}}}
 		}, "extension 1.2.3 is unknown, repeated, or has the wrong criticality"},
 		{
-			"CRL distribution point of another",
+			"CRL distribution point",
 			func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://evil.example"} },
 			"CRL distribution points differ from those of the Signer; extension 2.5.29.31 is unknown, repeated, or has the wrong criticality",
 		},
 		{
-			"OCSP server of another",
+			"OCSP server",
 			func(c *x509.Certificate) { c.OCSPServer = []string{"http://evil.example"} },
 			"OCSP servers differ from those of the Signer; extension 1.3.6.1.5.5.7.1.1 is unknown, repeated, or has the wrong criticality",
 		},
 		{
-			"issuing certificate URL of another",
+			"issuing certificate URL",
 			func(c *x509.Certificate) { c.IssuingCertificateURL = []string{"http://evil.example"} },
 			"issuing certificate URLs differ from those of the Signer; extension 1.3.6.1.5.5.7.1.1 is unknown, repeated, or has the wrong criticality",
 		},
@@ -101,7 +101,7 @@ func TestLint(t *testing.T) {
 			hour := int32(3600)
 			csr := newCSR(t, keys.EC, nil, func(c *certificatesv1.CertificateSigningRequest) { c.Spec.ExpirationSeconds = &hour })
 			issuance := mustPrepare(t, csr, newProfile(t, nil), newCA(t, keys.EC, nil))
-			test.slip(issuance.template)
+			test.mistake(issuance.template)
 			_, problem := lint(issuance.draft)
 			if diff := cmp.Diff(&ca.Problem{Reason: ReasonLintFailed, Message: test.want}, problem); diff != "" {
 				t.Errorf("problem (-want +got):\n%s", diff)
@@ -116,28 +116,28 @@ func TestLint_profile(t *testing.T) {
 	tests := []struct {
 		name    string
 		profile func(*v1alpha1.CertificateProfile)
-		slip    func(*x509.Certificate)
+		mistake func(*x509.Certificate)
 		want    string
 	}{
 		{
-			"common name that is left out",
+			"common name that the Profile leaves out",
 			func(p *v1alpha1.CertificateProfile) { p.Subject = []v1alpha1.SubjectAttribute{"organization"} },
 			func(c *x509.Certificate) { c.Subject.CommonName = "web.example" },
 			"common name differs from the expected one; subject has 2 attributes, want 1",
 		},
 		{
-			"organization that is left out",
+			"organization that the Profile leaves out",
 			func(p *v1alpha1.CertificateProfile) { p.Subject = []v1alpha1.SubjectAttribute{"commonName"} },
 			func(c *x509.Certificate) { c.Subject.Organization = []string{"team"} },
 			"organizations differ from the expected ones; subject has 2 attributes, want 1",
 		},
 		{
-			"organization that is kept",
+			"missing organization",
 			nil, func(c *x509.Certificate) { c.Subject.Organization = nil },
 			"organizations differ from the expected ones; subject has 1 attributes, want 2",
 		},
 		{
-			"URL that is missing",
+			"missing URL",
 			func(p *v1alpha1.CertificateProfile) { p.OCSPServers = []string{"http://a.example"} },
 			func(c *x509.Certificate) { c.OCSPServer = nil }, "OCSP servers differ from those of the Signer",
 		},
@@ -154,7 +154,7 @@ func TestLint_profile(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			csr := newCSR(t, keys.EC, func(r *x509.CertificateRequest) { r.Subject.Organization = []string{"team"} }, nil)
 			issuance := mustPrepare(t, csr, newProfile(t, test.profile), newCA(t, keys.EC, nil))
-			test.slip(issuance.template)
+			test.mistake(issuance.template)
 			_, problem := lint(issuance.draft)
 			if diff := cmp.Diff(&ca.Problem{Reason: ReasonLintFailed, Message: test.want}, problem); diff != "" {
 				t.Errorf("problem (-want +got):\n%s", diff)

@@ -23,15 +23,15 @@ import (
 func TestPrepare_serialNumbers(t *testing.T) {
 	keys := testKeys()
 	csr, profile, authority := newCSR(t, keys.EC, nil, nil), newProfile(t, nil), newCA(t, keys.EC, nil)
-	seen := map[string]bool{}
+	used := map[string]bool{}
 	longest := 0
 	for range 64 {
 		issuance := mustPrepare(t, csr, profile, authority)
 		serial := issuance.template.SerialNumber
-		if serial.Sign() <= 0 || serial.BitLen() > 128 || seen[serial.String()] {
+		if serial.Sign() <= 0 || serial.BitLen() > 128 || used[serial.String()] {
 			t.Fatalf("serial number %x is not positive, too long, or repeated", serial)
 		}
-		seen[serial.String()] = true
+		used[serial.String()] = true
 		longest = max(longest, serial.BitLen())
 	}
 	if longest < 127 { // 2^-64 if all 128 bits are random
@@ -74,7 +74,7 @@ func TestPrepare_notDue(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			csr := newCSR(t, keys.EC, nil, func(c *certificatesv1.CertificateSigningRequest) {
 				test.object(c)
-				c.Spec.Request = []byte("a request that is not due is not even read")
+				c.Spec.Request = []byte("a request that is not due is not parsed")
 			})
 			result, err := Prepare(now, csr, profile, authority)
 			if err != nil || result != (Result{Outcome: NotDue}) {
@@ -132,39 +132,39 @@ func TestPrepare_refused(t *testing.T) {
 			reason: ReasonUsageNotAllowed, message: `usage "any" is not allowed: the Signer allows "digital signature", "key encipherment", "server auth"`,
 		},
 		{
-			name:    "PKCS#10 asks for more than spec.usages",
+			name:    "PKCS#10 request with another usage",
 			request: extension(asn1.ObjectIdentifier{2, 5, 29, 37}, 0x30, 0x0a, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 2),
 			reason:  ReasonUsageNotAllowed, message: `the PKCS#10 request asks for usage "client auth", which spec.usages does not list: both must agree`,
 		},
 		{
-			name:   "no extended key usage, which would be any",
+			name:   "no extended key usage",
 			object: usages("digital signature", "key encipherment"),
 			reason: ReasonUsageNotAllowed, message: `usages "digital signature", "key encipherment" have no extended key usage, which would allow every extended key usage: add one such as "server auth" or "client auth"`,
 		},
 		{
-			name:   "no key usage, which would be any",
+			name:   "no key usage",
 			object: usages("server auth"),
 			reason: ReasonUsageNotAllowed, message: `usages "server auth" leave no key usage for a key of algorithm ECDSA, which would allow every key usage: add "digital signature"`,
 		},
 		{
-			name: "no key usage is left for the key",
+			name: "no key usage fits the key",
 			key:  keys.Ed, object: usages("key encipherment", "server auth"),
 			reason: ReasonUsageNotAllowed, message: `usages "key encipherment", "server auth" leave no key usage for a key of algorithm Ed25519, which would allow every key usage: add "digital signature"`,
 		},
 		{
-			name:    "no name at all",
+			name:    "no name",
 			request: func(r *x509.CertificateRequest) { r.Subject, r.DNSNames = pkix.Name{}, nil },
 			reason:  ReasonSubjectNotAllowed, message: "the request has neither a common name nor a subject alternative name: add one",
 		},
 		{
-			name: "no name but an organization",
+			name: "organization only",
 			request: func(r *x509.CertificateRequest) {
 				r.Subject, r.DNSNames = pkix.Name{Organization: []string{"system:masters"}}, nil
 			},
 			reason: ReasonSubjectNotAllowed, message: "the request has neither a common name nor a subject alternative name: add one",
 		},
 		{
-			name:    "no name that is kept",
+			name:    "common name that the Signer leaves out",
 			request: func(r *x509.CertificateRequest) { r.DNSNames = nil },
 			profile: func(p *v1alpha1.CertificateProfile) { p.Subject = []v1alpha1.SubjectAttribute{"organization"} },
 			reason:  ReasonSubjectNotAllowed, message: "the request has no subject alternative name, and the Signer leaves the common name out: add a subject alternative name",
@@ -185,7 +185,7 @@ func TestPrepare_refused(t *testing.T) {
 			reason: ReasonLifetimeNotAllowed, message: "expirationSeconds is 3599, but the Signer issues for at least 1h0m0s: request 3600 or more",
 		},
 		{
-			name:   "shorter than the shortest, which is no whole second",
+			name:   "shorter than the shortest, not a whole second",
 			object: expiration(600), profile: func(p *v1alpha1.CertificateProfile) {
 				p.MinDuration = &metav1.Duration{Duration: 600*time.Second + time.Millisecond}
 			},
@@ -219,9 +219,9 @@ func TestPrepare_caProblem(t *testing.T) {
 		at     time.Time // when the request is prepared; the CA is loaded at now
 		reason string
 	}{
-		{"expired since", func(c *x509.Certificate) { c.NotAfter = now.Add(time.Hour) }, now.Add(2 * time.Hour), v1alpha1.ReasonCAExpired},
+		{"expired after it was loaded", func(c *x509.Certificate) { c.NotAfter = now.Add(time.Hour) }, now.Add(2 * time.Hour), v1alpha1.ReasonCAExpired},
 		{"expires in 9 minutes", func(c *x509.Certificate) { c.NotAfter = now.Add(time.Hour) }, now.Add(51 * time.Minute), v1alpha1.ReasonCAExpired},
-		{"clock was set back", nil, now.AddDate(-2, 0, 0), v1alpha1.ReasonCANotYetValid},
+		{"clock set back", nil, now.AddDate(-2, 0, 0), v1alpha1.ReasonCANotYetValid},
 		{"names not permitted", func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"other"} }, now, ReasonNameNotPermitted},
 		{"names excluded", func(c *x509.Certificate) { c.ExcludedDNSDomains = []string{"example"} }, now, ReasonNameNotPermitted},
 		{"extended usages differ", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, now, v1alpha1.ReasonInvalidCA},

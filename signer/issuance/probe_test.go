@@ -39,12 +39,12 @@ func TestProbe(t *testing.T) {
 		at      time.Time // zero: now
 		want    *ca.Problem
 	}{
-		{name: "honest"},
+		{name: "valid CA"},
 		{name: "every usage", profile: func(p *v1alpha1.CertificateProfile) { p.Usages = allUsages }},
-		{name: "usages that not every kind of key can have", profile: func(p *v1alpha1.CertificateProfile) {
+		{name: "usages that do not fit every key algorithm", profile: func(p *v1alpha1.CertificateProfile) {
 			p.Usages = []certificatesv1.KeyUsage{"key agreement", "server auth"}
 		}},
-		{name: "nothing of the subject is kept", profile: func(p *v1alpha1.CertificateProfile) { p.Subject = []v1alpha1.SubjectAttribute{} }},
+		{name: "no subject attributes", profile: func(p *v1alpha1.CertificateProfile) { p.Subject = []v1alpha1.SubjectAttribute{} }},
 		{name: "URLs", profile: func(p *v1alpha1.CertificateProfile) {
 			p.CRLDistributionPoints, p.OCSPServers, p.IssuingCertificateURLs = []string{"http://a.example/crl"}, []string{"http://a.example"}, []string{"https://a.example/ca.crt"}
 		}},
@@ -52,15 +52,15 @@ func TestProbe(t *testing.T) {
 			c.PermittedDNSDomainsCritical, c.PermittedDNSDomains, c.PermittedIPRanges = true, []string{"cluster.local"}, []*net.IPNet{cluster}
 			c.PermittedURIDomains, c.PermittedEmailAddresses = []string{"example.com"}, []string{"example.com"}
 		}},
-		{name: "as long as the shortest", ca: func(c *x509.Certificate) { c.NotAfter = now.Truncate(time.Second).Add(601 * time.Second) }},
+		{name: "expires just after the shortest lifetime", ca: func(c *x509.Certificate) { c.NotAfter = now.Truncate(time.Second).Add(601 * time.Second) }},
 		{
-			name:    "of a minute",
+			name:    "CA that expires in a minute",
 			ca:      func(c *x509.Certificate) { c.NotAfter = now.Truncate(time.Second).Add(time.Minute) },
 			profile: func(p *v1alpha1.CertificateProfile) { p.MaxDuration = &metav1.Duration{Duration: 10 * time.Second} },
 		},
 
 		{
-			name: "ends before the shortest does",
+			name: "expires before the shortest lifetime",
 			ca:   func(c *x509.Certificate) { c.NotAfter = now.Truncate(time.Second).Add(10 * time.Minute) },
 			want: &ca.Problem{Reason: v1alpha1.ReasonCAExpired, Message: `the certificate "CN=Test CA" expires at 2026-03-01T12:10:00Z, too soon to issue the shortest of certificates (10m0s): put a renewed CA in its place`},
 		},
@@ -70,7 +70,7 @@ func TestProbe(t *testing.T) {
 			want: &ca.Problem{Reason: v1alpha1.ReasonCANotYetValid, Message: `the certificate "CN=Test CA" is not valid before 2025-03-01T12:00:00Z: wait until then, or set the clock right`},
 		},
 		{
-			name: "other extended usages",
+			name: "extended key usages limited to others",
 			ca:   func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} },
 			want: &ca.Problem{Reason: v1alpha1.ReasonInvalidCA, Message: `the CA certificate, or one of its issuers, limits its extended key usages and does not list "server auth": use another CA, or remove the usage from spec.certificate.usages`},
 		},
@@ -81,7 +81,7 @@ func TestProbe(t *testing.T) {
 				"use a CA whose own certificate conforms to RFC 5280 and has a subject key identifier",
 		}},
 		{
-			name: "a country that is no PrintableString",
+			name: "country not a PrintableString",
 			ca:   func(c *x509.Certificate) { c.Subject.Country = []string{"É"} },
 			want: &ca.Problem{
 				Reason: v1alpha1.ReasonInvalidCA,

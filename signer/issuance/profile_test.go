@@ -52,24 +52,24 @@ func TestNewProfile(t *testing.T) {
 			},
 		},
 		{
-			name: "the least is what is the most, if that is less",
+			name: "minDuration defaults to maxDuration if that is shorter",
 			spec: v1alpha1.CertificateProfile{MaxDuration: duration(30 * time.Second)},
 			want: defaults(func(p *Profile) { p.minDuration, p.maxDuration = 30*time.Second, 30*time.Second }),
 		},
 		{
-			name: "nothing of the subject is kept",
+			name: "no subject attributes",
 			spec: v1alpha1.CertificateProfile{Subject: []v1alpha1.SubjectAttribute{}},
 			want: defaults(func(p *Profile) { p.subject = []v1alpha1.SubjectAttribute{} }),
 		},
 		{name: "no domain", signerName: "serving", err: `signerName "serving" is invalid: must be a domain and a path, such as example.com/serving`},
 		{name: "no path", signerName: "example.com/", err: `signerName "example.com/" is invalid: must be a domain and a path, such as example.com/serving`},
 		{
-			name:       "all of a domain",
+			name:       "wildcard path",
 			signerName: "example.com/*",
 			err:        `signerName "example.com/*" is invalid: wildcards are not supported, create a Signer for each signerName`,
 		},
 		{
-			name:       "all domains",
+			name:       "wildcard domain",
 			signerName: "*/serving",
 			err:        `signerName "*/serving" is invalid: wildcards are not supported, create a Signer for each signerName`,
 		},
@@ -160,7 +160,7 @@ func TestNewProfile(t *testing.T) {
 			}
 		})
 	}
-	t.Run("no signerName", func(t *testing.T) {
+	t.Run("empty signerName", func(t *testing.T) {
 		_, err := NewProfile(v1alpha1.SignerSpec{})
 		if want := `signerName "" is invalid: must be a domain and a path, such as example.com/serving`; err == nil || err.Error() != want {
 			t.Errorf("got error %v, want %q", err, want)

@@ -41,7 +41,7 @@ func TestLintRFC(t *testing.T) {
 		want    string // the message of LintFailed; empty if it is issued
 	}{
 		{"common name and DNS name", nil, ""},
-		{"service, in every form", dns("web.ns.svc.cluster.local", "web.ns.svc", "web.ns", "web"), ""},
+		{"names of a Service", dns("web.ns.svc.cluster.local", "web.ns.svc", "web.ns", "web"), ""},
 		{"pod", dns("10-244-0-7.ns.pod.cluster.local", "web-0.web.ns.svc.cluster.local"), ""},
 		{"localhost", dns("localhost"), ""},
 		{"wildcard", dns("*.web.ns.svc.cluster.local"), ""},
@@ -94,7 +94,7 @@ func TestLintRFC(t *testing.T) {
 			func(r *x509.CertificateRequest) { r.Subject.OrganizationalUnit = []string{label(65)} }, "lint e_subject_organizational_unit_name_max_length: The 'Organizational Unit Name' field of the subject MUST be less than 65 characters (RFC 5280: A.1)",
 		},
 		{
-			"IDN that is none",
+			"invalid IDN",
 			dns("xn--a-.example"), "lint e_international_dns_name_not_unicode: Internationalized DNSNames punycode not valid Unicode (RFC 3490); lint e_rfc_dnsname_hyphen_in_sld: DNSName should not have a hyphen beginning or ending the SLD (RFC5280: 4.2.1.6)",
 		},
 		{
@@ -114,7 +114,7 @@ func TestLintRFC(t *testing.T) {
 			commonName("Test CA"), "authority key identifier differs from that of the CA",
 		},
 		{
-			"two at once",
+			"two lints",
 			func(r *x509.CertificateRequest) {
 				r.Subject.OrganizationalUnit, r.DNSNames = []string{label(65)}, []string{"a..b"}
 			}, "lint e_rfc_dnsname_empty_label: DNSNames should not have an empty label (RFC5280: 4.2.1.6); lint e_subject_organizational_unit_name_max_length: The 'Organizational Unit Name' field of the subject MUST be less than 65 characters (RFC 5280: A.1)",
@@ -149,7 +149,7 @@ func TestRFCLints(t *testing.T) {
 		}
 	}
 	if len(names) < 80 {
-		t.Errorf("there are %d lints only", len(names))
+		t.Errorf("got %d lints, want at least 80", len(names))
 	}
 	for _, name := range skippedLints {
 		if names[name] || zlint.GlobalRegistry().CertificateLints().ByName(name) == nil {
