@@ -136,7 +136,7 @@ func TestRequestReconciler_errors(t *testing.T) {
 			object: approved(now.AddDate(20, 0, 0)),
 			at:     now.AddDate(20, 0, 0), want: reconcile.Result{RequeueAfter: caProblemRetry},
 			outcome: [2]string{outcomeRetried, v1alpha1.ReasonCAExpired}, recheck: true,
-			events: []string{`Warning CAExpired the certificate "CN=Test CA" expired at 2036-03-01T12:00:00Z: put a renewed CA in its place`},
+			events: []string{`Warning CAExpired the certificate "CN=Test CA" expired at 2036-03-01T12:00:00Z: replace the CA with a renewed one`},
 		},
 		{
 			name:    "message with a percent sign",

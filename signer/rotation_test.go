@@ -21,6 +21,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/signer/ca"
+	"countersign.dev/countersign/signer/ca/source"
 	"countersign.dev/countersign/signer/trust"
 )
 
@@ -34,10 +35,10 @@ type life struct {
 	prunes bool  // the API server has an old CRD
 }
 
-func (l *life) keep([]v1alpha1.Signer) {}
+func (l *life) Keep([]v1alpha1.Signer) {}
 
-func (l *life) load(ctx context.Context, s *v1alpha1.Signer, at time.Time, fits func(*ca.CA) error) (offer, error) {
-	return l.source.load(ctx, s, at, fits)
+func (l *life) Load(ctx context.Context, s *v1alpha1.Signer, at time.Time, fits source.Fits) (source.Result, error) {
+	return l.source.Load(ctx, s, at, fits)
 }
 
 // statusOf writes statuses as the API server of a life does.
@@ -126,15 +127,15 @@ func TestSignerReconciler_memory(t *testing.T) {
 	}{
 		"nothing": {func(*life) {}, "One"},
 		"certificate and key were written one after the other": {func(l *life) {
-			l.source = loaded{err: &ca.Problem{Reason: v1alpha1.ReasonCAKeyMismatch, Message: "not yet"}}
+			l.source = loaded{problem: &ca.Problem{Reason: v1alpha1.ReasonCAKeyMismatch, Message: "not yet"}}
 		}, "One"},
-		"another Secret is named, and not read yet": {func(l *life) { l.source = loaded{err: ca.ErrPending} }, "One"},
+		"another Secret is named, and not read yet": {func(l *life) { l.source = loaded{err: source.ErrPending} }, "One"},
 		"the status was changed meanwhile": {func(l *life) {
 			l.source, l.fault = loaded{ca: two}, apierrors.NewConflict(corev1.Resource("signers"), "serving", errors.New("changed"))
 		}, "One"},
 		"the API server is away": {func(l *life) { l.source, l.fault = loaded{ca: two}, apierrors.NewInternalError(errors.New("away")) }, "One"},
 		"the Secret was deleted": {func(l *life) {
-			l.source = loaded{err: &ca.Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: "gone"}}
+			l.source = loaded{problem: &ca.Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: "gone"}}
 		}, "nobody"},
 	}
 	for name, test := range tests {
@@ -192,9 +193,9 @@ func TestSignerReconciler_withdrawn(t *testing.T) {
 		got[c.Type] = string(c.Status) + " " + c.Reason + ": " + c.Message
 	}
 	want := map[string]string{
-		"Ready":          `False CADistrusted: "CN=One", or an issuer of it, is listed in spec.trust.distrusted: use another CA`,
+		"Ready":          `False CADistrusted: "CN=One", or one of its issuers, is listed in spec.trust.distrusted: use another CA`,
 		"Rotating":       "False Settled: no CA is trusted yet",
-		"TrustPublished": "False Withdrawn: nothing is published, since no CA is left that is not listed in spec.trust.distrusted",
+		"TrustPublished": "False Withdrawn: no CA is published, because every CA is listed in spec.trust.distrusted",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("conditions (-want +got):\n%s", diff)
@@ -214,7 +215,7 @@ func TestSignerReconciler_oldCRD(t *testing.T) {
 	l := newLife(t)
 	l.source, l.prunes = loaded{ca: one}, true
 	err := l.change(t, nil)
-	const want = "the API server does not keep status.trustAnchors: apply the custom resource definitions of this version, deploy/base/crds"
+	const want = "the API server drops status.trustAnchors: apply the custom resource definitions of this version, deploy/base/crds"
 	if err == nil || err.Error() != want || l.signs() != "nobody" {
 		t.Errorf("%s signs; %v", l.signs(), err)
 	}

@@ -39,7 +39,7 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/internal/fairqueue"
-	"countersign.dev/countersign/signer/ca"
+	casource "countersign.dev/countersign/signer/ca/source"
 	"countersign.dev/countersign/signer/trust"
 )
 
@@ -144,11 +144,11 @@ func (s *Controllers) Setup(ctx context.Context, mgr manager.Manager) error {
 	}
 	secretChanged, fileChanged, trustChanged := newSignal(), newSignal(), newSignal()
 	signerUnfit, signerReady := newSignal(), newSignal()
-	secrets := ca.NewWatcher(watching, s.options.Namespace, secretChanged.send)
+	secrets := casource.NewSecrets(watching, s.options.Namespace, secretChanged.send)
 	if err := mgr.Add(secrets); err != nil {
 		return fmt.Errorf("adding the watcher of Secrets: %w", err)
 	}
-	files := ca.NewFiles(s.options.CADirectory, fileChanged.send)
+	files := casource.NewFiles(s.options.CADirectory, fileChanged.send)
 	if err := mgr.Add(files); err != nil {
 		return fmt.Errorf("adding the watcher of files: %w", err)
 	}
@@ -163,12 +163,17 @@ func (s *Controllers) Setup(ctx context.Context, mgr manager.Manager) error {
 		live:    mgr.GetAPIReader(),
 		status:  mgr.GetClient().Status(),
 		signers: s.signers,
-		sources: &sources{
-			secrets: secrets,
-			files:   files,
-			store:   &ca.Store{Client: mgr.GetClient(), Namespace: s.options.Namespace},
-			signers: mgr.GetClient(),
-			events:  recorder,
+		sources: &casource.Sources{
+			Secrets: secrets,
+			File:    files,
+			Managed: &casource.Managed{
+				Secrets: secrets,
+				Writer:  &casource.SecretWriter{Client: mgr.GetClient(), Namespace: s.options.Namespace},
+				Keys:    casource.SecretKeys{},
+				Signers: mgr.GetClient(),
+				Events:  recorder,
+			},
+			Events: recorder,
 		},
 		trust:   publisher,
 		pending: signerReady.send,
@@ -310,7 +315,7 @@ func (s *Controllers) setupSigners(mgr manager.Manager, r *signerReconciler, sec
 			DeleteFunc: func(event.DeleteEvent) bool { return false },
 		})).
 		WatchesRawSource(secretChanged.source(func(ctx context.Context, secret string) []reconcile.Request {
-			return where(ctx, func(s *v1alpha1.Signer) bool { return slices.Contains(secretsOf(s), secret) })
+			return where(ctx, func(s *v1alpha1.Signer) bool { return slices.Contains(casource.SecretsOf(s.Spec.CA), secret) })
 		})).
 		WatchesRawSource(fileChanged.source(func(ctx context.Context, directory string) []reconcile.Request {
 			return where(ctx, func(s *v1alpha1.Signer) bool { return s.Spec.CA.File != nil && s.Spec.CA.File.Directory == directory })

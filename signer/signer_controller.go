@@ -5,253 +5,274 @@ package signer
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"countersign.dev/countersign/api/v1alpha1"
-	"countersign.dev/countersign/internal/text"
 	"countersign.dev/countersign/signer/ca"
+	"countersign.dev/countersign/signer/ca/source"
 	"countersign.dev/countersign/signer/issuance"
 	"countersign.dev/countersign/signer/trust"
 )
 
 const (
-	// resync is how often a Signer is gone over although nothing happened, so that what could not be
-	// published is tried again.
+	// resync is the longest delay until a Signer is reconciled again. A resync retries what could not be published.
 	resync = 50 * time.Second
-	// publishRetry is how soon it is tried again to publish what could not be.
+	// publishRetry is the delay after a publication that is incomplete.
 	publishRetry = 5 * time.Second
-	// soon is at once, though not so soon that something that never settles takes all there is.
-	soon = 100 * time.Millisecond
-	// pendingRetry is how soon a Signer is looked at again whose Secret is not read yet; the
-	// Secret itself usually brings it back before.
+	// pendingRetry is the delay while the source of a CA has not been read. Usually the source reports a change
+	// earlier.
 	pendingRetry = 5 * time.Second
+	// immediateRetry is the delay after a conflict, or if the next step is possible already. It limits the rate of a
+	// Signer that never settles.
+	immediateRetry = 100 * time.Millisecond
+	// timerSlack is added to the delay until a point in time, so that the Signer is reconciled after it.
+	timerSlack = 10 * time.Millisecond
 
-	// actionLoad and actionPublish are actions of Events.
-	actionLoad    = "LoadCA"
-	actionPublish = "PublishTrust"
-
-	nothingAsked = "spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle"
-
-	maxConditionMessage = 32 << 10 // bytes, which the API server limits
+	defaultPropagation = 5 * time.Minute
 )
 
-// signerReconciler keeps the registry and the status of Signers, and publishes their trust.
+// signerReconciler keeps the registry and the status of Signers up to date, and publishes their CAs.
 type signerReconciler struct {
 	cached  client.Reader
 	live    client.Reader
 	status  client.SubResourceWriter
 	signers *registry
-	sources interface {
-		keep(signers []v1alpha1.Signer)
-		load(ctx context.Context, signer *v1alpha1.Signer, now time.Time, fits func(*ca.CA) error) (offer, error)
-	}
-	trust interface {
-		Keep(signers []v1alpha1.Signer)
-		Publish(ctx context.Context, signer *v1alpha1.Signer, bundle []byte) trust.Result
-	}
-	pending func(ctx context.Context, signerName string) // has the requests of a signerName reconciled
+	sources sources
+	trust   publisher
+	pending func(ctx context.Context, signerName string) // reconciles the pending requests of a signerName
 	events  events.EventRecorder
 	metrics *metrics
 	now     func() time.Time
 }
 
-// Reconcile loads a Signer and takes the rotation of its CA as far as it goes; what it decides is on record in the
-// status before anything is signed or published by it.
+// sources loads CAs: [source.Sources].
+type sources interface {
+	Keep(signers []v1alpha1.Signer)
+	source.Source
+}
+
+// publisher publishes CAs: [trust.Publisher].
+type publisher interface {
+	Keep(signers []v1alpha1.Signer)
+	Publish(ctx context.Context, signer *v1alpha1.Signer, bundle []byte) trust.Result
+}
+
+// Reconcile loads a Signer and advances the rotation of its CA as far as possible. It writes each decision to the status
+// before it signs or publishes by it.
 func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	signer, all, err := r.read(ctx, request.NamespacedName)
+	if signer == nil || err != nil {
+		return reconcile.Result{}, err
+	}
+	in, err := r.load(ctx, signer, all)
+	switch {
+	case errors.Is(err, source.ErrPending):
+		r.signers.set(signer.Name, signer.Spec.SignerName, nil)
+		return reconcile.Result{RequeueAfter: pendingRetry}, nil
+	case err != nil:
+		return reconcile.Result{}, err
+	}
+	decided := decide(signer, in, r.now())
+	if signer, err = r.record(ctx, signer, decided, in.source); err != nil {
+		return afterWriteError(err)
+	}
+	status := signer.Status.DeepCopy()
+	retryAt := r.publish(ctx, signer, all, status)
+	r.metrics.setStatus(signer.Name, status)
+	if signer, err = r.write(ctx, signer, status); err != nil {
+		return afterWriteError(err)
+	}
+	// The publication can allow the next CA to sign, immediately if the propagation period is over already.
+	next := decide(signer, in, r.now()).rotation
+	if !equality.Semantic.DeepEqual(next.Anchors, signer.Status.TrustAnchors) {
+		return reconcile.Result{RequeueAfter: immediateRetry}, nil
+	}
+	return reconcile.Result{RequeueAfter: r.requeueAfter(decided.ready, next.RequeueAt, in.source.RequeueAt, retryAt)}, nil
+}
+
+// read reads the Signer, and all Signers. The Signer is nil if it does not exist.
+func (r *signerReconciler) read(ctx context.Context, name types.NamespacedName) (*v1alpha1.Signer, []v1alpha1.Signer, error) {
 	var list v1alpha1.SignerList
 	if err := r.cached.List(ctx, &list); err != nil {
-		return reconcile.Result{}, fmt.Errorf("listing signers: %w", err)
+		return nil, nil, fmt.Errorf("listing signers: %w", err)
 	}
-	r.sources.keep(list.Items)
+	r.sources.Keep(list.Items)
 	r.trust.Keep(list.Items)
 
-	// Live: the record of the rotation must be the one written last.
+	// A live read: the record of the rotation must be the one written last.
 	signer := &v1alpha1.Signer{}
-	err := r.live.Get(ctx, request.NamespacedName, signer)
+	err := r.live.Get(ctx, name, signer)
 	switch {
 	case apierrors.IsNotFound(err):
-		r.signers.remove(request.Name)
-		r.metrics.forget(request.Name)
-		return reconcile.Result{}, nil
+		r.signers.remove(name.Name)
+		r.metrics.forget(name.Name)
+		return nil, nil, nil
 	case err != nil:
-		return reconcile.Result{}, fmt.Errorf("reading the Signer: %w", err)
+		return nil, nil, fmt.Errorf("reading the Signer: %w", err)
 	}
 	if i := slices.IndexFunc(list.Items, func(s v1alpha1.Signer) bool { return s.Name == signer.Name }); i >= 0 {
 		list.Items[i] = *signer
 	} else {
 		list.Items = append(list.Items, *signer)
 	}
-	loaded, err := r.load(ctx, signer, list.Items, r.now())
-	now := r.now()
-	if err != nil && !isVerdict(err) {
-		if errors.Is(err, ca.ErrPending) {
-			r.signers.set(signer.Name, signer.Spec.SignerName, nil)
-			return reconcile.Result{RequeueAfter: pendingRetry}, nil
-		}
-		return reconcile.Result{}, err
-	}
-	rotation := ca.Rotate(now, signer.Status.TrustAnchors, loaded.newest, loaded.previous, loaded.settings)
-	if err == nil && rotation.Waits != nil {
-		err = rotation.Waits
-	}
-	ready, err := loaded.ready(signer, rotation.Signing, err, now)
-	if ready == nil {
-		r.signers.set(signer.Name, signer.Spec.SignerName, nil)
-	}
-
-	status := signer.Status.DeepCopy()
-	status.ObservedGeneration = signer.Generation
-	status.TrustAnchors = rotation.Anchors
-	r.noteReady(signer, status, ready, err)
-	noteRotating(signer, status, rotation, loaded.offer)
-	if signer, err = r.write(ctx, signer, status); err != nil {
-		if !ready.sameAs(r.signers.get(signer.Spec.SignerName)) {
-			r.signers.set(signer.Name, signer.Spec.SignerName, nil) // not on record, so not done
-		}
-		return afterConflict(err)
-	}
-	if r.signers.set(signer.Name, signer.Spec.SignerName, ready) {
-		r.pending(ctx, signer.Spec.SignerName)
-	}
-
-	status = signer.Status.DeepCopy()
-	retry := r.noteTrust(ctx, signer, list.Items, status)
-	r.metrics.setStatus(signer.Name, status)
-	if signer, err = r.write(ctx, signer, status); err != nil {
-		return afterConflict(err)
-	}
-	// What was published just now may let the next CA sign: soon, or at once if its time has come meanwhile.
-	rotation = ca.Rotate(r.now(), signer.Status.TrustAnchors, loaded.newest, loaded.previous, loaded.settings)
-	if !equality.Semantic.DeepEqual(rotation.Anchors, signer.Status.TrustAnchors) {
-		return reconcile.Result{RequeueAfter: soon}, nil
-	}
-	return reconcile.Result{RequeueAfter: r.again(ready, rotation.Again, loaded.again, retry)}, nil
+	return signer, list.Items, nil
 }
 
-// afterConflict is what to do when the status could not be written: at once again if somebody changed the Signer.
-func afterConflict(err error) (reconcile.Result, error) {
+// inputs are what a Signer issues by, before the CA that signs is chosen.
+type inputs struct {
+	profile  issuance.Profile
+	settings ca.Settings
+	source   source.Result // with a Problem also if the spec is invalid
+	fits     source.Fits
+}
+
+// load loads what a Signer issues by. The error is [source.ErrPending] or an error to be retried.
+func (r *signerReconciler) load(ctx context.Context, signer *v1alpha1.Signer, all []v1alpha1.Signer) (inputs, error) {
+	in := inputs{settings: ca.Settings{Propagation: propagation(signer), Distrusted: signer.Spec.Trust.Distrusted}}
+	var problem *ca.Problem
+	if in.profile, problem = validate(signer, all); problem != nil {
+		in.source.Problem = problem
+		return in, nil
+	}
+	now := r.now()
+	in.settings.MaxDuration = in.profile.MaxDuration()
+	in.fits = onceEach(func(c *ca.CA) *ca.Problem { return in.profile.Probe(now, c) })
+	var err error
+	if in.source, err = r.sources.Load(ctx, signer, now, in.fits); err != nil {
+		return in, err
+	}
+	switch problem := in.source.Problem; {
+	case problem == nil && in.source.Previous == nil:
+		in.source.Previous = r.signers.lastCA(signer.Name, signer.UID) // its Secret can contain the next CA already
+	case problem != nil && (problem.Reason == v1alpha1.ReasonSecretNotFound || problem.Reason == v1alpha1.ReasonFileNotFound):
+		r.signers.forgetCA(signer.Name) // removing the CA revokes the use of its key
+	}
+	return in, nil
+}
+
+// onceEach returns fits with a cache of its results.
+func onceEach(fits source.Fits) source.Fits {
+	results := map[*ca.CA]*ca.Problem{}
+	return func(c *ca.CA) *ca.Problem {
+		problem, cached := results[c]
+		if !cached {
+			problem = fits(c)
+			results[c] = problem
+		}
+		return problem
+	}
+}
+
+// decision is what to do with a Signer.
+type decision struct {
+	rotation ca.Rotation
+	ready    *readySigner // what requests are issued by; nil if they are not
+	problem  *ca.Problem  // why they are not
+}
+
+// decide chooses the CA that signs.
+func decide(signer *v1alpha1.Signer, in inputs, now time.Time) decision {
+	d := decision{rotation: ca.Rotate(now, signer.Status.TrustAnchors, in.source.Newest, in.source.Previous, in.settings)}
+	signing := d.rotation.Signing
+	switch {
+	case in.source.Problem != nil:
+		d.problem = in.source.Problem
+	case d.rotation.Problem != nil:
+		d.problem = d.rotation.Problem
+	case signing == nil:
+		d.problem = ca.Problemf(v1alpha1.ReasonCADistrusted,
+			"%q, or one of its issuers, is listed in spec.trust.distrusted: use another CA", in.source.Newest.Certificate().Subject)
+	default:
+		d.problem = in.fits(signing)
+	}
+	if d.problem == nil {
+		d.ready = &readySigner{signer: signer, profile: in.profile, ca: signing}
+	}
+	return d
+}
+
+// record writes a decision to the status, and to the registry once it is in the status. It returns the Signer with its
+// new status.
+func (r *signerReconciler) record(ctx context.Context, signer *v1alpha1.Signer, d decision, from source.Result) (*v1alpha1.Signer, error) {
+	signerName := signer.Spec.SignerName
+	if d.ready == nil {
+		r.signers.set(signer.Name, signerName, nil)
+	}
+	updated, err := r.write(ctx, signer, newStatus(signer, d, from))
+	if err != nil {
+		if !d.ready.sameAs(r.signers.get(signerName)) {
+			r.signers.set(signer.Name, signerName, nil)
+		}
+		return signer, err
+	}
+	if r.signers.set(signer.Name, signerName, d.ready) {
+		r.pending(ctx, signerName)
+	}
+	return updated, nil
+}
+
+// afterWriteError returns the result after the status could not be written: a conflict is retried immediately.
+func afterWriteError(err error) (reconcile.Result, error) {
 	if apierrors.IsConflict(err) {
-		return reconcile.Result{RequeueAfter: soon}, nil
+		return reconcile.Result{RequeueAfter: immediateRetry}, nil
 	}
 	return reconcile.Result{}, client.IgnoreNotFound(err)
 }
 
-// again is how soon the Signer is to be looked at although nothing happens.
-func (r *signerReconciler) again(ready *readySigner, times ...time.Time) time.Duration {
+// requeueAfter returns the delay until the first of some points in time, at most resync.
+func (r *signerReconciler) requeueAfter(ready *readySigner, times ...time.Time) time.Duration {
 	if ready != nil {
 		times = append(times, ready.ca.NotAfter().Add(-ready.profile.MinDuration()))
 	}
-	wait := resync
+	delay := resync
 	for _, t := range times {
 		if !t.IsZero() {
-			wait = min(wait, max(t.Sub(r.now()), 0)+10*time.Millisecond)
+			delay = min(delay, max(t.Sub(r.now()), 0)+timerSlack)
 		}
 	}
-	return wait
+	return delay
 }
 
-// notReady is why a Signer does not issue, where it is not for its CA.
-type notReady struct{ reason, message string }
-
-func (n *notReady) Error() string { return n.message }
-
-// isVerdict reports whether an error is a state of the Signer that its status is to tell of.
-func isVerdict(err error) bool {
-	_, fault := errors.AsType[*ca.Problem](err)
-	_, other := errors.AsType[*notReady](err)
-	return fault || other
-}
-
-// loadedSigner is what a Signer issues by, before it is known which CA signs.
-type loadedSigner struct {
-	offer
-	profile  issuance.Profile
-	settings ca.Settings
-}
-
-// load returns what the Signer issues by; where that fails, as much as is known. The error is a [*notReady], a [*ca.Problem], [ca.ErrPending], or that of an
-// API call.
-func (r *signerReconciler) load(ctx context.Context, signer *v1alpha1.Signer, all []v1alpha1.Signer, now time.Time) (loadedSigner, error) {
-	l := loadedSigner{settings: ca.Settings{Propagation: propagation(signer), Distrusted: signer.Spec.Trust.Distrusted}}
+// validate returns the profile of a Signer, or the reason why the spec is invalid or conflicts with an older Signer.
+func validate(signer *v1alpha1.Signer, all []v1alpha1.Signer) (issuance.Profile, *ca.Problem) {
 	first := oldest(all, func(s *v1alpha1.Signer) bool { return s.Spec.SignerName == signer.Spec.SignerName })
 	if first.Name != signer.Name {
-		return l, &notReady{
-			v1alpha1.ReasonDuplicateSigner,
-			fmt.Sprintf("Signer %s has the signerName %s too and is older: this one issues nothing; delete one of them", first.Name, signer.Spec.SignerName),
-		}
+		return issuance.Profile{}, ca.Problemf(v1alpha1.ReasonDuplicateSigner,
+			"the older Signer %s has the same signerName %s: this one issues no certificates; delete one of them", first.Name, signer.Spec.SignerName)
 	}
-	if managed := signer.Spec.CA.Managed; managed != nil {
+	managed := signer.Spec.CA.Managed
+	if managed != nil {
 		first := oldest(all, func(s *v1alpha1.Signer) bool {
 			return s.Spec.CA.Managed != nil && s.Spec.CA.Managed.SecretName == managed.SecretName
 		})
 		if first.Name != signer.Name {
-			return l, &notReady{
-				v1alpha1.ReasonDuplicateSecret,
-				fmt.Sprintf("Signer %s keeps its CA in the Secret %s too and is older: choose another spec.ca.managed.secretName", first.Name, managed.SecretName),
-			}
+			return issuance.Profile{}, ca.Problemf(v1alpha1.ReasonDuplicateSecret,
+				"the older Signer %s keeps its CA in the same Secret %s: set spec.ca.managed.secretName to another name", first.Name, managed.SecretName)
 		}
 	}
-	var err error
-	if l.profile, err = issuance.NewProfile(signer.Spec); err != nil {
-		return l, &notReady{v1alpha1.ReasonInvalidProfile, err.Error()}
-	}
-	least := l.settings.Propagation + l.profile.MinDuration()
-	if managed := signer.Spec.CA.Managed; managed != nil && ca.RenewBefore(managed) <= least {
-		return l, &notReady{v1alpha1.ReasonInvalidProfile, fmt.Sprintf(
-			"spec.ca.managed.renewBefore is %v: it must be longer than spec.trust.propagation and spec.certificate.minDuration together, %v, or a CA cannot issue any more when the next one begins to",
-			ca.RenewBefore(managed), least)}
-	}
-	l.settings.MaxDuration = l.profile.MaxDuration()
-	l.offer, err = r.sources.load(ctx, signer, now, func(c *ca.CA) error {
-		if problem := l.profile.Probe(now, c); problem != nil {
-			return problem
-		}
-		return nil
-	})
+	profile, err := issuance.NewProfile(signer.Spec)
 	if err != nil {
-		if fault, ok := errors.AsType[*ca.Problem](err); ok && (fault.Reason == v1alpha1.ReasonSecretNotFound || fault.Reason == v1alpha1.ReasonFileNotFound) {
-			r.signers.forgetCA(signer.Name) // whoever took it away meant its key
-		}
-		l.newest, l.previous = nil, nil
-		return l, err
+		return issuance.Profile{}, &ca.Problem{Reason: v1alpha1.ReasonInvalidProfile, Message: err.Error()}
 	}
-	if l.previous == nil {
-		l.previous = r.signers.lastCA(signer.Name, signer.UID) // its Secret may have another one already
+	if least := propagation(signer) + profile.MinDuration(); managed != nil && ca.RenewBefore(managed) <= least {
+		return issuance.Profile{}, ca.Problemf(v1alpha1.ReasonInvalidProfile,
+			"spec.ca.managed.renewBefore is %v: it must be longer than the sum of spec.trust.propagation and spec.certificate.minDuration, %v, because the next CA must sign before the current one expires",
+			ca.RenewBefore(managed), least)
 	}
-	return l, nil
+	return profile, nil
 }
 
-// ready returns what requests are issued by, or why they are not; it passes an error on that is known already.
-func (l *loadedSigner) ready(signer *v1alpha1.Signer, signing *ca.CA, err error, now time.Time) (*readySigner, error) {
-	switch {
-	case err != nil:
-		return nil, err
-	case signing == nil: // although there is a newest CA
-		return nil, &ca.Problem{Reason: v1alpha1.ReasonCADistrusted, Message: fmt.Sprintf(
-			"%q, or an issuer of it, is listed in spec.trust.distrusted: use another CA", l.newest.Certificate().Subject)}
-	}
-	if problem := l.profile.Probe(now, signing); problem != nil {
-		return nil, problem
-	}
-	return &readySigner{signer: signer, profile: l.profile, ca: signing}, nil
-}
-
-const defaultPropagation = 5 * time.Minute
-
+// propagation returns the time from the publication of a CA until it signs in place of another.
 func propagation(signer *v1alpha1.Signer) time.Duration {
 	if d := signer.Spec.Trust.Propagation; d != nil {
 		return d.Duration
@@ -259,202 +280,21 @@ func propagation(signer *v1alpha1.Signer) time.Duration {
 	return defaultPropagation
 }
 
-// oldest returns, of the Signers that match, of which there is one at least, the one created
-// first, and of two created in the same second the one whose name comes first.
+// oldest returns the oldest matching Signer, and of two created in the same second the first by name. It returns nil if
+// none matches.
 func oldest(all []v1alpha1.Signer, matches func(*v1alpha1.Signer) bool) *v1alpha1.Signer {
 	var first *v1alpha1.Signer
 	for i := range all {
-		s := &all[i]
-		if !matches(s) {
-			continue
-		}
-		if first == nil || s.CreationTimestamp.Before(&first.CreationTimestamp) ||
-			s.CreationTimestamp.Equal(&first.CreationTimestamp) && s.Name < first.Name {
+		if s := &all[i]; matches(s) && (first == nil || older(s, first)) {
 			first = s
 		}
 	}
 	return first
 }
 
-// noteReady sets the status by whether the Signer issues, or else why not.
-func (r *signerReconciler) noteReady(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, ready *readySigner, why error) {
-	if ready != nil {
-		described := ready.ca.Status()
-		status.CA = &described
-		condition(signer, status, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonCALoaded,
-			fmt.Sprintf("%s, until %s", described.Subject, described.NotAfter.UTC().Format(time.RFC3339)))
-		return
+func older(a, b *v1alpha1.Signer) bool {
+	if a.CreationTimestamp.Equal(&b.CreationTimestamp) {
+		return a.Name < b.Name
 	}
-	status.CA = nil
-	reason := v1alpha1.ReasonInvalidCA
-	if fault, ok := errors.AsType[*ca.Problem](why); ok {
-		reason = fault.Reason
-	}
-	if other, ok := errors.AsType[*notReady](why); ok {
-		reason = other.reason
-	}
-	condition(signer, status, v1alpha1.ConditionReady, metav1.ConditionFalse, reason, why.Error())
-}
-
-// noteRotating sets the status by how far a rotation is.
-func noteRotating(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, rotation ca.Rotation, from offer) {
-	value, reason, message := metav1.ConditionFalse, rotation.Reason, rotation.Message
-	switch {
-	case rotation.Rotating:
-		value = metav1.ConditionTrue
-	case from.stuck != nil:
-		reason, message = from.stuck.Reason, from.stuck.Message
-	case from.note != "":
-		message += "; " + from.note
-	}
-	condition(signer, status, v1alpha1.ConditionRotating, value, reason, message)
-}
-
-// noteTrust publishes what is on record, and sets the status by what became of it. It returns when to try again, if not
-// all could be written.
-func (r *signerReconciler) noteTrust(ctx context.Context, signer *v1alpha1.Signer, all []v1alpha1.Signer, status *v1alpha1.SignerStatus) (again time.Time) {
-	set := func(value metav1.ConditionStatus, reason, message string) {
-		condition(signer, status, v1alpha1.ConditionTrustPublished, value, reason, message)
-	}
-	bundle := ca.Bundle(status.TrustAnchors)
-	nowhere := !signer.Spec.Trust.ClusterTrustBundle && signer.Spec.Trust.ConfigMap == nil
-	switch {
-	case len(bundle) == 0 && nowhere:
-		set(metav1.ConditionTrue, v1alpha1.ReasonNotRequested, nothingAsked)
-		return again
-	case len(bundle) == 0 && len(signer.Spec.Trust.Distrusted) > 0 && status.Published != nil:
-		return r.withdraw(ctx, signer, status)
-	case len(bundle) == 0:
-		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, "there is nothing to publish until the Signer is Ready; what was published before is left as it is")
-		return again
-	}
-	// Two that publish by the same name would undo each other's work for ever: one of them gives way.
-	var givesWay error
-	if where := signer.Spec.Trust.ConfigMap; where != nil {
-		wants := func(s *v1alpha1.Signer) bool {
-			return s.Spec.Trust.ConfigMap != nil && s.Spec.Trust.ConfigMap.Name == where.Name
-		}
-		has := func(s *v1alpha1.Signer) bool {
-			return wants(s) && s.Status.Published != nil && s.Status.Published.ConfigMap == where.Name
-		}
-		first := oldest(all, has)
-		if first == nil {
-			first = oldest(all, wants)
-		}
-		if first.Name != signer.Name {
-			givesWay = fmt.Errorf("Signer %s publishes in ConfigMaps named %s too, and comes first: choose another name in spec.trust.configMap", first.Name, where.Name)
-			signer = signer.DeepCopy()
-			signer.Spec.Trust.ConfigMap = nil
-		}
-	}
-	result := r.trust.Publish(ctx, signer, bundle)
-	status.Published = result.Published
-	status.BundleSHA256 = fmt.Sprintf("%x", sha256.Sum256(bundle))
-	moved := !equality.Semantic.DeepEqual(signer.Status.Published, result.Published)
-	if nowhereYet := !result.Complete && result.Published == nil; moved || nowhereYet {
-		for i := range status.TrustAnchors { // it is not where it was before: clients have to learn of it anew
-			if status.TrustAnchors[i].Phase == v1alpha1.TrustAnchorNext {
-				status.TrustAnchors[i].PublishedAt = nil
-			}
-		}
-	}
-	if result.Complete {
-		ca.Published(status.TrustAnchors, r.now())
-	} else {
-		again = r.now().Add(publishRetry)
-	}
-	switch {
-	case errors.Is(result.Err, trust.ErrPending): // as it was
-	case result.Err != nil || givesWay != nil:
-		set(metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, text.JoinErrors(givesWay, result.Err).Error())
-	case nowhere:
-		set(metav1.ConditionTrue, v1alpha1.ReasonNotRequested, nothingAsked)
-	default:
-		set(metav1.ConditionTrue, v1alpha1.ReasonPublished, result.Message)
-	}
-	return again
-}
-
-// withdraw removes all that the Signer has published: every CA in it is distrusted, and none is there to take its place.
-func (r *signerReconciler) withdraw(ctx context.Context, signer *v1alpha1.Signer, status *v1alpha1.SignerStatus) (again time.Time) {
-	unwanted := signer.DeepCopy()
-	unwanted.Spec.Trust.ClusterTrustBundle, unwanted.Spec.Trust.ConfigMap = false, nil
-	result := r.trust.Publish(ctx, unwanted, nil)
-	status.Published, status.BundleSHA256 = result.Published, ""
-	message := "nothing is published, since no CA is left that is not listed in spec.trust.distrusted"
-	if result.Err != nil {
-		message = result.Err.Error()
-		again = r.now().Add(publishRetry)
-	}
-	condition(signer, status, v1alpha1.ConditionTrustPublished, metav1.ConditionFalse, v1alpha1.ReasonWithdrawn, message)
-	return again
-}
-
-func condition(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, kind string, value metav1.ConditionStatus, reason, message string) {
-	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
-		Type: kind, Status: value, Reason: reason,
-		Message: text.Shorten(message, maxConditionMessage), ObservedGeneration: signer.Generation,
-	})
-}
-
-// conditionActions are the conditions of a Signer, with what was attempted when one is false.
-var conditionActions = map[string]string{
-	v1alpha1.ConditionReady:          actionLoad,
-	v1alpha1.ConditionTrustPublished: actionPublish,
-	v1alpha1.ConditionRotating:       actionRotate,
-}
-
-// write writes a status that changed, tells of what changed in it, and returns the Signer as it is then.
-func (r *signerReconciler) write(ctx context.Context, signer *v1alpha1.Signer, status *v1alpha1.SignerStatus) (*v1alpha1.Signer, error) {
-	if equality.Semantic.DeepEqual(signer.Status, *status) {
-		return signer, nil
-	}
-	updated := signer.DeepCopy()
-	updated.Status = *status
-	if err := r.status.Update(ctx, updated); err != nil {
-		return signer, fmt.Errorf("writing the status of the Signer: %w", err)
-	}
-	if len(updated.Status.TrustAnchors) != len(status.TrustAnchors) {
-		return signer, errors.New("the API server does not keep status.trustAnchors: apply the custom resource definitions of this version, deploy/base/crds")
-	}
-	ready := meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady)
-	for kind, action := range conditionActions {
-		before, after := meta.FindStatusCondition(signer.Status.Conditions, kind), meta.FindStatusCondition(status.Conditions, kind)
-		if after == nil || before != nil && before.Status == after.Status && before.Reason == after.Reason {
-			continue
-		}
-		log.FromContext(ctx).Info("Signer changed", "condition", kind, "status", after.Status, "reason", after.Reason, "message", after.Message)
-		isFault := after.Status == metav1.ConditionFalse
-		if kind == v1alpha1.ConditionRotating {
-			isFault = isFault && after.Reason != v1alpha1.ReasonSettled && after.Reason != v1alpha1.ReasonOverlapping
-		}
-		// That nothing is published while the Signer is not ready needs no Event of its own.
-		if isFault && (kind == v1alpha1.ConditionReady || ready) {
-			r.events.Eventf(updated, nil, corev1.EventTypeWarning, after.Reason, action, "%s", text.Shorten(after.Message, maxNote))
-		}
-	}
-	r.tellOfCAs(updated, signer.Status.TrustAnchors, status.TrustAnchors)
-	return updated, nil
-}
-
-// tellOfCAs emits an Event for each CA that signs from now on, and each that is not trusted any more.
-func (r *signerReconciler) tellOfCAs(signer *v1alpha1.Signer, before, after []v1alpha1.TrustAnchor) {
-	phase := func(anchors []v1alpha1.TrustAnchor, id string) v1alpha1.TrustAnchorPhase {
-		for _, a := range anchors {
-			if a.Fingerprint == id {
-				return a.Phase
-			}
-		}
-		return ""
-	}
-	for _, a := range after {
-		if a.Phase == v1alpha1.TrustAnchorCurrent && len(before) > 0 && phase(before, a.Fingerprint) != v1alpha1.TrustAnchorCurrent {
-			r.events.Eventf(signer, nil, corev1.EventTypeNormal, reasonCASwitched, actionRotate, "%q (%.8s) signs from now on", a.Subject, a.Fingerprint)
-		}
-	}
-	for _, a := range before {
-		if a.Phase != v1alpha1.TrustAnchorNext && phase(after, a.Fingerprint) == "" {
-			r.events.Eventf(signer, nil, corev1.EventTypeNormal, reasonCARetired, actionRotate, "%q (%.8s) is not trusted any more", a.Subject, a.Fingerprint)
-		}
-	}
+	return a.CreationTimestamp.Before(&b.CreationTimestamp)
 }

@@ -24,22 +24,31 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/signer/ca"
+	"countersign.dev/countersign/signer/ca/source"
 	"countersign.dev/countersign/signer/trust"
 )
 
-// loaded is what the source of every Signer has.
+// loaded is the source of every Signer.
 type loaded struct {
-	ca  *ca.CA
-	err error
+	ca      *ca.CA
+	problem *ca.Problem
+	err     error
 }
 
-func (loaded) keep([]v1alpha1.Signer) {}
+func (loaded) Keep([]v1alpha1.Signer) {}
 
-func (l loaded) load(_ context.Context, _ *v1alpha1.Signer, _ time.Time, fits func(*ca.CA) error) (offer, error) {
+func (l loaded) Load(_ context.Context, _ *v1alpha1.Signer, _ time.Time, fits source.Fits) (source.Result, error) {
 	if l.err != nil {
-		return offer{}, l.err
+		return source.Result{}, l.err
 	}
-	return offer{newest: l.ca}, fits(l.ca)
+	problem := l.problem
+	if problem == nil {
+		problem = fits(l.ca)
+	}
+	if problem != nil {
+		return source.Result{Problem: problem}, nil
+	}
+	return source.Result{Newest: l.ca}, nil
 }
 
 // published is what becomes of publishing.
@@ -117,12 +126,12 @@ func TestSignerReconciler(t *testing.T) {
 	}{
 		"ready": {
 			secret: loaded{ca: authority},
-			want:   conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "True NotRequested: spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle"},
+			want:   conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "True NotRequested: spec.trust requests neither a ConfigMap nor a ClusterTrustBundle"},
 			ready:  true, result: reconcile.Result{RequeueAfter: resync},
 		},
 		"looked at again when the CA becomes unfit": {
 			secret: loaded{ca: soon},
-			want:   conditions{"Ready": "True CALoaded: CN=Test CA, until 2026-03-01T12:10:20Z", "TrustPublished": "True NotRequested: spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle"},
+			want:   conditions{"Ready": "True CALoaded: CN=Test CA, until 2026-03-01T12:10:20Z", "TrustPublished": "True NotRequested: spec.trust requests neither a ConfigMap nor a ClusterTrustBundle"},
 			ready:  true, result: reconcile.Result{RequeueAfter: 19*time.Second + 510*time.Millisecond},
 		},
 		"published": {
@@ -142,22 +151,22 @@ func TestSignerReconciler(t *testing.T) {
 			ready: true, result: reconcile.Result{RequeueAfter: publishRetry + 10*time.Millisecond},
 		},
 		"no usable CA": {
-			change: publishes, secret: loaded{err: &ca.Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: "Secret system/serving-ca does not exist"}},
+			change: publishes, secret: loaded{problem: &ca.Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: "Secret system/serving-ca does not exist"}},
 			want: conditions{
 				"Ready":          "False SecretNotFound: Secret system/serving-ca does not exist",
-				"TrustPublished": "False PublishFailed: there is nothing to publish until the Signer is Ready; what was published before is left as it is",
+				"TrustPublished": "False PublishFailed: there is no CA to publish until the Signer is ready; earlier publications stay unchanged",
 			},
 			result: reconcile.Result{RequeueAfter: resync},
 			events: []string{"Warning SecretNotFound Secret system/serving-ca does not exist"},
 		},
 		"the Secret is not read yet: no verdict": {
-			secret: loaded{err: ca.ErrPending}, want: conditions{}, result: reconcile.Result{RequeueAfter: pendingRetry},
+			secret: loaded{err: source.ErrPending}, want: conditions{}, result: reconcile.Result{RequeueAfter: pendingRetry},
 		},
 		"the CA is for clients only": {
 			secret: loaded{ca: clients},
 			want: conditions{
 				"Ready":          `False InvalidCA: the CA certificate, or one of its issuers, limits its extended key usages and does not list "server auth": use another CA, or remove the usage from spec.certificate.usages`,
-				"TrustPublished": "True NotRequested: spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle",
+				"TrustPublished": "True NotRequested: spec.trust requests neither a ConfigMap nor a ClusterTrustBundle",
 			},
 			result: reconcile.Result{RequeueAfter: resync},
 			events: []string{`Warning InvalidCA the CA certificate, or one of its issuers, limits its extended key usages and does not list "server auth": use another CA, or remove the usage from spec.certificate.usages`},
@@ -167,7 +176,7 @@ func TestSignerReconciler(t *testing.T) {
 			secret: loaded{ca: authority},
 			want: conditions{
 				"Ready":          "False InvalidProfile: maxDuration 1s is invalid: must be at least 10s",
-				"TrustPublished": "True NotRequested: spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle",
+				"TrustPublished": "True NotRequested: spec.trust requests neither a ConfigMap nor a ClusterTrustBundle",
 			},
 			result: reconcile.Result{RequeueAfter: resync},
 			events: []string{"Warning InvalidProfile maxDuration 1s is invalid: must be at least 10s"},
@@ -175,21 +184,21 @@ func TestSignerReconciler(t *testing.T) {
 		"an older Signer has the signerName": {
 			others: []client.Object{older}, secret: loaded{ca: authority},
 			want: conditions{
-				"Ready":          "False DuplicateSigner: Signer older has the signerName example.com/serving too and is older: this one issues nothing; delete one of them",
-				"TrustPublished": "True NotRequested: spec.trust asks for neither a ConfigMap nor a ClusterTrustBundle",
+				"Ready":          "False DuplicateSigner: the older Signer older has the same signerName example.com/serving: this one issues no certificates; delete one of them",
+				"TrustPublished": "True NotRequested: spec.trust requests neither a ConfigMap nor a ClusterTrustBundle",
 			},
 			result: reconcile.Result{RequeueAfter: resync},
-			events: []string{"Warning DuplicateSigner Signer older has the signerName example.com/serving too and is older: this one issues nothing; delete one of them"},
+			events: []string{"Warning DuplicateSigner the older Signer older has the same signerName example.com/serving: this one issues no certificates; delete one of them"},
 		},
 		"an older Signer publishes by the name": {
 			change: func(s *v1alpha1.Signer) { publishes(s); s.Spec.SignerName = "example.com/another" },
 			others: []client.Object{older}, secret: loaded{ca: authority},
 			want: conditions{
 				"Ready":          "True CALoaded: " + wholly,
-				"TrustPublished": "False PublishFailed: Signer older publishes in ConfigMaps named example-ca too, and comes first: choose another name in spec.trust.configMap",
+				"TrustPublished": "False PublishFailed: Signer older publishes in ConfigMaps of the same name example-ca and has precedence: choose another name in spec.trust.configMap",
 			},
 			ready: true, result: reconcile.Result{RequeueAfter: resync},
-			events: []string{"Warning PublishFailed Signer older publishes in ConfigMaps named example-ca too, and comes first: choose another name in spec.trust.configMap"},
+			events: []string{"Warning PublishFailed Signer older publishes in ConfigMaps of the same name example-ca and has precedence: choose another name in spec.trust.configMap"},
 		},
 	}
 	for name, test := range tests {

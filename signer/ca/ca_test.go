@@ -104,6 +104,19 @@ func certPEM(pairs ...*pair) []byte {
 	return out
 }
 
+// load returns a CA that can be expired.
+func load(certPEM, keyPEM []byte) (*CA, *Problem) {
+	certificates, problem := ParseCertificates(certPEM)
+	if problem != nil {
+		return nil, problem
+	}
+	key, problem := ParseKey(keyPEM)
+	if problem != nil {
+		return nil, problem
+	}
+	return New(certificates, key)
+}
+
 func keyPEM(t *testing.T, key crypto.Signer) []byte {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
@@ -146,9 +159,9 @@ func TestLoad(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			c, err := Load(test.cert, test.key, now)
-			if err != nil {
-				t.Fatal(err)
+			c, problem := Load(test.cert, test.key, now)
+			if problem != nil {
+				t.Fatal(problem)
 			}
 			var want [][]byte
 			for _, p := range test.chain {
@@ -168,7 +181,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-func TestLoad_faults(t *testing.T) {
+func TestLoad_problems(t *testing.T) {
 	key, otherKey := ecKey(t, elliptic.P256()), ecKey(t, elliptic.P256())
 	root := issue(t, "Root", key, nil, nil)
 	other := issue(t, "Other", otherKey, nil, nil)
@@ -188,81 +201,81 @@ func TestLoad_faults(t *testing.T) {
 		reason    string
 		message   string
 	}{
-		"no certificate": {nil, good, v1alpha1.ReasonInvalidCA, "tls.crt is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does"},
-		"no key":         {certPEM(root), []byte(" \n"), v1alpha1.ReasonInvalidCA, "tls.key is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does"},
+		"no certificate": {nil, good, v1alpha1.ReasonInvalidCA, "tls.crt is missing or empty: both tls.crt and tls.key are required, as 'kubectl create secret tls' writes them"},
+		"no key":         {certPEM(root), []byte(" \n"), v1alpha1.ReasonInvalidCA, "tls.key is missing or empty: both tls.crt and tls.key are required, as 'kubectl create secret tls' writes them"},
 		"certificate is DER": {
-			root.certificate.Raw, good, v1alpha1.ReasonInvalidCA, "tls.crt holds no PEM block: is it DER, or encoded in base64 twice?",
+			root.certificate.Raw, good, v1alpha1.ReasonInvalidCA, "tls.crt contains no PEM block: check that it is not DER, and not encoded in base64 twice",
 		},
 		"certificate is too large": {
-			bytes.Repeat([]byte("x"), 64<<10+1), good, v1alpha1.ReasonInvalidCA, "tls.crt has 65537 bytes: the limit is 65536; keep what belongs to this CA, and nothing else",
+			bytes.Repeat([]byte("x"), 64<<10+1), good, v1alpha1.ReasonInvalidCA, "tls.crt has 65537 bytes: the limit is 65536; remove what does not belong to this CA",
 		},
 		"certificate is cut off": {
-			append(certPEM(root), certPEM(root)[:100]...), good, v1alpha1.ReasonInvalidCA, "tls.crt holds a damaged PEM block: 2 begin, 1 can be read; copy it again, from its first line to its last",
+			append(certPEM(root), certPEM(root)[:100]...), good, v1alpha1.ReasonInvalidCA, "tls.crt contains a damaged PEM block: 2 begin, 1 can be decoded; copy the whole file again",
 		},
 		"certificate is garbage": {
-			encode("CERTIFICATE", []byte("garbage")), good, v1alpha1.ReasonInvalidCA, "certificate 1 in tls.crt cannot be read: x509: malformed certificate; have it issued again, or copy it again",
+			encode("CERTIFICATE", []byte("garbage")), good, v1alpha1.ReasonInvalidCA, "certificate 1 in tls.crt is invalid: x509: malformed certificate; issue it again, or copy it again",
 		},
 		"key among the certificates": {
-			append(certPEM(root), good...), good, v1alpha1.ReasonInvalidCA, `tls.crt holds a PEM block of type "PRIVATE KEY": put certificates there and nothing else`,
+			append(certPEM(root), good...), good, v1alpha1.ReasonInvalidCA, `tls.crt contains a PEM block of type "PRIVATE KEY": it must contain only certificates`,
 		},
 		"key is garbage": {
 			certPEM(root), encode("PRIVATE KEY", []byte("garbage")), v1alpha1.ReasonInvalidCA,
-			"the private key in tls.key cannot be read: it must be RSA, ECDSA or Ed25519 in PKCS#8, PKCS#1 or SEC 1; 'openssl pkey -in tls.key' shows more",
+			"the private key in tls.key is invalid: it must be RSA, ECDSA or Ed25519 in PKCS#8, PKCS#1 or SEC 1; 'openssl pkey -in tls.key' shows details",
 		},
 		"key is a certificate": {
-			certPEM(root), certPEM(root), v1alpha1.ReasonInvalidCA, `tls.key holds a PEM block of type "CERTIFICATE": put the private key there`,
+			certPEM(root), certPEM(root), v1alpha1.ReasonInvalidCA, `tls.key contains a PEM block of type "CERTIFICATE": it must contain only the private key`,
 		},
 		"key is missing beside its parameters": {
-			certPEM(root), encode("EC PARAMETERS", []byte{5, 0}), v1alpha1.ReasonInvalidCA, "tls.key holds no private key that can sign: use RSA, ECDSA or Ed25519",
+			certPEM(root), encode("EC PARAMETERS", []byte{5, 0}), v1alpha1.ReasonInvalidCA, "the private key in tls.key cannot sign: use RSA, ECDSA or Ed25519",
 		},
 		"key cannot sign": {
-			certPEM(root), encode("PRIVATE KEY", x25519), v1alpha1.ReasonInvalidCA, "tls.key holds no private key that can sign: use RSA, ECDSA or Ed25519",
+			certPEM(root), encode("PRIVATE KEY", x25519), v1alpha1.ReasonInvalidCA, "the private key in tls.key cannot sign: use RSA, ECDSA or Ed25519",
 		},
 		"two keys": {
-			certPEM(root), append(good, good...), v1alpha1.ReasonInvalidCA, "tls.key holds more than one key: keep the one of the CA certificate",
+			certPEM(root), append(good, good...), v1alpha1.ReasonInvalidCA, "tls.key contains more than one key: keep only the key of the CA certificate",
 		},
 		"key is encrypted, PKCS#8": {
 			certPEM(root), encode("ENCRYPTED PRIVATE KEY", []byte("x")), v1alpha1.ReasonInvalidCA,
-			"the private key in tls.key is encrypted, and there is no one to ask for the passphrase: decrypt it with 'openssl pkey -in <encrypted> -out tls.key'",
+			"the private key in tls.key is encrypted, and the signer has no passphrase: decrypt it with 'openssl pkey -in <encrypted> -out tls.key'",
 		},
 		"key is encrypted, by header": {
 			certPEM(root), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: []byte("x"), Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"}}),
 			v1alpha1.ReasonInvalidCA,
-			"the private key in tls.key is encrypted, and there is no one to ask for the passphrase: decrypt it with 'openssl pkey -in <encrypted> -out tls.key'",
+			"the private key in tls.key is encrypted, and the signer has no passphrase: decrypt it with 'openssl pkey -in <encrypted> -out tls.key'",
 		},
 		"key of another certificate": {
 			certPEM(root), keyPEM(t, otherKey), v1alpha1.ReasonCAKeyMismatch,
-			`the private key in tls.key is not that of the first certificate in tls.crt, "CN=Root": put the pair that belongs together, the CA certificate before its issuers`,
+			`tls.key does not match the first certificate in tls.crt, "CN=Root": replace both together, and put the CA certificate before its issuers`,
 		},
 		"key of another kind": {
 			certPEM(root), keyPEM(t, edKey(t)), v1alpha1.ReasonCAKeyMismatch,
-			`the private key in tls.key is not that of the first certificate in tls.crt, "CN=Root": put the pair that belongs together, the CA certificate before its issuers`,
+			`tls.key does not match the first certificate in tls.crt, "CN=Root": replace both together, and put the CA certificate before its issuers`,
 		},
 		"not a CA": {
 			with(func(c *x509.Certificate) { c.IsCA = false }), good, v1alpha1.ReasonInvalidCA,
-			`the certificate "CN=Root" is not that of a CA: its basic constraints must be CA:TRUE`,
+			`the certificate "CN=Root" is not a CA certificate: its basic constraints must be CA:TRUE`,
 		},
 		"path length": {
 			certPEM(issue(t, "Lower", key, root, nil), issue(t, "Root", key, nil, func(c *x509.Certificate) { c.MaxPathLenZero = true })), good, v1alpha1.ReasonInvalidCA,
-			`the certificate "CN=Root" lets at most 0 CAs stand below it, and there are 1: have the lower ones issued by a CA with a longer path length, or sign with a higher one`,
+			`the certificate "CN=Root" allows at most 0 CAs below it, and there are 1: use an issuer with a longer path length, or sign with a CA further up`,
 		},
 		"no basic constraints": {
 			with(func(c *x509.Certificate) { c.BasicConstraintsValid, c.IsCA = false, false }), good, v1alpha1.ReasonInvalidCA,
-			`the certificate "CN=Root" is not that of a CA: its basic constraints must be CA:TRUE`,
+			`the certificate "CN=Root" is not a CA certificate: its basic constraints must be CA:TRUE`,
 		},
 		"may not sign": {
 			with(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }), good, v1alpha1.ReasonInvalidCA,
-			`the certificate "CN=Root" may not sign certificates: its key usage must include certificate sign (keyCertSign)`,
+			`the certificate "CN=Root" cannot sign certificates: its key usage must include certificate sign (keyCertSign)`,
 		},
 		"no subject": {
 			with(func(c *x509.Certificate) { c.Subject = pkix.Name{} }), good, v1alpha1.ReasonInvalidCA,
-			"the certificate with serial number 1 has no subject: issuers need one (RFC 5280, section 4.1.2.6)",
+			"the certificate with serial number 1 has no subject: an issuer requires one (RFC 5280, section 4.1.2.6)",
 		},
 		"unknown critical extension": {
 			with(func(c *x509.Certificate) {
 				c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
 			}), good, v1alpha1.ReasonInvalidCA,
-			`the certificate "CN=Root" has a critical extension 1.2.3 that TLS clients reject: make the CA without it`,
+			`the certificate "CN=Root" has a critical extension 1.2.3 that TLS clients reject: issue the CA certificate without it`,
 		},
 		"weak RSA": {
 			certPEM(issue(t, "Weak", weakRSA, nil, nil)), keyPEM(t, weakRSA), v1alpha1.ReasonInvalidCA,
@@ -274,47 +287,43 @@ func TestLoad_faults(t *testing.T) {
 		},
 		"unknown kind of key": {
 			encode("CERTIFICATE", unknownKey), good, v1alpha1.ReasonInvalidCA,
-			`the certificate "CN=Root" has a key of an unknown kind: use RSA, ECDSA or Ed25519`,
+			`the certificate "CN=Root" has a key of unknown type: use RSA, ECDSA or Ed25519`,
 		},
 		"issuer is another": {
 			certPEM(lower, other), keyPEM(t, otherKey), v1alpha1.ReasonInvalidCA,
-			`the certificate "CN=Lower" is not issued by the one after it, "CN=Other": put the CA certificate first, then its issuer, and so on up`,
+			`the certificate "CN=Lower" is not issued by the next one, "CN=Other": put the CA certificate first, followed by each of its issuers`,
 		},
 		"issuer has the name but not the key": {
 			certPEM(lower, sameName), keyPEM(t, otherKey), v1alpha1.ReasonInvalidCA,
-			`the certificate "CN=Lower" is not issued by the one after it, "CN=Root": put the CA certificate first, then its issuer, and so on up`,
+			`the certificate "CN=Lower" is not issued by the next one, "CN=Root": put the CA certificate first, followed by each of its issuers`,
 		},
 		"issuer has the key but not the name": {
 			certPEM(lower, issue(t, "Renamed", key, nil, nil)), keyPEM(t, otherKey), v1alpha1.ReasonInvalidCA,
-			`the certificate "CN=Lower" names another issuer than the subject of the one after it, "CN=Renamed"`,
+			`the issuer of the certificate "CN=Lower" differs from the subject of the next one, "CN=Renamed"`,
 		},
 		"issuer first": {
 			certPEM(root, lower), good, v1alpha1.ReasonInvalidCA,
-			`the certificate "CN=Root" is not issued by the one after it, "CN=Lower": put the CA certificate first, then its issuer, and so on up`,
+			`the certificate "CN=Root" is not issued by the next one, "CN=Lower": put the CA certificate first, followed by each of its issuers`,
 		},
 		"expired": {
 			with(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) }), good, v1alpha1.ReasonCAExpired,
-			`the certificate "CN=Root" expired at 2026-03-01T11:00:00Z: put a renewed CA in its place`,
+			`the certificate "CN=Root" expired at 2026-03-01T11:00:00Z: replace the CA with a renewed one`,
 		},
 		"not yet valid": {
 			with(func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour) }), good, v1alpha1.ReasonCANotYetValid,
-			`the certificate "CN=Root" is not valid before 2026-03-01T13:00:00Z: wait until then, or set the clock right`,
+			`the certificate "CN=Root" is not valid before 2026-03-01T13:00:00Z: wait until then, or correct the clock`,
 		},
 		"issuer expired": {
 			certPEM(issue(t, "Lower", otherKey, root, nil), issue(t, "Root", key, nil, func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) })),
 			keyPEM(t, otherKey), v1alpha1.ReasonCAExpired,
-			`the certificate "CN=Root" expired at 2026-03-01T11:00:00Z: put a renewed CA in its place`,
+			`the certificate "CN=Root" expired at 2026-03-01T11:00:00Z: replace the CA with a renewed one`,
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			c, err := Load(test.cert, test.key, now)
+			c, problem := Load(test.cert, test.key, now)
 			if c != nil {
-				t.Error("a CA is returned with a problem")
-			}
-			var problem *Problem
-			if !errors.As(err, &problem) {
-				t.Fatalf("got error %v, want a *Problem", err)
+				t.Error("Load returns a CA together with a Problem")
 			}
 			if diff := cmp.Diff(&Problem{test.reason, test.message}, problem); diff != "" {
 				t.Errorf("problem (-want +got):\n%s", diff)
@@ -328,9 +337,9 @@ func TestCA_status(t *testing.T) {
 	rootEnd, lowerStart := now.AddDate(1, 0, 0), now.Add(-time.Hour)
 	root := issue(t, "Root", key, nil, func(c *x509.Certificate) { c.NotAfter = rootEnd })
 	lower := issue(t, "Lower", key, root, func(c *x509.Certificate) { c.NotBefore = lowerStart })
-	c, err := Load(certPEM(lower, root), keyPEM(t, key), now)
-	if err != nil {
-		t.Fatal(err)
+	c, problem := Load(certPEM(lower, root), keyPEM(t, key), now)
+	if problem != nil {
+		t.Fatal(problem)
 	}
 	if !c.NotAfter().Equal(rootEnd) {
 		t.Errorf("notAfter %v, want that of the root, which ends first: %v", c.NotAfter(), rootEnd)
@@ -342,17 +351,16 @@ func TestCA_status(t *testing.T) {
 	if status.Subject != "CN=Lower" || !status.NotAfter.Time.Equal(rootEnd) || status.Fingerprint != c.Fingerprint() || len(c.Fingerprint()) != 64 {
 		t.Errorf("status is %+v", status)
 	}
-	var problem *Problem
-	if err := c.ValidAt(rootEnd.Add(time.Second), 0); !errors.As(err, &problem) || problem.Reason != v1alpha1.ReasonCAExpired {
-		t.Errorf("after its end: %v, want reason CAExpired", err)
+	if problem := c.ValidAt(rootEnd.Add(time.Second), 0); problem == nil || problem.Reason != v1alpha1.ReasonCAExpired {
+		t.Errorf("after its end: %v, want reason CAExpired", problem)
 	}
-	if err := c.ValidAt(rootEnd.Add(-time.Minute), time.Minute); err != nil {
-		t.Errorf("as long before its end as it must be: %v", err)
+	if problem := c.ValidAt(rootEnd.Add(-time.Minute), time.Minute); problem != nil {
+		t.Errorf("exactly as long before its end as required: %v", problem)
 	}
-	err = c.ValidAt(rootEnd.Add(-time.Minute+time.Second), time.Minute)
-	want := fmt.Sprintf(`the certificate "CN=Root" expires at %s, too soon to issue the shortest of certificates (1m0s): put a renewed CA in its place`, stamp(rootEnd))
-	if !errors.As(err, &problem) || *problem != (Problem{v1alpha1.ReasonCAExpired, want}) {
-		t.Errorf("a second later: %v, want %q", err, want)
+	problem = c.ValidAt(rootEnd.Add(-time.Minute+time.Second), time.Minute)
+	want := fmt.Sprintf(`the certificate "CN=Root" expires at %s, too soon to issue the shortest certificate (1m0s): replace the CA with a renewed one`, stamp(rootEnd))
+	if problem == nil || *problem != (Problem{v1alpha1.ReasonCAExpired, want}) {
+		t.Errorf("a second later: %v, want %q", problem, want)
 	}
 }
 
@@ -360,9 +368,9 @@ func TestCA_status(t *testing.T) {
 func loadBelowRoot(t *testing.T, key crypto.Signer, root, lower func(*x509.Certificate)) *CA {
 	t.Helper()
 	issuer := issue(t, "Root", key, nil, root)
-	c, err := Load(certPEM(issue(t, "Lower", key, issuer, lower), issuer), keyPEM(t, key), now)
-	if err != nil {
-		t.Fatal(err)
+	c, problem := Load(certPEM(issue(t, "Lower", key, issuer, lower), issuer), keyPEM(t, key), now)
+	if problem != nil {
+		t.Fatal(problem)
 	}
 	return c
 }
@@ -402,9 +410,9 @@ func TestCA_Sign(t *testing.T) {
 		"P-256": ecKey(t, elliptic.P256()), "P-384": ecKey(t, elliptic.P384()), "RSA": rsaKey(t, 2048), "Ed25519": edKey(t),
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := Load(certPEM(issue(t, "Root", key, nil, nil)), keyPEM(t, key), now)
-			if err != nil {
-				t.Fatal(err)
+			c, problem := Load(certPEM(issue(t, "Root", key, nil, nil)), keyPEM(t, key), now)
+			if problem != nil {
+				t.Fatal(problem)
 			}
 			tbs, err := c.ToBeSigned(template, subject.Public())
 			if err != nil {
@@ -424,7 +432,7 @@ func TestCA_Sign(t *testing.T) {
 			other := *template
 			other.DNSNames = []string{"admin.example"}
 			der, err = c.Sign(t.Context(), &other, subject.Public(), tbs)
-			if want := `signing with CA "CN=Root": what is to be signed is not what was linted`; der != nil || err == nil || err.Error() != want {
+			if want := `signing with CA "CN=Root": the message to sign differs from the linted certificate`; der != nil || err == nil || err.Error() != want {
 				t.Errorf("another template: got %x, %v, want %q", der, err, want)
 			}
 			bad := *template
@@ -448,9 +456,9 @@ func (k remoteKey) SignMessageContext(ctx context.Context, random io.Reader, mes
 
 func TestCA_Sign_context(t *testing.T) {
 	key := ecKey(t, elliptic.P256())
-	c, err := Load(certPEM(issue(t, "Root", key, nil, nil)), keyPEM(t, key), now)
-	if err != nil {
-		t.Fatal(err)
+	c, problem := Load(certPEM(issue(t, "Root", key, nil, nil)), keyPEM(t, key), now)
+	if problem != nil {
+		t.Fatal(problem)
 	}
 	c.key = remoteKey{key}
 	template := &x509.Certificate{SerialNumber: big.NewInt(7), NotBefore: now, NotAfter: now.AddDate(0, 0, 1)}

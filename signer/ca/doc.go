@@ -1,19 +1,17 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ca loads, makes and rotates the certificate authorities of Signers.
+// Package ca defines certificate authorities, and the rules by which they are created and rotated. It does no I/O:
+// package source loads and stores CAs.
 //
-// [Load] is pure: it turns the two PEM files of a Secret into a [CA], or says in a [*Problem]
-// what is wrong and how to mend it. A [Watcher] keeps the Secrets it is told to, and no other,
-// as they are in the cluster now; [Files] does so for mounted files.
+// [Load] and [New] turn certificates and a private key into a [CA], or return a [Problem] that states what is wrong and
+// how to fix it.
 //
-// Two pure functions carry a CA through the years. [Managed.Next] says when Countersign is to make
-// another one, which a [Store] writes so that two replicas cannot both do it. [Rotate] says which CA
-// signs and which are trusted, whether the next one was made here or put into a Secret by
-// somebody: published first, then waited for, then signing, and the old one trusted until its last
-// certificate has expired. All that they depend on is in the Secret and in the status of the Signer,
-// so that a rotation goes on wherever it was when the process ended.
+// Two pure functions decide about the life of a CA. [Managed.Next] decides when Countersign creates the next CA.
+// [Rotate] decides which CA signs and which CAs are trusted, whether the next one was created by Countersign or put into a
+// Secret by a user. The next CA is published first and signs after the propagation period; the former CA stays
+// trusted until its last certificate has expired. Both functions depend only on the Secret and on the status of the
+// Signer, so that a rotation continues where it was when the process ended.
 //
-// A CA signs whatever template it is given. Only the issuing code of package signer, which
-// lints first, may call [CA.Sign].
+// A CA signs any template. Only package issuance, which lints first, is allowed to call [CA.Sign].
 package ca

@@ -5,17 +5,14 @@ package ca
 
 import (
 	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
+	"crypto/elliptic"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"countersign.dev/countersign/api/v1alpha1"
@@ -32,20 +29,7 @@ func managedSpec(change func(*v1alpha1.ManagedCA)) *v1alpha1.ManagedCA {
 	return spec
 }
 
-// changed is the data of a Secret after a patch.
-func changed(data, change map[string][]byte) map[string][]byte {
-	after := map[string][]byte{}
-	for _, from := range []map[string][]byte{data, change} {
-		for key, value := range from {
-			if after[key] = value; value == nil {
-				delete(after, key)
-			}
-		}
-	}
-	return after
-}
-
-func TestManaged_replace(t *testing.T) {
+func TestGenerate(t *testing.T) {
 	root := authority(t, "Root", func(c *x509.Certificate) { c.MaxPathLen = 1; c.NotAfter = now.AddDate(0, 0, 60) })
 	tests := map[string]struct {
 		spec    *v1alpha1.ManagedCA
@@ -53,7 +37,7 @@ func TestManaged_replace(t *testing.T) {
 		check   func(*testing.T, *x509.Certificate)
 		problem string
 	}{
-		"ECDSA P-256 by default": {spec: managedSpec(nil), check: func(t *testing.T, c *x509.Certificate) {
+		"a root": {spec: managedSpec(nil), check: func(t *testing.T, c *x509.Certificate) {
 			if key, ok := c.PublicKey.(*ecdsa.PublicKey); !ok || key.Curve.Params().BitSize != 256 {
 				t.Errorf("key is %T", c.PublicKey)
 			}
@@ -65,25 +49,6 @@ func TestManaged_replace(t *testing.T) {
 				t.Errorf("certificate is %+v", c)
 			}
 		}},
-		"ECDSA P-384": {spec: managedSpec(func(s *v1alpha1.ManagedCA) { s.KeyAlgorithm = v1alpha1.KeyECDSAP384 }), check: func(t *testing.T, c *x509.Certificate) {
-			if key, ok := c.PublicKey.(*ecdsa.PublicKey); !ok || key.Curve.Params().BitSize != 384 {
-				t.Errorf("key is %T", c.PublicKey)
-			}
-		}},
-		"Ed25519": {spec: managedSpec(func(s *v1alpha1.ManagedCA) { s.KeyAlgorithm = v1alpha1.KeyEd25519 }), check: func(t *testing.T, c *x509.Certificate) {
-			if _, ok := c.PublicKey.(ed25519.PublicKey); !ok {
-				t.Errorf("key is %T", c.PublicKey)
-			}
-		}},
-		"RSA": {spec: managedSpec(func(s *v1alpha1.ManagedCA) { s.KeyAlgorithm = v1alpha1.KeyRSA3072 }), check: func(t *testing.T, c *x509.Certificate) {
-			if key, ok := c.PublicKey.(*rsa.PublicKey); !ok || key.N.BitLen() != 3072 {
-				t.Errorf("key is %T", c.PublicKey)
-			}
-		}},
-		"another algorithm": {
-			spec:    managedSpec(func(s *v1alpha1.ManagedCA) { s.KeyAlgorithm = "DSA" }),
-			problem: `InvalidCA: spec.ca.managed.keyAlgorithm is "DSA": use one of [ECDSA-P256 ECDSA-P384 Ed25519 RSA-2048 RSA-3072 RSA-4096]`,
-		},
 		"an intermediate ends with its root": {spec: managedSpec(nil), root: root, check: func(t *testing.T, c *x509.Certificate) {
 			if err := c.CheckSignatureFrom(root.certificate); err != nil || !c.NotAfter.Equal(root.NotAfter()) {
 				t.Errorf("%v; ends at %v", err, c.NotAfter)
@@ -91,7 +56,7 @@ func TestManaged_replace(t *testing.T) {
 		}},
 		"a root below which no CA may stand": {
 			spec: managedSpec(nil), root: authority(t, "Narrow", func(c *x509.Certificate) { c.MaxPathLenZero = true }),
-			problem: `InvalidCA: the certificate "CN=Narrow" lets at most 0 CAs stand below it, and there are 1: have the lower ones issued by a CA with a longer path length, or sign with a higher one`,
+			problem: `InvalidCA: the certificate "CN=Narrow" allows at most 0 CAs below it, and there are 1: use an issuer with a longer path length, or sign with a CA further up`,
 		},
 		"name constraints": {
 			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
@@ -117,47 +82,49 @@ func TestManaged_replace(t *testing.T) {
 			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
 				s.NameConstraints = &v1alpha1.NameConstraints{ExcludedDNSDomains: []string{"*.kube-system.svc"}}
 			}),
-			problem: `InvalidCA: spec.ca.managed.nameConstraints.excludedDNSDomains has "*.kube-system.svc": write a lower-case DNS name, such as svc.cluster.local; a DNS name covers all below it, without a wildcard`,
+			problem: `InvalidCA: spec.ca.managed.nameConstraints.excludedDNSDomains contains "*.kube-system.svc": use a lower-case DNS name without wildcard, such as svc.cluster.local; it includes all names below it`,
 		},
 		"a URI in place of its host": {
 			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
 				s.NameConstraints = &v1alpha1.NameConstraints{PermittedURIDomains: []string{"spiffe://cluster.local"}}
 			}),
-			problem: `InvalidCA: spec.ca.managed.nameConstraints.permittedURIDomains has "spiffe://cluster.local": write a lower-case DNS name, such as svc.cluster.local; a DNS name covers all below it, without a wildcard`,
+			problem: `InvalidCA: spec.ca.managed.nameConstraints.permittedURIDomains contains "spiffe://cluster.local": use a lower-case DNS name without wildcard, such as svc.cluster.local; it includes all names below it`,
 		},
-		"an address range that is none": {
+		"an address instead of a range": {
 			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
 				s.NameConstraints = &v1alpha1.NameConstraints{ExcludedIPRanges: []string{"10.0.0.1"}}
 			}),
-			problem: `InvalidCA: spec.ca.managed.nameConstraints.excludedIPRanges has "10.0.0.1": write it as 10.0.0.0/8 or fd00::/8`,
+			problem: `InvalidCA: spec.ca.managed.nameConstraints.excludedIPRanges contains "10.0.0.1": use a range such as 10.0.0.0/8 or fd00::/8`,
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			change, err := Managed{}.Replace(now, Situation{Spec: test.spec, Root: test.root})
-			if got := describeProblem(err); got != test.problem {
+			c, problem, err := Generate(t.Context(), now, test.spec, test.root, ecKey(t, elliptic.P256()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := describeProblem(problem); got != test.problem {
 				t.Fatalf("got %q, want %q", got, test.problem)
+			}
+			if checked := CheckSpec(test.spec); checked != nil && (problem == nil || *checked != *problem) {
+				t.Errorf("CheckSpec returns %q, Generate %q", describeProblem(checked), test.problem)
 			}
 			if test.problem != "" {
 				return
 			}
-			m, err := LoadManaged(changed(nil, change))
-			if err != nil || m.Previous != nil {
-				t.Fatalf("got %v, with a previous CA: %v", err, m.Previous != nil)
+			if _, problem := load(c.EncodeCertificates(), keyPEM(t, c.key)); problem != nil {
+				t.Errorf("loading the CA again: %v", problem)
 			}
-			test.check(t, m.Newest.Certificate())
+			test.check(t, c.Certificate())
 		})
 	}
 }
 
-func describeProblem(err error) string {
-	if problem, ok := errors.AsType[*Problem](err); ok {
-		return problem.Reason + ": " + problem.Message
+func describeProblem(problem *Problem) string {
+	if problem == nil {
+		return ""
 	}
-	if err != nil {
-		return err.Error()
-	}
-	return ""
+	return problem.Reason + ": " + problem.Message
 }
 
 func TestManaged_next(t *testing.T) {
@@ -176,67 +143,41 @@ func TestManaged_next(t *testing.T) {
 		in   Situation
 		want string
 	}{
-		"none yet":              {Managed{}, Situation{Spec: spec}, "Make: there was none"},
+		"none yet":              {Managed{}, Situation{Spec: spec}, "Create: there was no CA"},
 		"young":                 {Managed{Newest: one}, Situation{Spec: spec, Current: id(one)}, "Keep"},
-		"asked for":             {Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Asked: true}, "Make: it was asked for with the annotation countersign.dev/rotate"},
-		"old":                   {Managed{Newest: soon}, Situation{Spec: spec, Current: id(soon)}, `Make: "CN=Soon" expires at 2026-03-31T12:00:00Z`},
-		"ended":                 {Managed{Newest: ended}, Situation{Spec: spec, Current: id(ended)}, `Make: "CN=Ended" expires at 2026-03-01T11:00:00Z`},
+		"asked for":             {Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Requested: true}, "Create: the annotation countersign.dev/rotate requested it"},
+		"old":                   {Managed{Newest: soon}, Situation{Spec: spec, Current: id(soon)}, `Create: "CN=Soon" expires at 2026-03-31T12:00:00Z`},
+		"ended":                 {Managed{Newest: ended}, Situation{Spec: spec, Current: id(ended)}, `Create: "CN=Ended" expires at 2026-03-01T11:00:00Z`},
 		"the next one waits":    {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one)}, "Keep"},
-		"and is not made twice": {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Asked: true}, "Keep"},
-		"the next one signs":    {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(two)}, "Settle"},
-		"the next one waits, without the one before":  {Managed{Newest: two}, Situation{Spec: spec, Current: id(one), Asked: true}, "Keep"},
-		"the next one has ended before it could sign": {Managed{Newest: ended, Previous: one}, Situation{Spec: spec, Current: id(one)}, `Make: "CN=Ended" has expired before it signed`},
+		"and is not made twice": {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Requested: true}, "Keep"},
+		"the next one signs":    {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(two)}, "DropPrevious"},
+		"the next one waits, without the one before":  {Managed{Newest: two}, Situation{Spec: spec, Current: id(one), Requested: true}, "Keep"},
+		"the next one has ended before it could sign": {Managed{Newest: ended, Previous: one}, Situation{Spec: spec, Current: id(one)}, `Create: "CN=Ended" expired before it signed`},
 		"the next one cannot issue":                   {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Unfit: true}, "Keep"},
-		"and another is asked for":                    {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Unfit: true, Asked: true}, "Make: it was asked for, and the newest cannot issue"},
-		"lost":                                        {Managed{}, Situation{Spec: spec, Current: id(one)}, "Make: the one before is lost with its Secret"},
-		"that before it has ended":                    {Managed{Newest: two, Previous: ended}, Situation{Spec: spec, Current: id(ended)}, "Settle"},
-		"distrusted":                                  {Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(one)}}, `Make: "CN=One" is listed in spec.trust.distrusted`},
-		"distrusted before it signs":                  {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(two)}}, `Make: "CN=Two" is listed in spec.trust.distrusted`},
+		"and another is asked for":                    {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Unfit: true, Requested: true}, "Create: the annotation countersign.dev/rotate requested it, and the newest CA cannot issue"},
+		"lost":                                        {Managed{}, Situation{Spec: spec, Current: id(one)}, "Create: the previous CA was lost with its Secret"},
+		"that before it has ended":                    {Managed{Newest: two, Previous: ended}, Situation{Spec: spec, Current: id(ended)}, "DropPrevious"},
+		"distrusted":                                  {Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(one)}}, `Create: "CN=One" is listed in spec.trust.distrusted`},
+		"distrusted before it signs":                  {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(two)}}, `Create: "CN=Two" is listed in spec.trust.distrusted`},
 		"below its root":                              {Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root)}, "Keep"},
-		"the root is renewed":                         {Managed{Newest: lower}, Situation{Spec: rooted, Root: renewed, Current: id(root)}, `Make: the root is another one now, "CN=Renewed"`},
+		"the root is renewed":                         {Managed{Newest: lower}, Situation{Spec: rooted, Root: renewed, Current: id(root)}, `Create: the root changed to "CN=Renewed"`},
 		"the root cannot be had":                      {Managed{Newest: lower}, Situation{Spec: rooted, Current: id(root)}, "Keep"},
-		"the root is distrusted":                      {Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root), Distrusted: []string{id(root)}}, `CADistrusted: the root "CN=Root" is listed in spec.trust.distrusted: put another root in the Secret root`},
-		"the root ends not much later":                {Managed{Newest: last}, Situation{Spec: rooted, Root: short, Current: id(short)}, `RotationFailed: "CN=Last" expires at 2026-03-31T12:00:00Z, and its root not much later: put a renewed root in the Secret root`},
-		"next below the same root: no wait":           {Managed{Newest: lower, Previous: below(t, root, "Lower0", nil)}, Situation{Spec: rooted, Root: root, Current: id(root)}, "Settle"},
+		"the root is distrusted":                      {Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root), Distrusted: []string{id(root)}}, `CADistrusted: the root "CN=Root" is listed in spec.trust.distrusted: put another root into Secret root`},
+		"the root ends not much later":                {Managed{Newest: last}, Situation{Spec: rooted, Root: short, Current: id(short)}, `RotationFailed: "CN=Last" expires at 2026-03-31T12:00:00Z, and its root soon after: put a renewed root into Secret root`},
+		"next below the same root: no wait":           {Managed{Newest: lower, Previous: below(t, root, "Lower0", nil)}, Situation{Spec: rooted, Root: root, Current: id(root)}, "DropPrevious"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			next, why, err := test.kept.Next(now, test.in)
+			next, why, problem := test.kept.Next(now, test.in)
 			got := string(next)
 			if why != "" {
 				got += ": " + why
 			}
-			if err != nil {
-				got = describeProblem(err)
+			if problem != nil {
+				got = describeProblem(problem)
 			}
 			if got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
-			}
-		})
-	}
-}
-
-func TestLoadManaged(t *testing.T) {
-	one := authority(t, "One", nil)
-	cert, key, err := one.encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tests := map[string]struct {
-		data map[string][]byte
-		want string
-	}{
-		"empty":                 {nil, ""},
-		"whole":                 {map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key}, ""},
-		"the key is gone":       {map[string][]byte{corev1.TLSCertKey: cert}, "InvalidCA: tls.key is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does"},
-		"garbage":               {map[string][]byte{corev1.TLSCertKey: []byte("x"), corev1.TLSPrivateKeyKey: key}, "InvalidCA: tls.crt holds no PEM block: is it DER, or encoded in base64 twice?"},
-		"garbage before it":     {map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key, previousCert: []byte("x")}, "InvalidCA: of previous.crt and previous.key: tls.crt holds no PEM block: is it DER, or encoded in base64 twice?"},
-		"another key before it": {map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key, previousCert: cert}, "InvalidCA: of previous.crt and previous.key: tls.key is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does"},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			if _, err := LoadManaged(test.data); describeProblem(err) != test.want {
-				t.Errorf("got %q, want %q", describeProblem(err), test.want)
 			}
 		})
 	}
@@ -247,42 +188,38 @@ func TestLoadManaged(t *testing.T) {
 func TestManaged_years(t *testing.T) {
 	spec := managedSpec(nil)
 	settings := Settings{MaxDuration: 24 * time.Hour, Propagation: time.Hour}
-	var secret map[string][]byte
+	var kept Managed
 	var record []v1alpha1.TrustAnchor
 	made, signed := 0, map[string]bool{}
 	for day := range 3650 {
 		at := now.AddDate(0, 0, day)
 		for range 3 { // as often as its own changes bring the Signer back
-			kept, err := LoadManaged(secret)
-			if err != nil {
-				t.Fatal(err)
-			}
 			in := Situation{Spec: spec}
 			for _, a := range record {
 				if a.Phase == v1alpha1.TrustAnchorCurrent {
 					in.Current = a.Fingerprint
 				}
 			}
-			next, _, err := kept.Next(at, in)
-			if err != nil {
-				t.Fatal(err)
+			next, _, problem := kept.Next(at, in)
+			if problem != nil {
+				t.Fatal(problem)
 			}
 			switch next {
-			case Make:
-				change, err := kept.Replace(at, in)
-				if err != nil {
-					t.Fatal(err)
+			case Create:
+				created, problem, err := Generate(t.Context(), at, spec, nil, ecKey(t, elliptic.P256()))
+				if problem != nil || err != nil {
+					t.Fatal(problem, err)
 				}
-				secret = changed(secret, change)
+				kept = Managed{Newest: created, Previous: kept.Outgoing(at, nil)}
 				made++
 				continue
-			case Settle:
-				secret = changed(secret, Settled())
+			case DropPrevious:
+				kept.Previous = nil
 			case Keep:
 			}
 			rotation := Rotate(at, record, kept.Newest, kept.Previous, settings)
 			if rotation.Signing == nil || rotation.Signing.ValidAt(at, 0) != nil {
-				t.Fatalf("day %d: %s signs; %s", day, nameOf(rotation.Signing), phases(rotation.Anchors))
+				t.Fatalf("day %d: %s signs; %s", day, commonName(rotation.Signing), phases(rotation.Anchors))
 			}
 			id := rotation.Signing.Fingerprint()
 			known := false
@@ -308,26 +245,24 @@ func TestManaged_changed(t *testing.T) {
 	spec := managedSpec(func(s *v1alpha1.ManagedCA) {
 		s.NameConstraints = &v1alpha1.NameConstraints{PermittedDNSDomains: []string{"svc.cluster.local"}}
 	})
-	data, err := Managed{}.Replace(now, Situation{Spec: spec})
-	if err != nil {
-		t.Fatal(err)
+	created, problem, err := Generate(t.Context(), now, spec, nil, ecKey(t, elliptic.P256()))
+	if problem != nil || err != nil {
+		t.Fatal(problem, err)
 	}
-	made, err := LoadManaged(changed(nil, data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for want, change := range map[string]func(*v1alpha1.ManagedCA){
-		"":             func(s *v1alpha1.ManagedCA) { s.Duration = nil },
-		"commonName":   func(s *v1alpha1.ManagedCA) { s.CommonName = "Another" },
-		"keyAlgorithm": func(s *v1alpha1.ManagedCA) { s.KeyAlgorithm = v1alpha1.KeyEd25519 },
-		"commonName, nameConstraints": func(s *v1alpha1.ManagedCA) {
-			s.CommonName, s.NameConstraints = "Another", nil
-		},
+	made := Managed{Newest: created}
+	for _, test := range []struct {
+		want string
+		edit func(*v1alpha1.ManagedCA)
+	}{
+		{"", func(s *v1alpha1.ManagedCA) { s.Duration = nil }},
+		{"commonName", func(s *v1alpha1.ManagedCA) { s.CommonName = "Another" }},
+		{"keyAlgorithm", func(s *v1alpha1.ManagedCA) { s.KeyAlgorithm = v1alpha1.KeyEd25519 }},
+		{"commonName, nameConstraints", func(s *v1alpha1.ManagedCA) { s.CommonName, s.NameConstraints = "Another", nil }},
 	} {
 		edited := spec.DeepCopy()
-		change(edited)
-		if got, err := made.Changed(now, edited); got != want || err != nil {
-			t.Errorf("got %q, %v; want %q", got, err, want)
+		test.edit(edited)
+		if got, problem := made.Changed(now, edited); got != test.want || problem != nil {
+			t.Errorf("got %q, %v; want %q", got, problem, test.want)
 		}
 	}
 }

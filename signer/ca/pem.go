@@ -13,25 +13,28 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"slices"
 
 	"countersign.dev/countersign/api/v1alpha1"
 )
 
 const (
-	// maxSize of each of tls.crt and tls.key, in bytes. A chain of a dozen RSA certificates fits.
-	maxSize = 64 << 10
+	// MaxSize is the limit of tls.crt and of tls.key, in bytes. A chain of a dozen RSA certificates fits.
+	MaxSize = 64 << 10
 
 	minRSABits = 2048
 
-	pemCertificate = "CERTIFICATE"
+	pemCertificate  = "CERTIFICATE"
+	pemECParameters = "EC PARAMETERS"
 )
 
 func invalid(format string, args ...any) *Problem {
-	return problemf(v1alpha1.ReasonInvalidCA, format, args...)
+	return Problemf(v1alpha1.ReasonInvalidCA, format, args...)
 }
 
-// parseCertificates reads one certificate or more.
-func parseCertificates(data []byte) ([]*x509.Certificate, *Problem) {
+// ParseCertificates parses the certificates of a CA in PEM: its own, followed by its issuers, each issued by
+// the next. It checks everything that does not depend on the time.
+func ParseCertificates(data []byte) ([]*x509.Certificate, *Problem) {
 	blocks, problem := decode("tls.crt", data)
 	if problem != nil {
 		return nil, problem
@@ -39,74 +42,80 @@ func parseCertificates(data []byte) ([]*x509.Certificate, *Problem) {
 	var certificates []*x509.Certificate
 	for _, block := range blocks {
 		if block.Type != pemCertificate {
-			return nil, invalid("tls.crt holds a PEM block of type %q: put certificates there and nothing else", block.Type)
+			return nil, invalid("tls.crt contains a PEM block of type %q: it must contain only certificates", block.Type)
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, invalid("certificate %d in tls.crt cannot be read: %v; have it issued again, or copy it again", len(certificates)+1, err)
+			return nil, invalid("certificate %d in tls.crt is invalid: %v; issue it again, or copy it again", len(certificates)+1, err)
 		}
 		certificates = append(certificates, c)
 	}
-	return certificates, nil
+	return certificates, checkChain(certificates)
 }
 
-// parseKey reads the one private key. Errors of the parsers are not passed on: some quote
-// what they read.
-func parseKey(data []byte) (crypto.Signer, *Problem) {
+// ParseKey parses a private key in PEM: PKCS#8, PKCS#1 or SEC 1. Messages do not contain errors of the
+// parsers, because some quote their input.
+func ParseKey(data []byte) (crypto.Signer, *Problem) {
 	blocks, problem := decode("tls.key", data)
 	if problem != nil {
 		return nil, problem
 	}
+	// openssl ecparam -genkey writes the parameters before the key, which names the curve too.
+	blocks = slices.DeleteFunc(blocks, func(b *pem.Block) bool { return b.Type == pemECParameters })
 	var key any
 	for _, block := range blocks {
-		if block.Type == "EC PARAMETERS" {
-			continue // openssl ecparam -genkey writes one before the key, which names the curve too
-		}
 		if key != nil {
-			return nil, invalid("tls.key holds more than one key: keep the one of the CA certificate")
+			return nil, invalid("tls.key contains more than one key: keep only the key of the CA certificate")
 		}
-		var err error
-		switch block.Type {
-		case "PRIVATE KEY":
-			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-		case "RSA PRIVATE KEY":
-			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-		case "EC PRIVATE KEY":
-			key, err = x509.ParseECPrivateKey(block.Bytes)
-		case "ENCRYPTED PRIVATE KEY":
-			return nil, encrypted()
-		default:
-			return nil, invalid("tls.key holds a PEM block of type %q: put the private key there", block.Type)
-		}
-		if block.Headers["Proc-Type"] != "" || block.Headers["DEK-Info"] != "" {
-			return nil, encrypted()
-		}
-		if err != nil {
-			return nil, invalid("the private key in tls.key cannot be read: it must be RSA, ECDSA or Ed25519 in PKCS#8, PKCS#1 or SEC 1; 'openssl pkey -in tls.key' shows more")
+		if key, problem = parseKeyBlock(block); problem != nil {
+			return nil, problem
 		}
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {
-		return nil, invalid("tls.key holds no private key that can sign: use RSA, ECDSA or Ed25519")
+		return nil, invalid("the private key in tls.key cannot sign: use RSA, ECDSA or Ed25519")
 	}
-	if problem := weakKey(signer.Public()); problem != "" {
-		return nil, invalid("the private key in tls.key is %s", problem)
+	if weakness := weakKey(signer.Public()); weakness != "" {
+		return nil, invalid("the private key in tls.key is %s", weakness)
 	}
 	return signer, nil
 }
 
-func encrypted() *Problem {
-	return invalid("the private key in tls.key is encrypted, and there is no one to ask for the passphrase: decrypt it with 'openssl pkey -in <encrypted> -out tls.key'")
+func parseKeyBlock(block *pem.Block) (key any, _ *Problem) {
+	var err error
+	switch block.Type {
+	case "PRIVATE KEY":
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		key, err = x509.ParseECPrivateKey(block.Bytes)
+	case "ENCRYPTED PRIVATE KEY":
+		return nil, encrypted()
+	default:
+		return nil, invalid("tls.key contains a PEM block of type %q: it must contain only the private key", block.Type)
+	}
+	if block.Headers["Proc-Type"] != "" || block.Headers["DEK-Info"] != "" {
+		return nil, encrypted()
+	}
+	if err != nil {
+		return nil, invalid("the private key in tls.key is invalid: it must be RSA, ECDSA or Ed25519 in PKCS#8, PKCS#1 or SEC 1; 'openssl pkey -in tls.key' shows details")
+	}
+	return key, nil
 }
 
-// decode reads PEM blocks. Text around them is let pass, as tools put descriptions there, but
-// not a block that encoding/pem would skip because it is damaged.
+func encrypted() *Problem {
+	return invalid("the private key in tls.key is encrypted, and the signer has no passphrase: decrypt it with 'openssl pkey -in <encrypted> -out tls.key'")
+}
+
+// decode returns the PEM blocks of a file. Text around them is ignored, because tools write descriptions
+// there. A damaged block, which encoding/pem skips, is a Problem.
 func decode(name string, data []byte) ([]*pem.Block, *Problem) {
 	if len(bytes.TrimSpace(data)) == 0 {
-		return nil, invalid("%s is missing or empty: put both tls.crt and tls.key there, as 'kubectl create secret tls' does", name)
+		return nil, invalid("%s is missing or empty: both tls.crt and tls.key are required, as 'kubectl create secret tls' writes them", name)
 	}
-	if len(data) > maxSize {
-		return nil, invalid("%s has %d bytes: the limit is %d; keep what belongs to this CA, and nothing else", name, len(data), maxSize)
+	if len(data) > MaxSize {
+		return nil, invalid("%s has %d bytes: the limit is %d; remove what does not belong to this CA", name, len(data), MaxSize)
 	}
 	var blocks []*pem.Block
 	begun := bytes.Count(data, []byte("-----BEGIN "))
@@ -120,14 +129,14 @@ func decode(name string, data []byte) ([]*pem.Block, *Problem) {
 	}
 	switch {
 	case begun == 0:
-		return nil, invalid("%s holds no PEM block: is it DER, or encoded in base64 twice?", name)
+		return nil, invalid("%s contains no PEM block: check that it is not DER, and not encoded in base64 twice", name)
 	case len(blocks) != begun:
-		return nil, invalid("%s holds a damaged PEM block: %d begin, %d can be read; copy it again, from its first line to its last", name, begun, len(blocks))
+		return nil, invalid("%s contains a damaged PEM block: %d begin, %d can be decoded; copy the whole file again", name, begun, len(blocks))
 	}
 	return blocks, nil
 }
 
-// weakKey says what is wrong with a public key, or "".
+// weakKey returns what is wrong with a public key, or "".
 func weakKey(public crypto.PublicKey) string {
 	switch key := public.(type) {
 	case *rsa.PublicKey:
@@ -140,7 +149,7 @@ func weakKey(public crypto.PublicKey) string {
 		}
 	case ed25519.PublicKey:
 	default:
-		return "a key of an unknown kind: use RSA, ECDSA or Ed25519"
+		return "a key of unknown type: use RSA, ECDSA or Ed25519"
 	}
 	return ""
 }

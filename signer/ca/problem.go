@@ -9,23 +9,24 @@ import (
 	"time"
 )
 
-// Problem says why a CA cannot sign now. A cluster admin can mend it, so nothing that was
-// asked of the CA may be refused for good because of it.
+// Problem is the reason why a Signer does not issue or a CA cannot be used. A cluster admin can resolve it:
+// no request is failed because of a Problem.
 type Problem struct {
-	// Reason is one of v1alpha1's condition reasons of a Signer.
+	// Reason is one of the condition reasons of a Signer in package v1alpha1.
 	Reason string
-	// Message says what is wrong and what to do. It holds nothing of the private key.
+	// Message states what is wrong and how to fix it. It contains no part of a private key.
 	Message string
 }
 
-// Error is the message.
+// Error returns the message.
 func (p *Problem) Error() string { return p.Message }
 
-func problemf(reason, format string, args ...any) *Problem {
+// Problemf returns a Problem with a formatted message.
+func Problemf(reason, format string, args ...any) *Problem {
 	return &Problem{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
-// describe names a certificate in a message.
+// describe returns the name of a certificate for a message.
 func describe(c *x509.Certificate) string {
 	if name := c.Subject.String(); name != "" {
 		return fmt.Sprintf("%q", name)

@@ -49,7 +49,7 @@ func phases(anchors []v1alpha1.TrustAnchor) string {
 	return strings.Join(all, ", ")
 }
 
-func nameOf(c *CA) string {
+func commonName(c *CA) string {
 	if c == nil {
 		return "nobody"
 	}
@@ -95,7 +95,7 @@ func TestRotate(t *testing.T) {
 			{
 				what: "next, not yet published", at: time.Hour, newest: two, previous: one, unpublished: true,
 				phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end,
-				message: fmt.Sprintf(`"CN=Two" (%.8s): it signs 5m0s after it was published everywhere, see the condition TrustPublished`, two.Fingerprint()),
+				message: fmt.Sprintf(`"CN=Two" (%.8s): it signs 5m0s after it has been published everywhere, see the condition TrustPublished`, two.Fingerprint()),
 			},
 			{what: "still not", at: 2 * time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end},
 			{
@@ -106,7 +106,7 @@ func TestRotate(t *testing.T) {
 			{
 				what: "propagated", at: 2*time.Hour + propagation, newest: two, previous: one,
 				phases: "Current Two, Retiring One", signing: "Two", reason: "Overlapping", again: 2*time.Hour + propagation + day + afterSwitch,
-				message: fmt.Sprintf(`"CN=One" (%.8s) is published until 2026-03-02T14:05:30Z, when its last certificate has expired`, one.Fingerprint()),
+				message: fmt.Sprintf(`"CN=One" (%.8s) is published until 2026-03-02T14:05:30Z, when its last certificate expires`, one.Fingerprint()),
 			},
 			{what: "the old one's last certificate expires", at: 2*time.Hour + propagation + day + afterSwitch, newest: two, phases: "Current Two", signing: "Two", reason: "Settled", again: end},
 		},
@@ -171,14 +171,14 @@ func TestRotate(t *testing.T) {
 					record = stored(t, got.Anchors)
 				}
 				reason, again := got.Reason, time.Duration(0)
-				if got.Waits != nil {
-					reason = got.Waits.Reason
+				if got.Problem != nil {
+					reason = got.Problem.Reason
 				}
-				if !got.Again.IsZero() {
-					again = got.Again.Sub(now)
+				if !got.RequeueAt.IsZero() {
+					again = got.RequeueAt.Sub(now)
 				}
 				want := step{phases: s.phases, signing: s.signing, reason: s.reason, again: s.again, message: s.message}
-				is := step{phases: phases(got.Anchors), signing: nameOf(got.Signing), reason: reason, again: again}
+				is := step{phases: phases(got.Anchors), signing: commonName(got.Signing), reason: reason, again: again}
 				if s.message != "" {
 					is.message = got.Message
 				}
@@ -219,8 +219,8 @@ func TestRotate_message(t *testing.T) {
 	record := Rotate(now, nil, one, nil, settings).Anchors
 	Published(record, now)
 	got := Rotate(now, record, two, nil, settings)
-	want := fmt.Sprintf(`the key of "CN=One" (%.8s) is gone, and "CN=Two" (%.8s) must be known to clients before it signs: it signs 1m0s after it was published everywhere, see the condition TrustPublished; requests wait. If nothing trusts the former any more, list its fingerprint in spec.trust.distrusted`, one.Fingerprint(), two.Fingerprint())
-	if got.Waits == nil || got.Waits.Message != want {
-		t.Errorf("got %v, want %q", got.Waits, want)
+	want := fmt.Sprintf(`the key of "CN=One" (%.8s) is lost, and clients must trust "CN=Two" (%.8s) before it signs: it signs 1m0s after it has been published everywhere, see the condition TrustPublished; requests stay pending. If no client trusts the former, list its fingerprint in spec.trust.distrusted`, one.Fingerprint(), two.Fingerprint())
+	if got.Problem == nil || got.Problem.Message != want {
+		t.Errorf("got %v, want %q", got.Problem, want)
 	}
 }

@@ -279,7 +279,7 @@ func TestIssue_alteredAfterLint(t *testing.T) {
 	issuance := mustPrepare(t, newCSR(t, keys.EC, nil, nil), newProfile(t, nil), newCA(t, keys.EC, nil))
 	issuance.template.DNSNames = []string{"admin.example"}
 	chain, certificate, err := issuance.Issue(t.Context())
-	want := `issuing: signing with CA "CN=Test CA": what is to be signed is not what was linted`
+	want := `issuing: signing with CA "CN=Test CA": the message to sign differs from the linted certificate`
 	if err == nil || err.Error() != want || chain != nil || certificate != nil {
 		t.Errorf("got %q, %v, %v, want error %q", chain, certificate, err, want)
 	}
@@ -329,9 +329,9 @@ func TestIssue_chain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority, err := ca.Load(slices.Concat(encode("CERTIFICATE", der), encode("CERTIFICATE", root.Anchor().Raw)), encode("PRIVATE KEY", keyDER), now)
-	if err != nil {
-		t.Fatal(err)
+	authority, problem := ca.Load(slices.Concat(encode("CERTIFICATE", der), encode("CERTIFICATE", root.Anchor().Raw)), encode("PRIVATE KEY", keyDER), now)
+	if problem != nil {
+		t.Fatal(problem)
 	}
 	issuance := mustPrepare(t, newCSR(t, keys.EC, nil, nil), newProfile(t, nil), authority)
 	chain, certificate, err := issuance.Issue(t.Context())

@@ -62,12 +62,12 @@ func TestProbe(t *testing.T) {
 		{
 			name: "expires before the shortest lifetime",
 			ca:   func(c *x509.Certificate) { c.NotAfter = now.Truncate(time.Second).Add(10 * time.Minute) },
-			want: &ca.Problem{Reason: v1alpha1.ReasonCAExpired, Message: `the certificate "CN=Test CA" expires at 2026-03-01T12:10:00Z, too soon to issue the shortest of certificates (10m0s): put a renewed CA in its place`},
+			want: &ca.Problem{Reason: v1alpha1.ReasonCAExpired, Message: `the certificate "CN=Test CA" expires at 2026-03-01T12:10:00Z, too soon to issue the shortest certificate (10m0s): replace the CA with a renewed one`},
 		},
 		{
 			name: "not valid yet",
 			at:   now.AddDate(-2, 0, 0),
-			want: &ca.Problem{Reason: v1alpha1.ReasonCANotYetValid, Message: `the certificate "CN=Test CA" is not valid before 2025-03-01T12:00:00Z: wait until then, or set the clock right`},
+			want: &ca.Problem{Reason: v1alpha1.ReasonCANotYetValid, Message: `the certificate "CN=Test CA" is not valid before 2025-03-01T12:00:00Z: wait until then, or correct the clock`},
 		},
 		{
 			name: "extended key usages limited to others",

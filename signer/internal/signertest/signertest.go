@@ -72,10 +72,10 @@ func NewCA(t testing.TB, key crypto.Signer, change func(*x509.Certificate)) *ca.
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority, err := ca.Load(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+	authority, problem := ca.Load(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), Now)
-	if err != nil {
-		t.Fatal(err)
+	if problem != nil {
+		t.Fatal(problem)
 	}
 	return authority
 }

@@ -1,11 +1,10 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package ca
+package source
 
 import (
 	"context"
-	"crypto/elliptic"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -27,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/signer/ca"
 )
 
 // apiServer serves the Secrets of one namespace as far as a watcher needs it, and notes what it
@@ -110,8 +110,8 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, since int) {
 	}
 }
 
-// TestWatcher_Start follows one Secret through everything that happens to Secrets.
-func TestWatcher_Start(t *testing.T) {
+// TestSecrets_Start follows one Secret through everything that happens to Secrets.
+func TestSecrets_Start(t *testing.T) {
 	server := &apiServer{changed: make(chan struct{}), asked: map[string]bool{}}
 	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "", errors.New("no")).ErrStatus
 	server.refuse = &forbidden
@@ -119,20 +119,19 @@ func TestWatcher_Start(t *testing.T) {
 	t.Cleanup(listener.Close)
 	t.Cleanup(listener.CloseClientConnections)
 
-	one := issue(t, "One", ecKey(t, elliptic.P256()), nil, nil)
-	two := issue(t, "Two", ecKey(t, elliptic.P256()), nil, nil)
+	one, two := newPair(t, "One"), newPair(t, "Two")
 	secret := func(certificate, key *pair) *corev1.Secret {
 		return &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "system", Name: "serving-ca"},
-			Data:       map[string][]byte{"tls.crt": certPEM(certificate), "tls.key": keyPEM(t, key.key)},
+			Data:       map[string][]byte{"tls.crt": certificate.certPEM(), "tls.key": key.keyPEM(t)},
 		}
 	}
 
 	changed := make(chan string, 100)
 	ctx, stop := context.WithCancel(t.Context())
-	w := NewWatcher(newClient(t, listener.URL), "system", func(_ context.Context, name string) { changed <- name })
+	w := NewSecrets(newClient(t, listener.URL), "system", func(_ context.Context, name string) { changed <- name })
 	w.Keep(map[string]bool{"serving-ca": true})
-	if _, err := w.Load("serving-ca", now); !errors.Is(err, ErrPending) {
+	if _, _, err := w.load("serving-ca", now); !errors.Is(err, ErrPending) {
 		t.Errorf("before it was read: %v", err)
 	}
 	stopped := make(chan error)
@@ -142,30 +141,30 @@ func TestWatcher_Start(t *testing.T) {
 		what    string
 		do      func()
 		subject string // of the CA
-		problem *Problem
+		problem *ca.Problem
 	}{
-		{"forbidden", func() {}, "", &Problem{
-			v1alpha1.ReasonSecretNotFound,
-			"Secret system/serving-ca may not be read: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch",
+		{"forbidden", func() {}, "", &ca.Problem{
+			Reason:  v1alpha1.ReasonSecretNotFound,
+			Message: readForbidden,
 		}},
-		{"allowed, but missing", func() { server.set(nil, nil) }, "", &Problem{
-			v1alpha1.ReasonSecretNotFound,
-			"Secret system/serving-ca does not exist: make it with 'kubectl create secret tls serving-ca --namespace=system --cert=ca.crt --key=ca.key'",
+		{"allowed, but missing", func() { server.set(nil, nil) }, "", &ca.Problem{
+			Reason:  v1alpha1.ReasonSecretNotFound,
+			Message: doesNotExist,
 		}},
 		{"there", func() { server.set(nil, secret(one, one)) }, "CN=One", nil},
-		{"half replaced", func() { server.set(nil, secret(two, one)) }, "", &Problem{
-			v1alpha1.ReasonCAKeyMismatch,
-			`the private key in tls.key is not that of the first certificate in tls.crt, "CN=Two": put the pair that belongs together, the CA certificate before its issuers`,
+		{"half replaced", func() { server.set(nil, secret(two, one)) }, "", &ca.Problem{
+			Reason:  v1alpha1.ReasonCAKeyMismatch,
+			Message: `tls.key does not match the first certificate in tls.crt, "CN=Two": replace both together, and put the CA certificate before its issuers`,
 		}},
 		{"replaced", func() { server.set(nil, secret(two, two)) }, "CN=Two", nil},
-		{"the right is withdrawn", func() { server.set(&forbidden, secret(two, two)) }, "", &Problem{
-			v1alpha1.ReasonSecretNotFound,
-			"Secret system/serving-ca may not be read: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch",
+		{"the right is withdrawn", func() { server.set(&forbidden, secret(two, two)) }, "", &ca.Problem{
+			Reason:  v1alpha1.ReasonSecretNotFound,
+			Message: readForbidden,
 		}},
 		{"and given back", func() { server.set(nil, secret(two, two)) }, "CN=Two", nil},
-		{"deleted", func() { server.set(nil, nil) }, "", &Problem{
-			v1alpha1.ReasonSecretNotFound,
-			"Secret system/serving-ca does not exist: make it with 'kubectl create secret tls serving-ca --namespace=system --cert=ca.crt --key=ca.key'",
+		{"deleted", func() { server.set(nil, nil) }, "", &ca.Problem{
+			Reason:  v1alpha1.ReasonSecretNotFound,
+			Message: doesNotExist,
 		}},
 	}
 	for _, step := range steps {
@@ -177,23 +176,21 @@ func TestWatcher_Start(t *testing.T) {
 				if name != "serving-ca" {
 					t.Fatalf("%s: change of %q", step.what, name)
 				}
-				authority, err := w.Load(name, now)
-				var problem *Problem
-				errors.As(err, &problem)
+				authority, problem, _ := w.load(name, now)
 				subject := ""
 				if authority != nil {
 					subject = authority.Status().Subject
 				}
 				done = subject == step.subject && cmp.Equal(step.problem, problem)
 			case <-deadline:
-				_, err := w.Load("serving-ca", now)
-				t.Fatalf("%s: not told in 10 s; last: %v", step.what, err)
+				_, problem, err := w.load("serving-ca", now)
+				t.Fatalf("%s: no change within 10 s; last: %v, %v", step.what, problem, err)
 			}
 		}
 	}
 
 	w.Keep(nil)
-	if _, err := w.Load("serving-ca", now); !errors.Is(err, ErrPending) {
+	if _, _, err := w.load("serving-ca", now); !errors.Is(err, ErrPending) {
 		t.Errorf("a Secret that is not kept any more: %v", err)
 	}
 	stop()

@@ -1,0 +1,184 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/signer/ca"
+)
+
+func TestSecretKeys(t *testing.T) {
+	bits := func(key crypto.PublicKey) string {
+		switch key := key.(type) {
+		case *ecdsa.PublicKey:
+			return fmt.Sprintf("ECDSA %d", key.Params().BitSize)
+		case *rsa.PublicKey:
+			return fmt.Sprintf("RSA %d", key.N.BitLen())
+		case ed25519.PublicKey:
+			return "Ed25519"
+		}
+		return "unknown"
+	}
+	for _, test := range []struct {
+		algorithm v1alpha1.KeyAlgorithm
+		want      string
+	}{
+		{"", "ECDSA 256"},
+		{v1alpha1.KeyECDSAP256, "ECDSA 256"},
+		{v1alpha1.KeyECDSAP384, "ECDSA 384"},
+		{v1alpha1.KeyEd25519, "Ed25519"},
+		{v1alpha1.KeyRSA2048, "RSA 2048"},
+		{v1alpha1.KeyRSA3072, "RSA 3072"},
+		{"DSA", `InvalidCA: spec.ca.managed.keyAlgorithm is "DSA": use one of [ECDSA-P256 ECDSA-P384 Ed25519 RSA-2048 RSA-3072 RSA-4096]`},
+	} {
+		key, reference, problem, err := SecretKeys{}.Create(t.Context(), test.algorithm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if problem != nil {
+			if got := describe(problem); got != test.want {
+				t.Errorf("%q: got %q, want %q", test.algorithm, got, test.want)
+			}
+			continue
+		}
+		opened, problem, err := SecretKeys{}.Open(t.Context(), reference)
+		if problem != nil || err != nil {
+			t.Fatal(problem, err)
+		}
+		if got := bits(opened.Public()); got != test.want || bits(key.Public()) != test.want {
+			t.Errorf("%q: got %q, want %q", test.algorithm, got, test.want)
+		}
+	}
+}
+
+func TestManaged_open(t *testing.T) {
+	one := newPair(t, "One")
+	cert, key := one.certPEM(), one.keyPEM(t)
+	for _, test := range []struct {
+		name string
+		data map[string][]byte
+		want string
+	}{
+		{"empty", nil, ""},
+		{"complete", map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key}, ""},
+		{"no key", map[string][]byte{corev1.TLSCertKey: cert}, "InvalidCA: tls.key is missing or empty: both tls.crt and tls.key are required, as 'kubectl create secret tls' writes them"},
+		{"invalid certificate", map[string][]byte{corev1.TLSCertKey: []byte("x"), corev1.TLSPrivateKeyKey: key}, "InvalidCA: tls.crt contains no PEM block: check that it is not DER, and not encoded in base64 twice"},
+		{"invalid previous certificate", map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key, previousCert: []byte("x")}, "InvalidCA: reading previous.crt and previous.key as tls.crt and tls.key: tls.crt contains no PEM block: check that it is not DER, and not encoded in base64 twice"},
+		{"no previous key", map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key, previousCert: cert}, "InvalidCA: reading previous.crt and previous.key as tls.crt and tls.key: tls.key is missing or empty: both tls.crt and tls.key are required, as 'kubectl create secret tls' writes them"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := &Managed{Keys: SecretKeys{}}
+			if _, problem, err := m.open(t.Context(), test.data); describe(problem) != test.want || err != nil {
+				t.Errorf("got %q, %v; want %q", describe(problem), err, test.want)
+			}
+		})
+	}
+}
+
+// remoteKeys is a KeyStore whose keys cannot be exported: a reference is a name.
+type remoteKeys struct {
+	keys    map[string]crypto.Signer
+	created int
+}
+
+func (r *remoteKeys) Create(_ context.Context, algorithm v1alpha1.KeyAlgorithm) (crypto.Signer, KeyReference, *ca.Problem, error) {
+	key, problem, err := generateKey(algorithm)
+	r.created++
+	name := fmt.Sprintf("key-%d", r.created)
+	r.keys[name] = key
+	return key, KeyReference(name), problem, err
+}
+
+func (r *remoteKeys) Open(_ context.Context, reference KeyReference) (crypto.Signer, *ca.Problem, error) {
+	key := r.keys[string(reference)]
+	if key == nil {
+		return nil, nil, errors.New("no such key")
+	}
+	return key, nil, nil
+}
+
+func (r *remoteKeys) Destroy(_ context.Context, reference KeyReference) error {
+	delete(r.keys, string(reference))
+	return nil
+}
+
+// TestManaged_keyStore rotates a CA whose keys are not in its Secret. A key is destroyed only after the Secret has
+// dropped its reference.
+func TestManaged_keyStore(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	signer := &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving"}}
+	signer.Spec.CA.Managed = &v1alpha1.ManagedCA{SecretName: "serving-ca", CommonName: "Example"}
+	server := fake.NewClientBuilder().WithScheme(scheme).WithObjects(signer).Build()
+	keys := &remoteKeys{keys: map[string]crypto.Signer{}}
+	m := &Managed{
+		Writer: &SecretWriter{Client: server, Namespace: "system"}, Keys: keys, Signers: server, Events: events.NewFakeRecorder(10),
+	}
+	read := func() *state {
+		t.Helper()
+		s := &state{signer: signer, situation: ca.Situation{Spec: signer.Spec.CA.Managed}}
+		var secret corev1.Secret
+		switch err := server.Get(t.Context(), client.ObjectKey{Namespace: "system", Name: "serving-ca"}, &secret); {
+		case client.IgnoreNotFound(err) != nil:
+			t.Fatal(err)
+		case err == nil:
+			s.secret = Secret{Found: true, Type: secret.Type, ResourceVersion: secret.ResourceVersion, Data: secret.Data}
+		}
+		var problem *ca.Problem
+		var err error
+		if s.cas, problem, err = m.open(t.Context(), s.secret.Data); problem != nil || err != nil {
+			t.Fatal(problem, err)
+		}
+		return s
+	}
+	var anchor string
+	for _, step := range []struct {
+		name    string
+		at      time.Time
+		settled bool // the newest CA signs
+		want    []string
+	}{
+		{"first CA", now, false, []string{"key-1"}},
+		{"next CA", now.AddDate(1, 0, -1), true, []string{"key-1", "key-2"}},
+		{"next CA awaits propagation", now.AddDate(1, 0, -1), false, []string{"key-1", "key-2"}},
+		{"next CA signs", now.AddDate(1, 0, -1), true, []string{"key-2"}},
+	} {
+		s := read()
+		if step.settled {
+			anchor = s.cas.Newest.Fingerprint()
+		}
+		s.situation.Current = anchor
+		if _, problem, err := m.advance(t.Context(), step.at, s); problem != nil || err != nil {
+			t.Fatalf("%s: %v, %v", step.name, problem, err)
+		}
+		if got := slices.Sorted(maps.Keys(keys.keys)); !slices.Equal(got, step.want) {
+			t.Errorf("%s: keys %v, want %v", step.name, got, step.want)
+		}
+		if got := string(read().secret.Data[corev1.TLSPrivateKeyKey]); got != step.want[len(step.want)-1] {
+			t.Errorf("%s: tls.key is %q", step.name, got)
+		}
+	}
+}
