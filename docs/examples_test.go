@@ -134,6 +134,19 @@ func TestGuideTestsCover(t *testing.T) {
 	}
 }
 
+// TestGuideErrors checks that the guide quotes the error of a misspelled field as it is reported.
+func TestGuideErrors(t *testing.T) {
+	s := source(t)
+	s.Modules["team.rego"] = strings.ReplaceAll(s.Modules["team.rego"], "input.requester.username", "input.requester.usrname")
+	_, err := evaluator.Compile(t.Context(), s)
+	if err == nil {
+		t.Fatal("a policy with a misspelled field compiles")
+	}
+	if want := "* spec.rego: " + err.Error() + "\n"; !strings.Contains(guide(t), want) {
+		t.Errorf("docs/policies.md does not quote %q", want)
+	}
+}
+
 // TestGuidePoliciesAreValid checks that each ApprovalPolicy in the guide has only fields of the API.
 func TestGuidePoliciesAreValid(t *testing.T) {
 	for _, block := range yamlBlocks(t, "\nkind: ApprovalPolicy\n") {
