@@ -17,8 +17,8 @@ import (
 	"countersign.dev/countersign/test/tutorial"
 )
 
-// TestApprovalAge has a request that was approved two hours ago, by somebody else than the approver,
-// and a Signer that signs within one: it is told so, and issued when the Signer allows more.
+// TestApprovalAge checks that a Signer with a maxApprovalAge of one hour does not sign a request that a user approved
+// two hours ago. The request gets a condition and an Event, and is issued when the Signer allows a higher age.
 func TestApprovalAge(t *testing.T) {
 	ctx := t.Context()
 	apply(t, `
@@ -81,7 +81,7 @@ spec:
 	}
 }
 
-// TestSignerOfADomain: a Signer is for one signerName.
+// TestSignerOfADomain checks that a Signer with a signerName pattern is rejected.
 func TestSignerOfADomain(t *testing.T) {
 	_, err := world.Kubectl(t.Context(), strings.NewReader(`
 apiVersion: countersign.dev/v1alpha1
@@ -95,6 +95,6 @@ spec:
 		remove(t, "signer/domain")
 	}
 	if err == nil || !strings.Contains(err.Error(), "spec.signerName") {
-		t.Errorf("got %v, want it refused for spec.signerName", err)
+		t.Errorf("got %v, want an error about spec.signerName", err)
 	}
 }

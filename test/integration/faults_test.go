@@ -26,11 +26,11 @@ import (
 	"countersign.dev/countersign/test/tutorial"
 )
 
-// enough is how long anything here may take on a busy machine; nothing asserts less.
+// enough is the longest time that a step takes on a busy machine. No test asserts a shorter time.
 const enough = 2 * time.Minute
 
-// TestRestarts ends and starts again the approver, the signer and the API server while 200
-// requests come in, half of them hostile: each ends in its one right verdict, decided once.
+// TestRestarts restarts the approver, the signer and the API server while 200 requests are created, half of them hostile.
+// Each request gets the expected verdict, and the approver decides it once.
 func TestRestarts(t *testing.T) {
 	const count = 200
 	ctx := t.Context()
@@ -51,7 +51,7 @@ func TestRestarts(t *testing.T) {
 				if i%2 == 1 {
 					ask.DNSNames = []string{foreign}
 				}
-				if i >= 100 { // the second half is for the API server that is away
+				if i >= 100 { // the second half is created while the API server is stopped
 					<-second
 				}
 				err := harness.Eventually(ctx, enough, func() error {
@@ -72,7 +72,7 @@ func TestRestarts(t *testing.T) {
 	must(t, installation.Signer.Kill())
 	start(t, "approver")
 	start(t, "signer")
-	// Both lead again, and have work in hand: a request that was made after they were killed is issued.
+	// Both lead again: a request that was created after they were killed is issued.
 	marker := tutorial.Request{DNSNames: []string{own}}
 	_, _, err = marker.Create(ctx, config, "restart-marker")
 	must(t, err)
@@ -83,7 +83,7 @@ func TestRestarts(t *testing.T) {
 	must(t, world.StopAPIServer())
 	must(t, world.StartAPIServer(ctx))
 	wg.Wait()
-	revive(t) // one that could not renew its Lease in time ends itself, and a kubelet starts it again
+	restartExited(t) // a process that cannot renew its Lease in time exits, and a kubelet restarts it
 
 	requests := world.Clientset().CertificatesV1().CertificateSigningRequests()
 	for i := range count {
@@ -132,7 +132,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// start starts a process again. What was killed holds its Lease until that runs out.
+// start starts a process. If it was killed before, its Lease has to expire first.
 func start(t *testing.T, name string) {
 	t.Helper()
 	if _, err := installation.Start(t.Context(), name); err != nil {
@@ -140,8 +140,8 @@ func start(t *testing.T, name string) {
 	}
 }
 
-// revive starts again whatever has ended.
-func revive(t *testing.T) {
+// restartExited starts approver and signer again if they exited.
+func restartExited(t *testing.T) {
 	t.Helper()
 	for name, p := range map[string]*harness.Process{"approver": installation.Approver, "signer": installation.Signer} {
 		select {
@@ -152,7 +152,8 @@ func revive(t *testing.T) {
 	}
 }
 
-// writtenDecisions counts, in the approver's audit log, the decisions that the API server took, by the request's UID.
+// writtenDecisions counts the decisions in the approver's audit log that were written to the API server, by UID of the
+// request.
 func writtenDecisions(t *testing.T) map[types.UID]int {
 	t.Helper()
 	raw, err := os.ReadFile(installation.Approver.Log)
@@ -174,19 +175,19 @@ func writtenDecisions(t *testing.T) map[types.UID]int {
 		if record.Outcome != nil && record.Outcome.Result == audit.Written {
 			uid, ok := of[record.Outcome.DecisionID]
 			if !ok {
-				t.Errorf("decision %s was written and not recorded before", record.Outcome.DecisionID)
+				t.Errorf("decision %s was written before it was recorded", record.Outcome.DecisionID)
 			}
 			counts[uid]++
 		}
 	}
 	if len(counts) == 0 {
-		t.Fatal("the audit log records nothing")
+		t.Fatal("the audit log has no written decision")
 	}
 	return counts
 }
 
-// TestBrokenPolicy: a policy that does not compile decides nothing, says so in its status and
-// in readyz, and holds back what it matches, though another policy would allow it.
+// TestBrokenPolicy checks that a policy that does not compile reports this in its status and makes /readyz fail. Requests
+// that it matches stay pending, even if another policy allows them.
 func TestBrokenPolicy(t *testing.T) {
 	ctx := t.Context()
 	apply(t, policyManifest("broken", "subject_controls_key if input.requester.usrname == \"x\""))
@@ -197,21 +198,21 @@ func TestBrokenPolicy(t *testing.T) {
 	}))
 	_, err := installation.Approver.Probe(ctx, "/readyz?verbose")
 	if err == nil {
-		t.Error("readyz says yes while a policy is not loaded")
+		t.Error("/readyz succeeds while a policy is not loaded")
 	}
 	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
 	must(t, err)
 	_, _, err = tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}.Create(ctx, world.TokenConfig(token), "held-back")
 	must(t, err)
-	// Whatever would decide it by the other policy alone has time to: a request for a hostile name is not decided either.
+	// An approver that ignores the broken policy has time to decide the request.
 	time.Sleep(2 * time.Second)
 	csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(ctx, "held-back", metav1.GetOptions{})
 	must(t, err)
 	if len(csr.Status.Conditions) > 0 {
-		t.Errorf("decided although a policy is broken: %+v", csr.Status.Conditions)
+		t.Errorf("decided while a policy is broken: %+v", csr.Status.Conditions)
 	}
 
-	// Mended, it decides; broken again, the last good revision goes on deciding.
+	// After the fix the policy decides. When it is broken again, its last good revision stays active.
 	apply(t, policyManifest("broken", "subject_controls_key := true"))
 	outcome(t, "held-back", certificatesv1.CertificateApproved)
 	must(t, installation.Approver.Ready(ctx))
@@ -239,8 +240,9 @@ func policyManifest(name, rule string) string {
 	return string(manifest)
 }
 
-// TestCAFaults: what is wrong with the CA is a status and a wait, never a Failed request.
-func TestCAFaults(t *testing.T) {
+// TestMissingCA checks that a missing CA is reported in the status of the Signer, and that requests stay pending and do
+// not fail.
+func TestMissingCA(t *testing.T) {
 	ctx := t.Context()
 	kubectl(t, "patch", "signer", "serving", "--type=merge", "-p", `{"spec":{"trust":{"propagation":"1s"}}}`)
 	t.Cleanup(func() {
@@ -265,14 +267,14 @@ func TestCAFaults(t *testing.T) {
 	must(t, installation.StoreCA(ctx, "serving-ca", "Another Example Signer"))
 	csr := outcome(t, "without-ca", certificatesv1.CertificateApproved)
 	if tutorial.Condition(csr, certificatesv1.CertificateFailed) != nil {
-		t.Errorf("failed for want of a CA: %+v", csr.Status.Conditions)
+		t.Errorf("the request failed because the CA was missing: %+v", csr.Status.Conditions)
 	}
 	must(t, harness.Eventually(ctx, enough, func() error {
 		return contains(kubectl(t, "get", "signer", "serving", "-o", "jsonpath={.status.ca.subject}"), "Another Example Signer")
 	}))
 }
 
-// TestPrivileges: each process may do its own part and nothing of the other's.
+// TestPrivileges checks that each process is allowed to do its own part and nothing more.
 func TestPrivileges(t *testing.T) {
 	const group = "certificates.k8s.io"
 	signer := func(verb, name string) authorizationv1.ResourceAttributes {
@@ -340,7 +342,7 @@ func apply(t *testing.T, manifest string) {
 	}
 }
 
-// remove deletes something at the end of a test, when its context is gone.
+// remove deletes objects at the end of a test, when its context is canceled.
 func remove(t *testing.T, what ...string) {
 	t.Helper()
 	atEnd(t, append([]string{"delete"}, what...)...)
@@ -371,7 +373,7 @@ func contains(text string, wanted ...string) error {
 	return nil
 }
 
-// outcome waits for the verdict of a request and, if it is to be approved, for its certificate.
+// outcome waits until a request is approved and has a certificate, or until it is denied.
 func outcome(t *testing.T, name string, want certificatesv1.RequestConditionType) *certificatesv1.CertificateSigningRequest {
 	t.Helper()
 	var csr *certificatesv1.CertificateSigningRequest

@@ -46,8 +46,8 @@ func (s *kubeletStore) Update(cert, key []byte) (*tls.Certificate, error) {
 	return s.current, err
 }
 
-// kubelet asks for its serving certificate as a kubelet does, by client-go's certificate manager with
-// the template that the kubelet fills in from the addresses of its Node.
+// kubelet requests a serving certificate as a kubelet does: with client-go's certificate manager, and the template that
+// a kubelet fills in from the addresses of its Node.
 func kubelet(t *testing.T, node string, dnsNames, ips []string) certificate.Manager {
 	t.Helper()
 	config, err := world.ConfigFor("system:node:"+node, "system:nodes")
@@ -72,7 +72,7 @@ func kubelet(t *testing.T, node string, dnsNames, ips []string) certificate.Mana
 	return manager
 }
 
-// requestOf waits for the request that a kubelet has made.
+// requestOf waits for the request of a kubelet and returns its name.
 func requestOf(t *testing.T, node string) string {
 	t.Helper()
 	name := ""
@@ -89,7 +89,7 @@ func requestOf(t *testing.T, node string) string {
 				return nil
 			}
 		}
-		return errors.New("the kubelet has made no request")
+		return errors.New("the kubelet has created no request")
 	}))
 	return name
 }
@@ -102,10 +102,10 @@ func addresses(pairs ...string) []corev1.NodeAddress {
 	return out
 }
 
-// TestKubeletServing: kubelets of every kind get the certificates they ask for, issued by the cluster's own
-// signer, and nobody gets those of another.
+// TestKubeletServing checks that kubelets get the certificates that they request, issued by the signer of the cluster,
+// and that no requester gets a certificate for another node.
 func TestKubeletServing(t *testing.T) {
-	// As it is installed, it only looks on.
+	// The policy is installed in mode Audit.
 	must(t, world.CreateNode(t.Context(), "kubelet-watched", addresses("InternalIP", "10.1.0.9")...))
 	kubelet(t, "kubelet-watched", nil, []string{"10.1.0.9"})
 	watched := requestOf(t, "kubelet-watched")
@@ -118,7 +118,7 @@ func TestKubeletServing(t *testing.T) {
 	csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), watched, metav1.GetOptions{})
 	must(t, err)
 	if len(csr.Status.Conditions) > 0 {
-		t.Errorf("decided by a policy that only looks on: %+v", csr.Status.Conditions)
+		t.Errorf("decided by a policy in mode Audit: %+v", csr.Status.Conditions)
 	}
 
 	kubectl(t, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(root, "deploy/signers/kubelet-serving"))
@@ -127,22 +127,23 @@ func TestKubeletServing(t *testing.T) {
 		remove(t, "clusterrole,clusterrolebinding", "countersign-approver-kubelet-serving")
 	})
 	settled(t, "kubelet-serving")
-	verdict(t, watched) // it is taken up now
-	for name, tc := range map[string]struct {
+	verdict(t, watched) // the policy decides it in mode Enforce
+	for _, tc := range []struct {
+		name          string
 		addresses     []corev1.NodeAddress
 		dnsNames, ips []string
-		later         []corev1.NodeAddress // reported only while the request waits
-		denied        string               // violation, if it is to be denied
+		later         []corev1.NodeAddress // reported only while the request is held
+		denied        string               // ID of the violation, if the request must be denied
 	}{
-		"ip-only":      {addresses: addresses("InternalIP", "10.1.0.1"), ips: []string{"10.1.0.1"}},
-		"dns-only":     {addresses: addresses("Hostname", "dns-only", "InternalDNS", "dns-only.example.com"), dnsNames: []string{"dns-only", "dns-only.example.com"}},
-		"dual-stack":   {addresses: addresses("Hostname", "dual-stack", "InternalIP", "10.1.0.3", "InternalIP", "fd00::3"), dnsNames: []string{"dual-stack"}, ips: []string{"10.1.0.3", "fd00::3"}},
-		"trailing-dot": {addresses: addresses("InternalDNS", "trailing-dot.example.com.", "InternalIP", "10.1.0.4"), dnsNames: []string{"trailing-dot.example.com."}, ips: []string{"10.1.0.4"}},
-		"no-addresses": {ips: []string{"10.1.0.5"}, later: addresses("InternalIP", "10.1.0.5")},
-		"other-node":   {addresses: addresses("InternalIP", "10.1.0.6"), ips: []string{"10.0.0.11"}, denied: "ip-address-not-owned"},
+		{name: "ip-only", addresses: addresses("InternalIP", "10.1.0.1"), ips: []string{"10.1.0.1"}},
+		{name: "dns-only", addresses: addresses("Hostname", "dns-only", "InternalDNS", "dns-only.example.com"), dnsNames: []string{"dns-only", "dns-only.example.com"}},
+		{name: "dual-stack", addresses: addresses("Hostname", "dual-stack", "InternalIP", "10.1.0.3", "InternalIP", "fd00::3"), dnsNames: []string{"dual-stack"}, ips: []string{"10.1.0.3", "fd00::3"}},
+		{name: "trailing-dot", addresses: addresses("InternalDNS", "trailing-dot.example.com.", "InternalIP", "10.1.0.4"), dnsNames: []string{"trailing-dot.example.com."}, ips: []string{"10.1.0.4"}},
+		{name: "no-addresses", ips: []string{"10.1.0.5"}, later: addresses("InternalIP", "10.1.0.5")},
+		{name: "other-node", addresses: addresses("InternalIP", "10.1.0.6"), ips: []string{"10.0.0.11"}, denied: "ip-address-not-owned"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			node := "kubelet-" + name
+		t.Run(tc.name, func(t *testing.T) {
+			node := "kubelet-" + tc.name
 			must(t, world.CreateNode(t.Context(), node, tc.addresses...))
 			manager := kubelet(t, node, tc.dnsNames, tc.ips)
 			request := requestOf(t, node)
@@ -173,7 +174,7 @@ func TestKubeletServing(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a Pod that asks as a kubelet would", func(t *testing.T) {
+	t.Run("a Pod that requests a kubelet certificate", func(t *testing.T) {
 		csr := decided(t, "kubelet-pretender", tutorial.Request{
 			CommonName: "system:node:node-1", Organization: "system:nodes", IPs: []string{"10.0.0.11"},
 			SignerName: certificatesv1.KubeletServingSignerName, Usages: []certificatesv1.KeyUsage{"digital signature", "server auth"},
@@ -184,7 +185,7 @@ func TestKubeletServing(t *testing.T) {
 	})
 }
 
-// held waits until a request is held, and sees that nothing is written to it.
+// held waits until a request is held, and checks that no condition is written to it.
 func held(t *testing.T, name string) {
 	t.Helper()
 	must(t, harness.Eventually(t.Context(), enough, func() error {

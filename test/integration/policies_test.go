@@ -60,7 +60,7 @@ func policy(t *testing.T, name string) *v1alpha1.ApprovalPolicy {
 	return &out
 }
 
-// settled waits until the status of a policy is about its spec, and returns it.
+// settled waits until the status of a policy is that of its current spec, and returns the policy.
 func settled(t *testing.T, name string) *v1alpha1.ApprovalPolicy {
 	t.Helper()
 	var out *v1alpha1.ApprovalPolicy
@@ -73,7 +73,7 @@ func settled(t *testing.T, name string) *v1alpha1.ApprovalPolicy {
 	return out
 }
 
-// decided makes a request of my-pod and returns what became of it.
+// decided creates a request as my-pod and returns it when it has a verdict.
 func decided(t *testing.T, name string, ask tutorial.Request) *certificatesv1.CertificateSigningRequest {
 	t.Helper()
 	token, err := world.PodToken(t.Context(), world.Pods[tutorial.PodName])
@@ -97,8 +97,8 @@ func verdict(t *testing.T, name string) *certificatesv1.CertificateSigningReques
 	return csr
 }
 
-// TestPolicyRevisions walks what an admin does: install, change a line, look at the revision, roll
-// back. Every revision has a ConfigMap of its own, which stays as it is.
+// TestPolicyRevisions does what an admin does: install, change a line, check the revision, roll back. Each revision has
+// its own ConfigMap, which does not change.
 func TestPolicyRevisions(t *testing.T) {
 	ctx := t.Context()
 	root := copyPolicies(t)
@@ -154,46 +154,53 @@ func TestPolicyRevisions(t *testing.T) {
 	}))
 }
 
-// TestBrokenRevisions: what is wrong with a revision is told with row and column, and the one
-// before goes on deciding. There is no webhook here to refuse it first.
+// TestBrokenRevisions checks that the errors of a revision are reported with row and column, and that the last good
+// revision stays active. The webhook, which would reject the revision, does not run.
 func TestBrokenRevisions(t *testing.T) {
 	const file = "pod-serving/pod_serving.rego"
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name                   string
 		file, old, replacement string
 		condition, reason      string
 		errors                 []string // prefixes of "file:row:col: message", or parts of the condition's message if there are none
 		suggestion             string
 	}{
-		"a syntax error": {
+		{
+			"a syntax error",
 			file, "subject_is_authorized if {", "subject_is_authorized if {{", v1alpha1.ConditionCompiled, v1alpha1.ReasonInvalidRego,
 			[]string{"pod_serving.rego:42:2: rego_parse_error:"},
 			"",
 		},
-		"a field that is misspelt": {
+		{
+			"a field that is misspelt",
 			file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.usrname\n", v1alpha1.ConditionCompiled, v1alpha1.ReasonInvalidRego,
 			[]string{"pod_serving.rego:32:2: rego_type_error: undefined ref: input.requester.usrname"},
 			"username",
 		},
-		"a failing test": {
+		{
+			"a failing test",
 			file, `not "server auth" in input.request.usages`, `not "client auth" in input.request.usages`, v1alpha1.ConditionTestsPassed, v1alpha1.ReasonTestsFailed,
 			[]string{"pod_serving_test.rego:"},
 			"",
 		},
-		"with outside of tests": {
+		{
+			"with outside of tests",
 			file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.username with input as {}\n", v1alpha1.ConditionCompiled, v1alpha1.ReasonInvalidRego,
 			[]string{"pod_serving.rego:32:27: "},
 			"",
 		},
-		"a parameter that is misspelt": {
+		{
+			"a parameter that is misspelt",
 			"pod-serving/policy.yaml", "    maxExpirationSeconds: 86400", "    maxExpirationSecond: 86400", v1alpha1.ConditionCompiled, v1alpha1.ReasonInvalidParameters,
 			[]string{"spec.parameters:0:0: Additional property maxExpirationSecond is not allowed"},
 			"",
 		},
-		"coverage below the floor": {
+		{
+			"coverage below the floor",
 			file, "applies_never", "", v1alpha1.ConditionTestsPassed, v1alpha1.ReasonCoverageTooLow, nil, "",
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			root := copyPolicies(t)
 			root.apply(t)
 			good := settled(t, "pod-serving").Status.Revision
@@ -214,7 +221,7 @@ func TestBrokenRevisions(t *testing.T) {
 				t.Errorf("Ready: %+v", c)
 			}
 			if p.Status.Revision != good {
-				t.Errorf("active is %q, want the last good %q", p.Status.Revision, good)
+				t.Errorf("active revision %q, want the last good revision %q", p.Status.Revision, good)
 			}
 			if len(p.Status.Errors) < len(tc.errors) {
 				t.Fatalf("errors %+v", p.Status.Errors)
@@ -230,7 +237,7 @@ func TestBrokenRevisions(t *testing.T) {
 			}
 			csr := decided(t, "by-last-good-"+fmt.Sprint(time.Now().UnixNano()), tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}})
 			if c := csr.Status.Conditions[0]; c.Type != certificatesv1.CertificateApproved || !strings.Contains(c.Message, good[:12]) {
-				t.Errorf("decided otherwise than by last-good: %+v", c)
+				t.Errorf("not decided by the last good revision: %+v", c)
 			}
 		})
 	}
@@ -238,7 +245,8 @@ func TestBrokenRevisions(t *testing.T) {
 	settled(t, "pod-serving")
 }
 
-// TestCandidate: a stricter candidate tells on which requests it would decide otherwise, and changes no verdict.
+// TestCandidate checks that a stricter candidate reports the requests that it would decide differently, and changes no
+// verdict.
 func TestCandidate(t *testing.T) {
 	root := copyPolicies(t)
 	root.apply(t)
@@ -284,11 +292,11 @@ violations contains {"requirement": 2, "id": "not-on-sundays", "message": "the s
 			return fmt.Errorf("sample %+v", s)
 		}
 		if p.Status.Revision != active.Status.Revision {
-			return fmt.Errorf("active is %s now", p.Status.Revision)
+			return fmt.Errorf("active revision %s", p.Status.Revision)
 		}
 		return nil
 	}))
-	// Promotion is one field.
+	// Promote the candidate by changing one field.
 	kubectl(t, "patch", "approvalpolicy", "pod-serving", "--type=merge", "-p", `{"spec": {"rego": {"configMapRef": {"name": "stricter-rego"}}}}`)
 	must(t, harness.Eventually(t.Context(), enough, func() error {
 		p := policy(t, "pod-serving")
@@ -306,7 +314,7 @@ violations contains {"requirement": 2, "id": "not-on-sundays", "message": "the s
 	}))
 }
 
-// TestModeAndNamespaces: a policy that is only looked at, or is for other namespaces, decides nothing.
+// TestModeAndNamespaces checks that a policy in mode Audit, or for other namespaces, decides nothing.
 func TestModeAndNamespaces(t *testing.T) {
 	const signer = "example.com/watched"
 	manifest := func(mode, team string) string {
@@ -328,7 +336,7 @@ spec:
 	for _, name := range []string{"watched-1", "watched-2", "watched-3"} {
 		_, _, err = tutorial.Request{DNSNames: []string{"example.com"}, SignerName: signer}.Create(t.Context(), world.TokenConfig(token), name)
 		must(t, err)
-		decided(t, name+"-marker", tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}) // whatever would decide it has had its time
+		decided(t, name+"-marker", tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}) // the approver has had time to decide it
 		csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), name, metav1.GetOptions{})
 		must(t, err)
 		events, err := world.Events(t.Context(), name)
@@ -340,7 +348,7 @@ spec:
 		case "watched-1": // the namespace has no such label
 			kubectl(t, "label", "namespace", tutorial.Namespace, "team=blue")
 			t.Cleanup(func() { atEnd(t, "label", "namespace", tutorial.Namespace, "team-") })
-		case "watched-2": // looked at, by now
+		case "watched-2": // evaluated after the label was added
 			must(t, harness.Eventually(t.Context(), enough, func() error {
 				raw, err := os.ReadFile(installation.Approver.Log)
 				if err == nil && !strings.Contains(string(raw), `"verdict":"Audited","reason":"","message":"","request":{"name":"watched-2"`) {
@@ -350,7 +358,7 @@ spec:
 			}))
 		}
 	}
-	// The approver may not approve on this signer: enforced, it is decided and cannot be written.
+	// The approver is not allowed to approve for this signer, so that the policy is disabled and not enforced.
 	apply(t, manifest("Disabled", "blue"))
 	if p := settled(t, "watched"); !meta.IsStatusConditionPresentAndEqual(p.Status.Conditions, v1alpha1.ConditionReady, metav1.ConditionFalse) {
 		t.Errorf("disabled: %+v", p.Status.Conditions)
@@ -358,8 +366,8 @@ spec:
 	must(t, installation.Approver.Ready(t.Context()))
 }
 
-// TestReplicasTellWhatTheyHaveLoaded: one that stands by has the policies too, and says so.
-func TestReplicasTellWhatTheyHaveLoaded(t *testing.T) {
+// TestStandbyReportsRevision checks that the standby replica loads the policies and reports their revisions.
+func TestStandbyReportsRevision(t *testing.T) {
 	standby, err := installation.Run(t.Context(), "approver", "standby")
 	must(t, err)
 	t.Cleanup(func() {

@@ -19,8 +19,8 @@ import (
 	"countersign.dev/countersign/test/tutorial"
 )
 
-// TestSignerIsRefused tries, with the signer's own token, what it must not be able to do, and beside each
-// what it is to do. Writes are dry runs, which are authorized and admitted as others are.
+// TestSignerIsRefused sends requests with the signer's token that must be forbidden, and for each a similar one that must
+// be allowed. Writes are dry runs, which the API server authorizes and admits like other writes.
 func TestSignerIsRefused(t *testing.T) {
 	ctx := t.Context()
 	token, err := world.ServiceAccountToken(ctx, harness.SystemNamespace, "countersign-signer")
@@ -35,12 +35,12 @@ func TestSignerIsRefused(t *testing.T) {
 	_, err = world.Clientset().CoreV1().Secrets(harness.SystemNamespace).Create(ctx, other, metav1.CreateOptions{})
 	must(t, err)
 	t.Cleanup(func() { remove(t, "secret/not-named", "-n", harness.SystemNamespace) })
-	// For the admission plugin alone to refuse what follows, RBAC lets it through.
+	// RBAC allows these, so that only the admission plugin can refuse them.
 	kubectl(t, "create", "clusterrole", "other-bundles", "--resource=clustertrustbundles.certificates.k8s.io", "--resource-name=example.com:other:serving", "--verb=create,patch")
 	kubectl(t, "create", "clusterrolebinding", "other-bundles", "--clusterrole=other-bundles", "--serviceaccount="+harness.SystemNamespace+":countersign-signer")
 	t.Cleanup(func() { remove(t, "clusterrole/other-bundles", "clusterrolebinding/other-bundles") })
 
-	soonThat(t, func() error { // what is there can be deleted
+	soonThat(t, func() error { // an object that exists can be deleted
 		_, _, err := published(t, "default", configMapName)
 		return err
 	})
@@ -50,13 +50,13 @@ func TestSignerIsRefused(t *testing.T) {
 		must(t, err)
 		t.Cleanup(func() { remove(t, "csr/"+name) })
 		if signerName == tutorial.SignerName {
-			verdict(t, name) // so that nobody else writes to it below
+			verdict(t, name) // the approver does not write to it after that
 		}
 		csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(ctx, name, metav1.GetOptions{})
 		must(t, err)
 		return csr
 	}
-	ours, foreign := request("rbac-ours", tutorial.SignerName), request("rbac-foreign", "example.com/nobody")
+	ours, foreign := request("rbac-ours", tutorial.SignerName), request("rbac-foreign", "example.com/unserved")
 
 	dryRun := []string{metav1.DryRunAll}
 	applied := metav1.ApplyOptions{FieldManager: "countersign-signer", Force: true, DryRun: dryRun}
@@ -125,7 +125,7 @@ func TestSignerIsRefused(t *testing.T) {
 		{"listing all ConfigMaps", listConfigMaps(""), `cannot list resource "configmaps"`, "by the name", listConfigMaps(configMapName)},
 		{"watching all ConfigMaps", watchConfigMaps(""), `cannot watch resource "configmaps"`, "by the name", watchConfigMaps("countersign-webhook-ca")},
 		{"approving", approve(), `cannot update resource "certificatesigningrequests/approval"`, "signing", sign(ours)},
-		{"signing for another signerName", sign(foreign), `user not permitted to sign requests with signerName "example.com/nobody"`, "for ours", sign(ours)},
+		{"signing for another signerName", sign(foreign), `user not permitted to sign requests with signerName "example.com/unserved"`, "for ours", sign(ours)},
 		{"attesting for another signerName", applyBundle("example.com/other", "serving"), `user not permitted to attest for signerName "example.com/other"`, "for ours", applyBundle("example.com/serving", "serving")},
 		{"a ClusterTrustBundle of another name", applyBundle("example.com/serving", "other"), `cannot patch resource "clustertrustbundles"`, "of ours", applyBundle("example.com/serving", "serving")},
 		{"a ConfigMap of another name", applyConfigMap("default", "other"), `cannot patch resource "configmaps"`, "of ours", applyConfigMap("default", configMapName)},

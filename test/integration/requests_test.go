@@ -24,8 +24,7 @@ import (
 	"countersign.dev/countersign/test/tutorial"
 )
 
-// signerReads counts, in the API server's audit log, what the signer has asked for in lists and watches of requests,
-// by the field selector.
+// signerReads counts the lists and watches of requests by the signer in the API server's audit log, by field selector.
 func signerReads(t *testing.T) map[string]int {
 	t.Helper()
 	raw, err := os.ReadFile(world.AuditLog())
@@ -36,7 +35,7 @@ func signerReads(t *testing.T) map[string]int {
 			Verb, RequestURI, Stage string
 			User                    struct{ Username string }
 		}
-		if err := json.Unmarshal(line, &event); err != nil { // the last may be half written
+		if err := json.Unmarshal(line, &event); err != nil { // the last line can be incomplete
 			continue
 		}
 		begun := event.Verb == "list" || event.Verb == "watch" && event.Stage == "ResponseStarted"
@@ -49,8 +48,8 @@ func signerReads(t *testing.T) map[string]int {
 	return selectors
 }
 
-// TestSignersComeAndGo: the requests of a Signer are watched while there is one, and no others; what is approved before
-// it is there is issued when it is ready, by whichever replica leads then.
+// TestSignersComeAndGo checks that the signer watches the requests of existing Signers only. Requests that are approved
+// before their Signer exists are issued when it is ready, by the replica that leads at that time.
 func TestSignersComeAndGo(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
@@ -61,14 +60,14 @@ func TestSignersComeAndGo(t *testing.T) {
 		t.Helper()
 		for s := range signerReads(t) {
 			if !strings.HasPrefix(s, "spec.signerName=") {
-				t.Errorf("the signer asked for the requests of %q", s)
+				t.Errorf("the signer watched requests with the field selector %q", s)
 			}
 		}
 	}
 
 	request(t, "come-before", own("come.example/come"))
 	if n := signerReads(t)[selector]; n > 0 {
-		t.Errorf("watched %d times before there is a Signer", n)
+		t.Errorf("watched %d times before the Signer existed", n)
 	}
 	come := &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "come"}, Spec: v1alpha1.SignerSpec{SignerName: "come.example/come", CA: managed}}
 	must(t, c.Create(ctx, come.DeepCopy()))
@@ -85,14 +84,14 @@ func TestSignersComeAndGo(t *testing.T) {
 	must(t, c.Create(ctx, come.DeepCopy()))
 	outcome(t, "come-between", certificatesv1.CertificateApproved)
 
-	// One that stands by watches it as well, and goes on where the leader ends.
+	// The standby replica watches the requests too, and continues when the leader exits.
 	reads := signerReads(t)[selector]
 	standby, err := installation.Run(ctx, "signer", "standby")
 	must(t, err)
 	must(t, standby.Ready(ctx))
 	must(t, harness.Eventually(ctx, enough, func() error {
 		if n := signerReads(t)[selector]; n <= reads {
-			return fmt.Errorf("read %d times, %d before there was a standby", n, reads)
+			return fmt.Errorf("read %d times, %d times before the standby started", n, reads)
 		}
 		return nil
 	}))
@@ -105,20 +104,21 @@ func TestSignersComeAndGo(t *testing.T) {
 	noOthers()
 }
 
-// TestUnreadableRequests: a signer that may not watch its requests is not ready, and issues what has waited once it
-// may. One that was ready stays so when a Signer is made whose requests it may not watch.
+// TestUnreadableRequests checks that a signer that is not allowed to watch its requests is not ready, and issues the
+// pending requests when it is allowed. A signer that is ready stays ready when it is not allowed to watch the requests of
+// a new Signer.
 func TestUnreadableRequests(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
 	grant(t, "late.example", "late")
-	may := func(ctx context.Context, watch bool) {
+	allowWatch := func(ctx context.Context, watch bool) {
 		t.Helper()
 		roles := world.Clientset().RbacV1().ClusterRoles()
 		role, err := roles.Get(ctx, "countersign-signer", metav1.GetOptions{})
 		must(t, err)
 		for i := range role.Rules {
 			if role.Rules[i].Resources[0] == "certificatesigningrequests" {
-				role.Rules[i].Verbs = []string{"get"} // which it has no use for
+				role.Rules[i].Verbs = []string{"get"} // which the signer does not use
 				if watch {
 					role.Rules[i].Verbs = []string{"list", "watch"}
 				}
@@ -128,10 +128,10 @@ func TestUnreadableRequests(t *testing.T) {
 		must(t, err)
 	}
 	t.Cleanup(func() {
-		may(context.Background(), true)
-		revive(t)
+		allowWatch(context.Background(), true)
+		restartExited(t)
 	})
-	may(ctx, false)
+	allowWatch(ctx, false)
 	must(t, installation.Signer.Stop())
 	start(t, "signer")
 	request(t, "unreadable", own(tutorial.SignerName))
@@ -143,14 +143,14 @@ func TestUnreadableRequests(t *testing.T) {
 	})
 	for range 5 {
 		if _, err := installation.Signer.Probe(ctx, "/readyz"); err == nil {
-			t.Fatal("ready although the requests cannot be watched")
+			t.Fatal("the signer is ready and cannot watch requests")
 		}
 	}
-	may(ctx, true)
+	allowWatch(ctx, true)
 	must(t, installation.Signer.Ready(ctx))
 	outcome(t, "unreadable", certificatesv1.CertificateApproved)
 
-	may(ctx, false)
+	allowWatch(ctx, false)
 	newSigner(t, c, "late.example", "late", v1alpha1.SignerCA{Managed: &v1alpha1.ManagedCA{SecretName: "late", CommonName: "Late"}})
 	request(t, "unreadable-late", own("late.example/late"))
 	must(t, harness.Eventually(ctx, enough, func() error {
@@ -158,6 +158,6 @@ func TestUnreadableRequests(t *testing.T) {
 	}))
 	_, err := installation.Signer.Probe(ctx, "/readyz")
 	must(t, err)
-	may(ctx, true)
+	allowWatch(ctx, true)
 	outcome(t, "unreadable-late", certificatesv1.CertificateApproved)
 }

@@ -25,8 +25,8 @@ import (
 	"countersign.dev/countersign/test/tutorial"
 )
 
-// grants are a policy for the signers of a domain, and what approver and signer may do for them: the
-// pattern of deploy/overlays/default/grants.yaml. Each Signer has a Role of its own for the Secrets of its CA.
+// grants are a policy for the signers of a domain and the RBAC of approver and signer for them, as in
+// deploy/overlays/default/grants.yaml. Each Signer has its own Role for the Secrets of its CA.
 var grants = template.Must(template.New("grants").Parse(`
 apiVersion: countersign.dev/v1alpha1
 kind: ApprovalPolicy
@@ -74,7 +74,7 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{.}}-ca}
 subjects: [{kind: ServiceAccount, name: countersign-signer, namespace: countersign-system}]
 {{end}}`))
 
-// grant has Signers of some names serve a domain until the test ends.
+// grant allows Signers with these names to serve a domain until the test ends.
 func grant(t *testing.T, domain string, names ...string) {
 	t.Helper()
 	var manifest strings.Builder
@@ -90,10 +90,10 @@ func grant(t *testing.T, domain string, names ...string) {
 	})
 }
 
-// newClient is a cluster admin's that knows Signers.
+// newClient returns a client of a cluster admin with the types of Countersign.
 func newClient(t *testing.T) client.Client {
 	t.Helper()
-	log.SetLogger(logr.Discard()) // or else it complains that there is none
+	log.SetLogger(logr.Discard()) // controller-runtime warns if no logger is set
 	scheme, err := signer.NewScheme()
 	must(t, err)
 	c, err := client.New(world.Config(), client.Options{Scheme: scheme})
@@ -101,8 +101,8 @@ func newClient(t *testing.T) client.Client {
 	return c
 }
 
-// newSigner makes a Signer until the test ends. It publishes in the ConfigMap of its name in the namespace
-// of the walk, and a next CA of it signs as soon as it is published.
+// newSigner creates a Signer until the test ends. It publishes its CA in the ConfigMap of its name in the namespace of
+// the tutorial. A next CA signs as soon as it is published.
 func newSigner(t *testing.T, c client.Client, domain, name string, from v1alpha1.SignerCA) {
 	t.Helper()
 	s := &v1alpha1.Signer{
@@ -127,7 +127,7 @@ func newSigner(t *testing.T, c client.Client, domain, name string, from v1alpha1
 	})
 }
 
-// storeSecret creates a Secret where Signers look for their CAs, or replaces it.
+// storeSecret creates a Secret in the system namespace, or replaces it.
 func storeSecret(ctx context.Context, secret corev1.Secret) error {
 	secrets := world.Clientset().CoreV1().Secrets(harness.SystemNamespace)
 	_, err := secrets.Create(ctx, &secret, metav1.CreateOptions{})
@@ -141,7 +141,7 @@ func deleteSecret(ctx context.Context, name string) error {
 	return client.IgnoreNotFound(world.Clientset().CoreV1().Secrets(harness.SystemNamespace).Delete(ctx, name, metav1.DeleteOptions{}))
 }
 
-// tlsSecret is a CA as spec.ca.secretRef names it.
+// tlsSecret returns a CA for spec.ca.secretRef.
 func tlsSecret(name string, crt, key []byte) corev1.Secret {
 	return corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: harness.SystemNamespace}, Type: corev1.SecretTypeTLS,
@@ -165,7 +165,7 @@ func awaitSigner(t *testing.T, c client.Client, name string, reached func(*v1alp
 	return &s
 }
 
-// own is what the Pod of the walk may ask of a signer.
+// own returns a request that the Pod of the tutorial is allowed to make.
 func own(signerName string) tutorial.Request {
 	return tutorial.Request{
 		SignerName: signerName, CommonName: "my-pod.my-namespace.pod.cluster.local",
@@ -174,7 +174,7 @@ func own(signerName string) tutorial.Request {
 	}
 }
 
-// request has the Pod of the walk make a request, and returns when it is approved.
+// request creates a request as the Pod of the tutorial, and returns when it is approved.
 func request(t *testing.T, name string, ask tutorial.Request) {
 	t.Helper()
 	token, err := world.PodToken(t.Context(), world.Pods[tutorial.PodName])
@@ -193,7 +193,7 @@ func request(t *testing.T, name string, ask tutorial.Request) {
 	}))
 }
 
-// bundle waits for what a Signer of newSigner has published.
+// bundle waits for the CA that a Signer of newSigner publishes, and returns it.
 func bundle(t *testing.T, name string) []byte {
 	t.Helper()
 	var text string

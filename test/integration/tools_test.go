@@ -24,7 +24,7 @@ import (
 	"countersign.dev/countersign/test/tutorial"
 )
 
-// pageCA is what the Kubernetes page gives to cfssl gencert -initca.
+// pageCA is the input of cfssl gencert -initca on the Kubernetes page.
 const pageCA = `{
   "CN": "My Example Signer",
   "key": {
@@ -34,33 +34,35 @@ const pageCA = `{
 }
 `
 
-// TestCAsOfOtherTools: CAs that cfssl and openssl make sign requests, and openssl verifies what they
-// signed by what is published.
+// TestCAsOfOtherTools checks that CAs of cfssl and openssl issue certificates, and that openssl verifies them with the
+// published CA.
 func TestCAsOfOtherTools(t *testing.T) {
 	const domain = "tools.example.com"
 	strict := []string{"-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign"} // as the README has it
 	root := selfSigned(t, "Root", append(strict, "-newkey", "rsa:3072")...)
-	tests := map[string]struct {
+	tests := []struct {
+		name   string
 		ca     toolCA
-		anchor string // the subject of what is published
-		chain  int    // how many certificates are issued at once
+		anchor string // the subject of the published CA
+		chain  int    // number of certificates in status.certificate
 		key    x509.PublicKeyAlgorithm
-		lax    bool // openssl verify -x509_strict finds no key usage in the CA
+		lax    bool // the CA has no key usage, which openssl verify -x509_strict requires
 	}{
-		"cfssl":                {ca: cfsslCA(t), anchor: "CN=My Example Signer", chain: 1, key: x509.RSA},
-		"openssl-rsa":          {ca: selfSigned(t, "Plain RSA", "-newkey", "rsa:2048"), anchor: "CN=Plain RSA", chain: 1, key: x509.RSA, lax: true},
-		"openssl-ec":           {ca: selfSigned(t, "EC", append(strict, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")...), anchor: "CN=EC", chain: 1, key: x509.ECDSA},
-		"openssl-intermediate": {ca: intermediate(t, "Intermediate", root), anchor: "CN=Root", chain: 2, key: x509.ECDSA},
+		{name: "cfssl", ca: cfsslCA(t), anchor: "CN=My Example Signer", chain: 1, key: x509.RSA},
+		{name: "openssl-rsa", ca: selfSigned(t, "Plain RSA", "-newkey", "rsa:2048"), anchor: "CN=Plain RSA", chain: 1, key: x509.RSA, lax: true},
+		{name: "openssl-ec", ca: selfSigned(t, "EC", append(strict, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")...), anchor: "CN=EC", chain: 1, key: x509.ECDSA},
+		{name: "openssl-intermediate", ca: intermediate(t, "Intermediate", root), anchor: "CN=Root", chain: 2, key: x509.ECDSA},
 	}
 	var names []string
-	for name := range tests {
-		names = append(names, name)
+	for _, tc := range tests {
+		names = append(names, tc.name)
 	}
 	grant(t, domain, names...)
 	other := file(t, "other.pem", selfSigned(t, "Other", "-newkey", "rsa:2048").crt)
 	c := newClient(t)
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			name := tc.name
 			must(t, storeSecret(t.Context(), tlsSecret(name, tc.ca.crt, tc.ca.key)))
 			newSigner(t, c, domain, name, v1alpha1.SignerCA{SecretRef: &v1alpha1.LocalObjectReference{Name: name}})
 			ask := own(domain + "/" + name)
@@ -82,7 +84,7 @@ func TestCAsOfOtherTools(t *testing.T) {
 			}
 			s := awaitSigner(t, c, name, isReady)
 			if s.Status.CA == nil || s.Status.CA.Subject != issued[0].Issuer.String() {
-				t.Errorf("the status speaks of the CA %+v, and %s signed", s.Status.CA, issued[0].Issuer)
+				t.Errorf("status.ca is %+v, and the issuer is %s", s.Status.CA, issued[0].Issuer)
 			}
 
 			leaf, rest := csr.Status.Certificate, []byte(nil)
@@ -109,18 +111,19 @@ func TestCAsOfOtherTools(t *testing.T) {
 					t.Errorf("openssl verify %s: %v\n%s", also, err, out)
 				}
 			}
-			for why, tc := range map[string]struct {
+			for _, tc := range []struct {
+				name    string
 				anchors string
 				also    []string
 				says    string
 			}{
-				"another CA":   {other, nil, "unable to get local issuer certificate"},
-				"another use":  {anchors, []string{"-purpose", "sslclient"}, "certificate purpose"},
-				"another name": {anchors, []string{"-verify_hostname", "web.my-namespace.svc.cluster.local"}, "hostname mismatch"},
-				"too late":     {anchors, []string{"-attime", "4102444800"}, "certificate has expired"},
+				{"another CA", other, nil, "unable to get local issuer certificate"},
+				{"another use", anchors, []string{"-purpose", "sslclient"}, "certificate purpose"},
+				{"another name", anchors, []string{"-verify_hostname", "web.my-namespace.svc.cluster.local"}, "hostname mismatch"},
+				{"too late", anchors, []string{"-attime", "4102444800"}, "certificate has expired"},
 			} {
 				if out, err := verify(t, tc.anchors, append(tc.also, args...)); err == nil || !strings.Contains(out, tc.says) {
-					t.Errorf("%s: openssl verify: %v, want %q\n%s", why, err, tc.says, out)
+					t.Errorf("%s: openssl verify: %v, want %q\n%s", tc.name, err, tc.says, out)
 				}
 			}
 		})
@@ -131,29 +134,29 @@ var signedBy = map[x509.PublicKeyAlgorithm]x509.SignatureAlgorithm{x509.RSA: x50
 
 func isReady(s *v1alpha1.Signer) error {
 	if !meta.IsStatusConditionTrue(s.Status.Conditions, v1alpha1.ConditionReady) {
-		return errors.New("it is not ready")
+		return errors.New("the Signer is not ready")
 	}
 	return nil
 }
 
-// verify asks openssl, which knows no CA but the anchors.
+// verify runs openssl verify with these trust anchors only.
 func verify(t *testing.T, anchors string, args []string) (string, error) {
 	t.Helper()
 	return openssl(t, append([]string{"verify", "-no-CApath", "-no-CAstore", "-CAfile", anchors}, args...)...)
 }
 
-// openssl runs it and returns what it says.
+// openssl runs openssl and returns its output.
 func openssl(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	path, err := exec.LookPath("openssl")
 	if err != nil {
-		t.Fatalf("openssl is needed: install it, such as with 'apt-get install openssl', and run this again: %v", err)
+		t.Fatalf("this test requires openssl: install it, for example with 'apt-get install openssl': %v", err)
 	}
 	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
 	return string(out), err
 }
 
-// toolCA is a CA as a tool has written it: tls.crt and tls.key.
+// toolCA is a CA that a tool wrote: tls.crt and tls.key.
 type toolCA struct{ crt, key []byte }
 
 func selfSigned(t *testing.T, commonName string, args ...string) toolCA {
@@ -166,7 +169,7 @@ func selfSigned(t *testing.T, commonName string, args ...string) toolCA {
 	return toolCA{read(t, crt), read(t, key)}
 }
 
-// intermediate is a CA below another, followed by that.
+// intermediate returns a CA below root, followed by root.
 func intermediate(t *testing.T, commonName string, root toolCA) toolCA {
 	t.Helper()
 	dir := t.TempDir()
@@ -185,7 +188,7 @@ func intermediate(t *testing.T, commonName string, root toolCA) toolCA {
 	return toolCA{append(read(t, in("ca.pem")), root.crt...), read(t, in("ca-key.pem"))}
 }
 
-// cfsslCA is what the Kubernetes page makes: cfssl gencert -initca - | cfssljson -bare ca.
+// cfsslCA returns the CA of the Kubernetes page: cfssl gencert -initca - | cfssljson -bare ca.
 func cfsslCA(t *testing.T) toolCA {
 	t.Helper()
 	root, err := cluster.Root()
@@ -196,7 +199,7 @@ func cfsslCA(t *testing.T) toolCA {
 		command.Dir, command.Stdin = dir, bytes.NewReader(stdin)
 		var stdout, stderr bytes.Buffer
 		command.Stdout, command.Stderr = &stdout, &stderr
-		// What the user has set for other builds does not count.
+		// Ignore the build settings of the user.
 		command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
 		if err := command.Run(); err != nil {
 			t.Fatalf("%s %s: %v\n%s", name, args, err, stderr.Bytes())
@@ -230,7 +233,7 @@ func read(t *testing.T, path string) []byte {
 	return content
 }
 
-// file writes a file until the test ends, and returns its path.
+// file writes a temporary file and returns its path.
 func file(t *testing.T, name string, content []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)

@@ -28,18 +28,18 @@ const (
 	bundleName    = "example.com:serving:serving"
 	configMapName = "example-serving-ca"
 
-	// soon is less than the 50 s after which a Signer is gone over although nothing happened.
-	soon = 40 * time.Second
+	// watchTimeout is less than the 50 s after which a Signer is reconciled without an event.
+	watchTimeout = 40 * time.Second
 )
 
-// soonThat waits for what a watch brings about.
+// soonThat waits for a change that a watch triggers.
 func soonThat(t *testing.T, try func() error) {
 	t.Helper()
-	must(t, harness.Eventually(t.Context(), soon, try))
+	must(t, harness.Eventually(t.Context(), watchTimeout, try))
 }
 
-// published reads the published ConfigMap of a namespace, or the ClusterTrustBundle if that is empty:
-// its data and the UIDs of its owners.
+// published reads the ConfigMap that is published in a namespace, or the ClusterTrustBundle if namespace is empty. It
+// returns the data and the UIDs of the owners.
 func published(t *testing.T, namespace, name string) (data map[string]string, owners []types.UID, _ error) {
 	t.Helper()
 	var o metav1.Object
@@ -62,7 +62,7 @@ func published(t *testing.T, namespace, name string) (data map[string]string, ow
 	return data, owners, nil
 }
 
-// holds is an error unless an object holds exactly that, and belongs to the Signer.
+// holds returns an error unless an object has exactly this content and is owned by the Signer.
 func holds(t *testing.T, namespace, name, key, content string) error {
 	t.Helper()
 	data, owners, err := published(t, namespace, name)
@@ -82,7 +82,7 @@ func absent(t *testing.T, namespace, name string) error {
 	t.Helper()
 	_, _, err := published(t, namespace, name)
 	if err == nil {
-		return fmt.Errorf("%s/%s is there", namespace, name)
+		return fmt.Errorf("%s/%s exists", namespace, name)
 	}
 	if !apierrors.IsNotFound(err) {
 		return err
@@ -95,7 +95,7 @@ func signerUID(t *testing.T) string {
 	return kubectl(t, "get", "signer", "serving", "-o", "jsonpath={.metadata.uid}")
 }
 
-// trustPublished is an error unless the condition TrustPublished of a Signer has this status and reason, and its
+// trustPublished returns an error unless the condition TrustPublished of a Signer has this status and reason, and its
 // message names these values.
 func trustPublished(t *testing.T, signer string, status metav1.ConditionStatus, reason string, values ...string) error {
 	t.Helper()
@@ -107,7 +107,7 @@ func trustPublished(t *testing.T, signer string, status metav1.ConditionStatus, 
 	return contains(got, values...)
 }
 
-// bundlePublished is an error unless the Signer "serving" publishes its ClusterTrustBundle, and its ConfigMap in this
+// bundlePublished returns an error unless the Signer "serving" publishes its ClusterTrustBundle, and its ConfigMap in this
 // many namespaces.
 func bundlePublished(t *testing.T, configMap string, namespaces int) error {
 	t.Helper()
@@ -119,7 +119,7 @@ func patchSigner(t *testing.T, patch string) {
 	kubectl(t, "patch", "signer", "serving", "--type=merge", "-p", patch)
 }
 
-// TestTrust walks what is published through all that happens to it. The steps build on each other.
+// TestTrust checks what the signer publishes when objects, the Signer and RBAC change. The steps build on each other.
 func TestTrust(t *testing.T) {
 	ctx := t.Context()
 	root, err := cluster.Root()
@@ -137,7 +137,7 @@ func TestTrust(t *testing.T) {
 	secret, err := world.Clientset().CoreV1().Secrets(harness.SystemNamespace).Get(ctx, "serving-ca", metav1.GetOptions{})
 	must(t, err)
 	ca := string(secret.Data[corev1.TLSCertKey])
-	// Other tests have replaced the CA: those before it would be published too.
+	// Other tests replaced the CA. Remove the retiring CAs, which are published too.
 	if retiring := strings.Fields(kubectl(t, "get", "signer", "serving", "-o", `jsonpath={.status.trustAnchors[?(@.phase=="Retiring")].fingerprint}`)); len(retiring) > 0 {
 		patchSigner(t, fmt.Sprintf(`{"spec": {"trust": {"distrusted": ["%s"]}}}`, strings.Join(retiring, `", "`)))
 		soonThat(t, func() error {
@@ -187,7 +187,7 @@ func TestTrust(t *testing.T) {
 		}
 	})
 	step("edited", func(t *testing.T) {
-		evil := ca + ca // as a ClusterTrustBundle, it would be refused
+		evil := ca + ca // invalid in a ClusterTrustBundle
 		kubectl(t, "patch", "configmap", "-n", "trust-a", configMapName, "--type=merge", "-p", fmt.Sprintf(`{"data": {"ca.crt": %q}}`, evil))
 		began := time.Now()
 		soonThat(t, func() error { return holds(t, "trust-a", configMapName, "ca.crt", ca) })
@@ -204,7 +204,7 @@ func TestTrust(t *testing.T) {
 		must(t, bundles.Delete(ctx, bundleName, metav1.DeleteOptions{}))
 		soonThat(t, inAll)
 	})
-	step("only where a label chooses", func(t *testing.T) {
+	step("only in selected namespaces", func(t *testing.T) {
 		patchSigner(t, `{"spec": {"trust": {"configMap": {"namespaceSelector": {"matchLabels": {"team": "trust"}}}}}}`)
 		soonThat(t, func() error {
 			return errors.Join(
@@ -226,7 +226,7 @@ func TestTrust(t *testing.T) {
 		kubectl(t, "label", "namespace", "trust-a", "--overwrite", "team=trust")
 		soonThat(t, func() error { return holds(t, "trust-a", configMapName, "ca.crt", ca) })
 	})
-	step("a ConfigMap of somebody else", func(t *testing.T) {
+	step("a ConfigMap that Countersign does not manage", func(t *testing.T) {
 		theirs, err := world.Clientset().CoreV1().ConfigMaps("trust-b").Create(ctx, &corev1.ConfigMap{
 			ObjectMeta: metav1.ObjectMeta{Name: configMapName}, Data: map[string]string{"theirs": "x"},
 		}, metav1.CreateOptions{})
@@ -243,13 +243,13 @@ func TestTrust(t *testing.T) {
 		after, err := world.Clientset().CoreV1().ConfigMaps("trust-b").Get(ctx, configMapName, metav1.GetOptions{})
 		must(t, err)
 		if after.ResourceVersion != theirs.ResourceVersion {
-			t.Errorf("it was written to: %+v", after)
+			t.Errorf("the signer wrote to it: %+v", after)
 		}
 		kubectl(t, "label", "namespace", "trust-b", "--overwrite", "team=trust")
 		must(t, configMaps("trust-b").Delete(ctx, configMapName, metav1.DeleteOptions{}))
 		soonThat(t, func() error { return holds(t, "trust-b", configMapName, "ca.crt", ca) })
 	})
-	step("no ClusterTrustBundle any more; one of somebody else", func(t *testing.T) {
+	step("the ClusterTrustBundle is disabled; one that Countersign does not manage", func(t *testing.T) {
 		patchSigner(t, `{"spec": {"trust": {"clusterTrustBundle": false}}}`)
 		soonThat(t, func() error {
 			return errors.Join(absent(t, "", bundleName), trustPublished(t, "serving", metav1.ConditionTrue, "Published", configMapName, " 2 namespaces"))
@@ -267,17 +267,17 @@ func TestTrust(t *testing.T) {
 		after, err := bundles.Get(ctx, bundleName, metav1.GetOptions{})
 		must(t, err)
 		if after.ResourceVersion != theirs.ResourceVersion {
-			t.Errorf("it was written to: %+v", after)
+			t.Errorf("the signer wrote to it: %+v", after)
 		}
 		must(t, bundles.Delete(ctx, bundleName, metav1.DeleteOptions{}))
 		soonThat(t, func() error { return holds(t, "", bundleName, "example.com/serving", ca) })
 	})
-	step("another name, that RBAC does not have yet", func(t *testing.T) {
+	step("another name that RBAC does not allow yet", func(t *testing.T) {
 		patchSigner(t, `{"spec": {"trust": {"configMap": {"name": "renamed-serving-ca"}}}}`)
 		soonThat(t, func() error {
 			return errors.Join(
 				trustPublished(t, "serving", metav1.ConditionFalse, "PublishFailed", `resourceNames ["renamed-serving-ca"]`, "list and watch", "ClusterRole"),
-				holds(t, "trust-a", configMapName, "ca.crt", ca), // until there is another
+				holds(t, "trust-a", configMapName, "ca.crt", ca), // until the new one is published
 			)
 		})
 		kubectl(t, "create", "clusterrole", "renamed-serving-ca", "--resource=configmaps", "--resource-name=renamed-serving-ca", "--verb=get,list,watch,create,patch,delete")
@@ -319,7 +319,7 @@ func TestTrust(t *testing.T) {
 			)
 		})
 	})
-	step("the Signer is deleted, and made again", func(t *testing.T) {
+	step("the Signer is deleted and created again", func(t *testing.T) {
 		kubectl(t, "delete", "signer", "serving")
 		soonThat(t, func() error {
 			return errors.Join(absent(t, "", bundleName), absent(t, "trust-a", configMapName), absent(t, "trust-b", configMapName))
@@ -327,7 +327,7 @@ func TestTrust(t *testing.T) {
 		must(t, reset(ctx))
 		soonThat(t, inAll)
 	})
-	step("as the version before left it", func(t *testing.T) {
+	step("a ConfigMap of an earlier version", func(t *testing.T) {
 		kubectl(t, "delete", "signer", "serving")
 		soonThat(t, func() error { return absent(t, "trust-a", configMapName) })
 		_, err := configMaps("trust-a").Create(ctx, &corev1.ConfigMap{

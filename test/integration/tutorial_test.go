@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package integration tests the shipped binaries, manifests and policies against a real API
-// server, each process under the credentials and RBAC of its own ServiceAccount.
+// Package integration tests the shipped binaries, manifests and policies against a real API server. Each process runs
+// with the credentials and the RBAC of its own ServiceAccount.
 package integration
 
 import (
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestTutorial makes every request of the walk and asserts the one outcome that is right.
+// TestTutorial creates every request of the tutorial and asserts its outcome.
 func TestTutorial(t *testing.T) {
 	for _, row := range tutorial.Rows() {
 		if row.NeedsWebhook {
@@ -58,13 +58,13 @@ func TestTutorial(t *testing.T) {
 		t.Errorf("a client that trusts the published ConfigMap got %q, %v", answer, err)
 	}
 	if _, err := world.Serve(t.Context(), csr.Status.Certificate, world.Key, "web."+tutorial.Namespace+".svc.cluster.local"); err == nil {
-		t.Error("the certificate is good for a name that was not asked for")
+		t.Error("the certificate is valid for a name that was not requested")
 	} else if cause := (x509.HostnameError{}); !errors.As(err, &cause) {
 		t.Errorf("got %v, want a x509.HostnameError", err)
 	}
 }
 
-// runRow makes the request of a row and asserts the one outcome that is right.
+// runRow creates the request of a row and asserts its outcome.
 func runRow(t *testing.T, row tutorial.Row) {
 	t.Helper()
 	got, err := world.Run(t.Context(), row)
@@ -104,7 +104,7 @@ func runRow(t *testing.T, row tutorial.Row) {
 	}
 }
 
-// checkCertificate asserts that what was issued is for the key, and no more than what was asked.
+// checkCertificate asserts that the certificate has the key of the request, and no more than was requested.
 func checkCertificate(t *testing.T, csr *certificatesv1.CertificateSigningRequest, row tutorial.Row) {
 	t.Helper()
 	block, _ := pem.Decode(csr.Status.Certificate)
@@ -141,7 +141,7 @@ func checkCertificate(t *testing.T, csr *certificatesv1.CertificateSigningReques
 	}
 }
 
-// first is the honest request.
+// first returns the first request of the tutorial.
 func first(t *testing.T) *certificatesv1.CertificateSigningRequest {
 	t.Helper()
 	csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(t.Context(), tutorial.Rows()[0].Name, metav1.GetOptions{})
@@ -151,15 +151,19 @@ func first(t *testing.T) *certificatesv1.CertificateSigningRequest {
 	return csr
 }
 
-// TestVerdictsLeaveMetadataAlone: labels, annotations, owners and finalizers of a request are its
-// requester's, before a verdict and after.
+// TestVerdictsLeaveMetadataAlone checks that a verdict does not change labels, annotations, owners and finalizers of a
+// request.
 func TestVerdictsLeaveMetadataAlone(t *testing.T) {
 	ctx := t.Context()
 	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
 	must(t, err)
 	clientset, err := kubernetes.NewForConfig(world.TokenConfig(token))
 	must(t, err)
-	for name, dns := range map[string]string{"metadata-approved": "my-pod.my-namespace.pod.cluster.local", "metadata-denied": "example.com"} {
+	for _, tc := range []struct{ name, dns string }{
+		{"metadata-approved", "my-pod.my-namespace.pod.cluster.local"},
+		{"metadata-denied", "example.com"},
+	} {
+		name, dns := tc.name, tc.dns
 		request, _, err := tutorial.Request{DNSNames: []string{dns}}.PEM()
 		must(t, err)
 		before, err := clientset.CertificatesV1().CertificateSigningRequests().Create(ctx, &certificatesv1.CertificateSigningRequest{
@@ -175,7 +179,7 @@ func TestVerdictsLeaveMetadataAlone(t *testing.T) {
 		must(t, err)
 		verdict(t, name)
 		if name == "metadata-approved" {
-			outcome(t, name, certificatesv1.CertificateApproved) // the signer has written to it too
+			outcome(t, name, certificatesv1.CertificateApproved) // the signer wrote to it too
 		}
 		after, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(ctx, name, metav1.GetOptions{})
 		must(t, err)

@@ -14,8 +14,8 @@ import (
 	"countersign.dev/countersign/test/tutorial"
 )
 
-// TestUnsyncedCache: an approver that may not list Pods decides nothing and is not ready; once
-// it may, it decides what has been waiting.
+// TestUnsyncedCache checks that an approver that is not allowed to list Pods decides nothing and is not ready. When it is
+// allowed, it decides the pending requests.
 func TestUnsyncedCache(t *testing.T) {
 	ctx := t.Context()
 	root, err := cluster.Root()
@@ -38,13 +38,13 @@ func TestUnsyncedCache(t *testing.T) {
 	must(t, err)
 	for range 20 { // readyz takes up to a second each time
 		if _, err := installation.Approver.Probe(ctx, "/readyz"); err == nil {
-			t.Fatal("ready although the cache of Pods cannot be filled")
+			t.Fatal("the approver is ready and cannot list Pods")
 		}
 	}
 	csr, err := world.Clientset().CertificatesV1().CertificateSigningRequests().Get(ctx, "unsynced", metav1.GetOptions{})
 	must(t, err)
 	if len(csr.Status.Conditions) > 0 {
-		t.Errorf("decided without knowing the Pods: %+v", csr.Status.Conditions)
+		t.Errorf("decided without the cache of Pods: %+v", csr.Status.Conditions)
 	}
 	must(t, installation.Approver.Stop())
 	_, err = world.Kubectl(ctx, nil, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(root, "deploy/overlays/default"))

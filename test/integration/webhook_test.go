@@ -30,11 +30,11 @@ import (
 )
 
 const (
-	byHand     = "approver@example.com" // may approve, within policy
-	overriding = "security@example.com" // may override policy
+	byHand     = "approver@example.com" // is allowed to approve within policy
+	overriding = "security@example.com" // is allowed to override policy
 )
 
-// withWebhook has the API server ask the webhook until the test ends.
+// withWebhook runs the webhook until the test ends.
 func withWebhook(t *testing.T) {
 	t.Helper()
 	must(t, installation.StartWebhook(t.Context()))
@@ -50,7 +50,7 @@ func withWebhook(t *testing.T) {
 	})
 }
 
-// TestWebhookTutorial makes the requests of the walk that go otherwise where there is a webhook.
+// TestWebhookTutorial creates the requests of the tutorial that have another outcome with the webhook.
 func TestWebhookTutorial(t *testing.T) {
 	withWebhook(t)
 	for _, row := range tutorial.Rows() {
@@ -59,36 +59,37 @@ func TestWebhookTutorial(t *testing.T) {
 		}
 		row.Name = "webhook-" + row.Name
 		if row.NeedsWebhook {
-			row.Name = strings.TrimPrefix(row.Name, "webhook-") // its After knows it by its name
+			row.Name = strings.TrimPrefix(row.Name, "webhook-") // its After uses the name
 		}
 		t.Run(row.Name, func(t *testing.T) { runRow(t, row) })
 	}
 }
 
-// TestWebhookRefusesPolicies: what an approver would not decide by is not even stored.
+// TestWebhookRefusesPolicies checks that a policy that the approver would not load is rejected.
 func TestWebhookRefusesPolicies(t *testing.T) {
 	withWebhook(t)
 	const file = "pod-serving/pod_serving.rego"
-	for name, tc := range map[string]struct {
+	for _, tc := range []struct {
+		name                   string
 		file, old, replacement string
 		want                   []string
 	}{
-		"a syntax error": {file, "subject_is_authorized if {", "subject_is_authorized if {{", []string{"pod_serving.rego:42:2: rego_parse_error:"}},
-		"a field that is misspelt": {
-			file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.usrname\n",
+		{"a syntax error", file, "subject_is_authorized if {", "subject_is_authorized if {{", []string{"pod_serving.rego:42:2: rego_parse_error:"}},
+		{
+			"a field that is misspelt", file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.usrname\n",
 			[]string{"pod_serving.rego:32:2: ", "input.requester.usrname", "credentialID, groups, node, pod, serviceAccount, uid, username"},
 		},
-		"a failing test":        {file, `not "server auth" in input.request.usages`, `not "client auth" in input.request.usages`, []string{"pod_serving_test.rego:", "test_refused"}},
-		"with outside of tests": {file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.username with input as {}\n", []string{"pod_serving.rego:32:27: "}},
+		{"a failing test", file, `not "server auth" in input.request.usages`, `not "client auth" in input.request.usages`, []string{"pod_serving_test.rego:", "test_refused"}},
+		{"with outside of tests", file, "subject_controls_key if {\n", "subject_controls_key if {\n\tinput.requester.username with input as {}\n", []string{"pod_serving.rego:32:27: "}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			root := copyPolicies(t)
 			root.apply(t)
 			before := settled(t, "pod-serving")
 			root.edit(t, tc.file, tc.old, tc.replacement)
 			_, err := world.Kubectl(t.Context(), nil, "apply", "--server-side", "--force-conflicts", "-k", string(root))
 			if err == nil {
-				t.Fatal("it was stored")
+				t.Fatal("the policy was stored")
 			}
 			for _, want := range append(tc.want, `The ApprovalPolicy "pod-serving" is invalid`, "* spec.rego: ") {
 				if !strings.Contains(err.Error(), want) {
@@ -100,20 +101,20 @@ func TestWebhookRefusesPolicies(t *testing.T) {
 			}
 		})
 	}
-	t.Run("warns of one that decides nothing", func(t *testing.T) {
+	t.Run("warns of a policy that decides nothing", func(t *testing.T) {
 		t.Cleanup(func() { remove(t, "approvalpolicy/nothing") })
 		out, err := world.KubectlAs(t.Context(), world.Config(), "apply", "-f", write(t, `
 apiVersion: countersign.dev/v1alpha1
 kind: ApprovalPolicy
 metadata: {name: nothing}
 spec:
-  match: {signerNames: [example.com/nobody], namespaceSelector: {matchLabels: {team: none}}}
+  match: {signerNames: [example.com/unserved], namespaceSelector: {matchLabels: {team: none}}}
   rego: {builtin: pod-serving}
 `), "--warnings-as-errors")
 		if err == nil {
 			t.Fatalf("no warning: %s", out)
 		}
-		for _, want := range []string{"namespaceSelector", "Signer", "countersign-approver", "example.com/nobody"} {
+		for _, want := range []string{"namespaceSelector", "Signer", "countersign-approver", "example.com/unserved"} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("no %q in %v", want, err)
 			}
@@ -128,9 +129,9 @@ func write(t *testing.T, manifest string) string {
 	return path
 }
 
-// TestApprovalsByHand: a person's approval of what policy denies is refused, with every violation; who may
-// override policy is let through. All of it is on record, in the API server's own audit log too. The approver
-// is away, or else it would have denied the request before.
+// TestApprovalsByHand checks that an approval by hand against policy is rejected with every violation, and that a user
+// with the verb override-policy is allowed to approve. Both are recorded, in the API server's audit log too. The approver
+// is stopped, since it would deny the request first.
 func TestApprovalsByHand(t *testing.T) {
 	ctx := t.Context()
 	withWebhook(t)
@@ -169,7 +170,7 @@ func TestApprovalsByHand(t *testing.T) {
 		t.Errorf("an approval that policy allows: %v", err)
 	}
 	if _, err := world.ApproveByHand(ctx, overriding, "by-hand-denied"); err != nil {
-		t.Errorf("an approval by who may override policy: %v", err)
+		t.Errorf("an approval by a user with override-policy: %v", err)
 	}
 	outcome(t, "by-hand-allowed", certificatesv1.CertificateApproved)
 	outcome(t, "by-hand-denied", certificatesv1.CertificateApproved) // the signer issues what is approved
@@ -233,8 +234,8 @@ func recorded(t *testing.T, path, request string) audit.Decision {
 	return audit.Decision{}
 }
 
-// TestWebhookOutage: with the webhook killed, requests are still made, decided and signed, and policies
-// are still applied; what nobody but the webhook guards waits.
+// TestWebhookOutage checks that requests are created, decided and signed, and policies applied, while the webhook does not
+// run. Only approvals by hand are rejected.
 func TestWebhookOutage(t *testing.T) {
 	ctx := t.Context()
 	withWebhook(t)
@@ -247,7 +248,7 @@ func TestWebhookOutage(t *testing.T) {
 
 	must(t, installation.Webhook.Kill())
 	if _, err := world.ApproveByHand(ctx, byHand, "outage-pending"); err == nil || !strings.Contains(err.Error(), "failed calling webhook") {
-		t.Errorf("an approval by hand that nobody guards: %v", err)
+		t.Errorf("an approval by hand while the webhook does not run: %v", err)
 	}
 	_, err = world.SetPodStatus(ctx, world.Pods["outage-pod"], corev1.PodRunning, "10.0.34.99")
 	must(t, err)
@@ -263,17 +264,16 @@ func TestWebhookOutage(t *testing.T) {
 	settled(t, "pod-serving")
 }
 
-// TestWebhookCertificate: the webhook gets its serving certificate from Countersign, as a Pod gets one, and
-// the configuration trusts it, by the CA that Countersign has made for it and by the one that follows when that is
-// distrusted.
+// TestWebhookCertificate checks that the webhook gets its serving certificate from Countersign, as a Pod does, and that
+// the webhook configuration trusts it. It also checks this for the next CA, when the first one is distrusted.
 func TestWebhookCertificate(t *testing.T) {
 	ctx := t.Context()
 	root, err := cluster.Root()
 	must(t, err)
 	kubectl(t, "apply", "--server-side", "-k", filepath.Join(root, "deploy/signers/webhook"))
 	t.Cleanup(func() { remove(t, "-k", filepath.Join(root, "deploy/signers/webhook")) })
-	// The shipped configuration, at the address of the Service: only its caBundle matters here. Nothing is
-	// asked, since nothing that it guards happens until the test ends.
+	// The shipped configuration has the address of the Service: only its caBundle matters here. The API server does not
+	// call the webhook during this test.
 	kubectl(t, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(root, "deploy/overlays/default"))
 	t.Cleanup(func() { remove(t, "validatingwebhookconfiguration/countersign") })
 	no, yes := false, true
@@ -311,13 +311,13 @@ func TestWebhookCertificate(t *testing.T) {
 	}
 	fingerprint := kubectl(t, "get", "signer", "webhook", "-o", "jsonpath={.status.ca.fingerprint}")
 	kubectl(t, "patch", "signer", "webhook", "--type=merge", "-p", fmt.Sprintf(`{"spec":{"trust":{"distrusted":[%q]}}}`, fingerprint))
-	if again := trusted(t, address, first); bytes.Equal(again.AuthorityKeyId, first.AuthorityKeyId) {
-		t.Errorf("issued by the same CA, %s", again.Issuer)
+	if second := trusted(t, address, first); bytes.Equal(second.AuthorityKeyId, first.AuthorityKeyId) {
+		t.Errorf("issued by the same CA, %s", second.Issuer)
 	}
 }
 
-// trusted waits until a client that has nothing but the caBundle of the webhook's configuration trusts the
-// server by the name of its Service, with another certificate than one before, and returns that certificate.
+// trusted waits until a client that has only the caBundle of the webhook configuration trusts the server by the name of
+// its Service, and until the certificate differs from before. It returns the certificate.
 func trusted(t *testing.T, address string, before *x509.Certificate) *x509.Certificate {
 	t.Helper()
 	var leaf *x509.Certificate
@@ -343,7 +343,7 @@ func trusted(t *testing.T, address string, before *x509.Certificate) *x509.Certi
 			must(t, connection.Close())
 		}
 		if before != nil && leaf.Equal(before) {
-			return errors.New("the certificate before is served")
+			return errors.New("the server still uses the old certificate")
 		}
 		return nil
 	}))

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -26,46 +27,42 @@ import (
 	"countersign.dev/countersign/test/tutorial"
 )
 
-// recovery is how soon after it was mended a Signer must issue again what waited meanwhile.
+// recovery is the time limit from the fix of a CA until its Signer has issued the requests that waited.
 const recovery = 5 * time.Second
 
 const wrongDomain = "wrong.example.com"
 
-// wrongInput is something wrong with the CA of a Signer, and how it is mended.
+// wrongInput is a problem of the CA of a Signer, and its fix.
 type wrongInput struct {
-	// from is where the CA comes from; the Secret of the Signer's name if nil.
+	name string
+	// from returns spec.ca. If it is nil, the Signer uses the Secret of its name.
 	from func(name string) v1alpha1.SignerCA
-	// before is done before there is a Signer; nil if nothing.
+	// before runs before the Signer is created. It can be nil.
 	before func(t *testing.T, c client.Client, name string)
-	// breaks is done once the Signer is ready; nil if nothing, and it never was.
+	// breaks runs when the Signer is ready. If it is nil, the Signer never becomes ready before the fix.
 	breaks func(t *testing.T, c client.Client, name string)
-	// mends is what a cluster admin does about it.
-	mends func(t *testing.T, c client.Client, name string)
+	// fixes does what a cluster admin does about the problem.
+	fixes func(t *testing.T, c client.Client, name string)
 
 	// reason of the condition Ready, and the values that its message names.
 	reason string
 	values []string
-	// rotation says that reason and values are of the condition Rotating instead: the Signer is ready
-	// and goes on, and when it is mended its CA is replaced.
+	// rotation is true if reason and values are those of the condition Rotating: the Signer stays ready, and after
+	// the fix its CA is replaced.
 	rotation bool
 }
 
-// TestWrongInputs: whatever is wrong with a CA, its Signer says what, and how it is mended; requests wait
-// meanwhile, and none fails; once it is mended they are issued within 5 s. The process goes on.
+// TestWrongInputs checks for each problem of a CA that the Signer reports it. Requests stay pending and none fails. After
+// the fix they are issued within 5 s. The process does not restart.
 func TestWrongInputs(t *testing.T) {
 	caDir := t.TempDir()
-	tests := secretInputs(t)
-	for more, table := range []map[string]wrongInput{managedInputs(t), fileInputs(t, caDir)} {
-		for name, tc := range table {
-			if _, twice := tests[name]; twice {
-				t.Fatalf("table %d: there is a %s already", more, name)
-			}
-			tests[name] = tc
-		}
-	}
+	tests := slices.Concat(secretInputs(t), managedInputs(t), fileInputs(t, caDir))
 	var names []string
-	for name := range tests {
-		names = append(names, name)
+	for _, tc := range tests {
+		if slices.Contains(names, tc.name) {
+			t.Fatalf("duplicate test %s", tc.name)
+		}
+		names = append(names, tc.name)
 	}
 	grant(t, wrongDomain, names...)
 	must(t, installation.Signer.Stop())
@@ -78,16 +75,16 @@ func TestWrongInputs(t *testing.T) {
 		must(t, err)
 	})
 	c := newClient(t)
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			tc.run(t, c, name)
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.run(t, c, tc.name)
 			select {
 			case <-process.Done():
-				t.Fatalf("the signer has ended: %s", process.Tail())
+				t.Fatalf("the signer exited: %s", process.Tail())
 			default:
 			}
 			if log := read(t, process.Log); bytes.Contains(log, []byte("panic")) {
-				t.Fatalf("a panic in the signer: %s", log[bytes.Index(log, []byte("panic")):])
+				t.Fatalf("the signer panicked: %s", log[bytes.Index(log, []byte("panic")):])
 			}
 			must(t, process.Ready(t.Context()))
 		})
@@ -107,7 +104,7 @@ func (w wrongInput) run(t *testing.T, c client.Client, name string) {
 	before := ""
 	if w.breaks != nil {
 		before = awaitSigner(t, c, name, isReady).Status.CA.Fingerprint
-		bundle(t, name) // what is to be replaced is published
+		bundle(t, name) // wait until the CA is published
 		w.breaks(t, c, name)
 	}
 	kind := v1alpha1.ConditionReady
@@ -116,7 +113,7 @@ func (w wrongInput) run(t *testing.T, c client.Client, name string) {
 	}
 	s := awaitSigner(t, c, name, func(s *v1alpha1.Signer) error {
 		if condition := meta.FindStatusCondition(s.Status.Conditions, kind); condition == nil || condition.Reason != w.reason {
-			return fmt.Errorf("%s is not yet for %s", kind, w.reason)
+			return fmt.Errorf("%s does not have the reason %s", kind, w.reason)
 		}
 		return nil
 	})
@@ -130,36 +127,36 @@ func (w wrongInput) run(t *testing.T, c client.Client, name string) {
 
 	request(t, name, own(wrongDomain+"/"+name))
 	if w.rotation {
-		outcome(t, name, certificatesv1.CertificateApproved) // by the CA as it is
+		outcome(t, name, certificatesv1.CertificateApproved) // by the CA before the rotation
 		if s := awaitSigner(t, c, name, isReady); s.Status.CA.Fingerprint != before {
-			t.Error("the CA was replaced before that was possible")
+			t.Error("the CA was replaced before the fix")
 		}
 	} else if s := awaitSigner(t, c, name, func(*v1alpha1.Signer) error { return nil }); s.Status.CA != nil {
-		t.Errorf("the status names a CA: %+v", s.Status.CA)
+		t.Errorf("status.ca is set: %+v", s.Status.CA)
 	}
 
-	mended := time.Now()
-	w.mends(t, c, name)
+	fixed := time.Now()
+	w.fixes(t, c, name)
 	if w.rotation {
 		awaitSigner(t, c, name, func(s *v1alpha1.Signer) error {
 			if err := isReady(s); err != nil || s.Status.CA.Fingerprint == before {
-				return errors.Join(err, errors.New("its CA is not replaced"))
+				return errors.Join(err, errors.New("the CA is not replaced"))
 			}
 			return nil
 		})
 	} else {
 		outcome(t, name, certificatesv1.CertificateApproved)
 	}
-	took := time.Since(mended).Round(10 * time.Millisecond)
+	took := time.Since(fixed).Round(10 * time.Millisecond)
 	t.Logf("recovered in %s", took)
 	if took > recovery {
-		t.Errorf("it took %s from the mending until it was as it should be, want %s at most", took, recovery)
+		t.Errorf("the Signer recovered %s after the fix, want %s at most", took, recovery)
 	}
 
 	s = awaitSigner(t, c, name, func(s *v1alpha1.Signer) error {
-		_, asked := s.Annotations[v1alpha1.RotateAnnotation]
-		if asked {
-			return errors.New("the annotation is still there")
+		_, annotated := s.Annotations[v1alpha1.RotateAnnotation]
+		if annotated {
+			return errors.New("the annotation was not removed")
 		}
 		return isReady(s)
 	})
@@ -171,19 +168,19 @@ func (w wrongInput) run(t *testing.T, c client.Client, name string) {
 	if failed := tutorial.Condition(csr, certificatesv1.CertificateFailed); failed != nil || len(csr.Status.Conditions) != 1 {
 		t.Errorf("conditions of the request: %+v", csr.Status.Conditions)
 	}
-	roots, below := x509.NewCertPool(), x509.NewCertPool()
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
 	roots.AppendCertsFromPEM(bundle(t, name))
 	issued := certificates(t, csr.Status.Certificate)
 	for _, certificate := range issued[1:] {
-		below.AddCert(certificate)
+		intermediates.AddCert(certificate)
 	}
-	if _, err := issued[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: below}); err != nil {
-		t.Errorf("by what is published: %v", err)
+	if _, err := issued[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates}); err != nil {
+		t.Errorf("verifying with the published CA: %v", err)
 	}
 }
 
-// secretInputs are of spec.ca.secretRef.
-func secretInputs(t *testing.T) map[string]wrongInput {
+// secretInputs returns problems of spec.ca.secretRef.
+func secretInputs(t *testing.T) []wrongInput {
 	t.Helper()
 	good := newCA(t, nil)
 	tooLarge := bytes.Repeat(good.crt, (corev1.MaxSecretSize-len(good.key))/len(good.crt))
@@ -204,88 +201,102 @@ func secretInputs(t *testing.T) map[string]wrongInput {
 			must(t, storeSecret(t.Context(), tlsSecret(name, crt, key)))
 		}
 	}
-	mend := store(good.crt, good.key)
-	return map[string]wrongInput{
-		"key-of-another": {
-			before: store(good.crt, newCA(t, nil).key), mends: mend, reason: v1alpha1.ReasonCAKeyMismatch,
+	fix := store(good.crt, good.key)
+	return []wrongInput{
+		{
+			name:   "key-of-another",
+			before: store(good.crt, newCA(t, nil).key), fixes: fix, reason: v1alpha1.ReasonCAKeyMismatch,
 			values: []string{"tls.key", "tls.crt", "CN=My CA"},
 		},
-		"expired": {
-			before: store(expiredCA(t).pair()), mends: mend, reason: v1alpha1.ReasonCAExpired,
+		{
+			name:   "expired",
+			before: store(expiredCA(t).pair()), fixes: fix, reason: v1alpha1.ReasonCAExpired,
 			values: []string{"CN=My CA", "2020-01-02T03:04:05Z"},
 		},
-		"not-yet-valid": {
+		{
+			name: "not-yet-valid",
 			before: store(newCA(t, func(c *x509.Certificate) {
 				c.NotBefore, c.NotAfter = time.Date(2090, 1, 2, 3, 4, 5, 0, time.UTC), time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
-			}).pair()), mends: mend, reason: v1alpha1.ReasonCANotYetValid,
+			}).pair()), fixes: fix, reason: v1alpha1.ReasonCANotYetValid,
 			values: []string{"CN=My CA", "2090-01-02T03:04:05Z"},
 		},
-		"leaf": {
-			before: store(newCA(t, func(c *x509.Certificate) { c.IsCA, c.KeyUsage = false, x509.KeyUsageDigitalSignature }).pair()), mends: mend, reason: v1alpha1.ReasonInvalidCA,
+		{
+			name:   "leaf",
+			before: store(newCA(t, func(c *x509.Certificate) { c.IsCA, c.KeyUsage = false, x509.KeyUsageDigitalSignature }).pair()), fixes: fix, reason: v1alpha1.ReasonInvalidCA,
 			values: []string{"CN=My CA", "basic constraints", "CA:TRUE"},
 		},
-		"key-encrypted":        {before: store(good.crt, read(t, encrypted)), mends: mend, reason: v1alpha1.ReasonInvalidCA, values: encryptedKey},
-		"key-encrypted-legacy": {before: store(good.crt, read(t, legacy)), mends: mend, reason: v1alpha1.ReasonInvalidCA, values: encryptedKey},
-		"certificate-garbage": {
-			before: store([]byte("\x30\x82garbage\x00\xff"), good.key), mends: mend, reason: v1alpha1.ReasonInvalidCA,
+		{name: "key-encrypted", before: store(good.crt, read(t, encrypted)), fixes: fix, reason: v1alpha1.ReasonInvalidCA, values: encryptedKey},
+		{name: "key-encrypted-legacy", before: store(good.crt, read(t, legacy)), fixes: fix, reason: v1alpha1.ReasonInvalidCA, values: encryptedKey},
+		{
+			name:   "certificate-garbage",
+			before: store([]byte("\x30\x82garbage\x00\xff"), good.key), fixes: fix, reason: v1alpha1.ReasonInvalidCA,
 			values: []string{"tls.crt", "PEM"},
 		},
-		"certificate-not-one": {
-			before: store([]byte("-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n"), good.key), mends: mend, reason: v1alpha1.ReasonInvalidCA,
+		{
+			name:   "certificate-not-one",
+			before: store([]byte("-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n"), good.key), fixes: fix, reason: v1alpha1.ReasonInvalidCA,
 			values: []string{"certificate 1", "tls.crt", "x509: malformed certificate"},
 		},
-		"certificate-cut-off": {
-			before: store(good.crt[:len(good.crt)/2], good.key), mends: mend, reason: v1alpha1.ReasonInvalidCA,
+		{
+			name:   "certificate-cut-off",
+			before: store(good.crt[:len(good.crt)/2], good.key), fixes: fix, reason: v1alpha1.ReasonInvalidCA,
 			values: []string{"tls.crt", "PEM"},
 		},
-		"key-garbage": {
-			before: store(good.crt, []byte("-----BEGIN PRIVATE KEY-----\nZ2FyYmFnZQ==\n-----END PRIVATE KEY-----\n")), mends: mend, reason: v1alpha1.ReasonInvalidCA,
+		{
+			name:   "key-garbage",
+			before: store(good.crt, []byte("-----BEGIN PRIVATE KEY-----\nZ2FyYmFnZQ==\n-----END PRIVATE KEY-----\n")), fixes: fix, reason: v1alpha1.ReasonInvalidCA,
 			values: []string{"tls.key", "RSA, ECDSA or Ed25519", "openssl pkey -in tls.key"},
 		},
-		"a-mebibyte": { // as near as the API server lets a Secret come
-			before: store(tooLarge, good.key), mends: mend, reason: v1alpha1.ReasonInvalidCA,
+		{ // the largest Secret that the API server accepts
+			name:   "a-mebibyte",
+			before: store(tooLarge, good.key), fixes: fix, reason: v1alpha1.ReasonInvalidCA,
 			values: []string{"tls.crt", fmt.Sprint(len(tooLarge)), "65536"},
 		},
-		"no-secret": {
-			mends: mend, reason: v1alpha1.ReasonSecretNotFound,
+		{
+			name:  "no-secret",
+			fixes: fix, reason: v1alpha1.ReasonSecretNotFound,
 			values: []string{"Secret", "kubectl create secret tls no-secret --namespace=countersign-system --cert=ca.crt --key=ca.key"},
 		},
-		"secret-deleted": {
-			before: mend, mends: mend, reason: v1alpha1.ReasonSecretNotFound,
+		{
+			name:   "secret-deleted",
+			before: fix, fixes: fix, reason: v1alpha1.ReasonSecretNotFound,
 			breaks: func(t *testing.T, _ client.Client, name string) {
 				t.Helper()
 				must(t, deleteSecret(t.Context(), name))
 			},
 			values: []string{"Secret", "kubectl create secret tls secret-deleted --namespace=countersign-system --cert=ca.crt --key=ca.key"},
 		},
-		"broken-while-in-use": {
-			before: mend, breaks: store([]byte("garbage"), []byte("garbage")), mends: mend, reason: v1alpha1.ReasonInvalidCA,
+		{
+			name:   "broken-while-in-use",
+			before: fix, breaks: store([]byte("garbage"), []byte("garbage")), fixes: fix, reason: v1alpha1.ReasonInvalidCA,
 			values: []string{"tls.crt", "PEM"},
 		},
-		"secret-may-not-be-read": {
+		{
+			name: "secret-may-not-be-read",
 			before: func(t *testing.T, c client.Client, name string) {
 				t.Helper()
-				mend(t, c, name)
-				may(t, name)
+				fix(t, c, name)
+				allowSecret(t, name)
 			},
-			mends: func(t *testing.T, _ client.Client, name string) {
+			fixes: func(t *testing.T, _ client.Client, name string) {
 				t.Helper()
-				may(t, name, "list", "watch")
+				allowSecret(t, name, "list", "watch")
 			},
 			reason: v1alpha1.ReasonSecretNotFound,
 			values: []string{"secret-may-not-be-read", "resourceNames", "list and watch"},
 		},
-		"immutable": { // and so mended only by another Secret of its name
+		{ // the fix is another Secret with the same name
+			name: "immutable",
 			before: func(t *testing.T, _ client.Client, name string) {
 				t.Helper()
 				secret := tlsSecret(name, good.crt, []byte("garbage"))
 				secret.Immutable = new(true)
 				must(t, storeSecret(t.Context(), secret))
 			},
-			mends: func(t *testing.T, c client.Client, name string) {
+			fixes: func(t *testing.T, c client.Client, name string) {
 				t.Helper()
 				must(t, deleteSecret(t.Context(), name))
-				mend(t, c, name)
+				fix(t, c, name)
 			},
 			reason: v1alpha1.ReasonInvalidCA,
 			values: []string{"tls.key", "PEM"},
@@ -293,8 +304,8 @@ func secretInputs(t *testing.T) map[string]wrongInput {
 	}
 }
 
-// managedInputs are of spec.ca.managed.
-func managedInputs(t *testing.T) map[string]wrongInput {
+// managedInputs returns problems of spec.ca.managed.
+func managedInputs(t *testing.T) []wrongInput {
 	t.Helper()
 	managed := func(name string) v1alpha1.SignerCA {
 		return v1alpha1.SignerCA{Managed: &v1alpha1.ManagedCA{SecretName: name, CommonName: "Managed"}}
@@ -316,58 +327,64 @@ func managedInputs(t *testing.T) map[string]wrongInput {
 		change(&secret)
 		must(t, c.Patch(t.Context(), &secret, client.MergeFrom(base)))
 	}
-	return map[string]wrongInput{
-		"managed-garbage": {
-			from: managed, mends: deleted, reason: v1alpha1.ReasonInvalidCA,
+	return []wrongInput{
+		{
+			name: "managed-garbage",
+			from: managed, fixes: deleted, reason: v1alpha1.ReasonInvalidCA,
 			breaks: func(t *testing.T, c client.Client, name string) {
 				t.Helper()
 				patch(t, c, name, func(secret *corev1.Secret) { secret.Data[corev1.TLSCertKey] = []byte("garbage") })
 			},
 			values: []string{"tls.crt", "PEM", "managed-garbage"},
 		},
-		"managed-key-of-another": {
-			from: managed, mends: deleted, reason: v1alpha1.ReasonCAKeyMismatch,
+		{
+			name: "managed-key-of-another",
+			from: managed, fixes: deleted, reason: v1alpha1.ReasonCAKeyMismatch,
 			breaks: func(t *testing.T, c client.Client, name string) {
 				t.Helper()
 				patch(t, c, name, func(secret *corev1.Secret) { secret.Data[corev1.TLSPrivateKeyKey] = newCA(t, nil).key })
 			},
 			values: []string{"tls.key", "tls.crt", "CN=Managed", "managed-key-of-another"},
 		},
-		"managed-of-another-type": {
-			from: managed, mends: deleted, reason: v1alpha1.ReasonNotManaged,
+		{
+			name: "managed-of-another-type",
+			from: managed, fixes: deleted, reason: v1alpha1.ReasonNotManaged,
 			before: func(t *testing.T, _ client.Client, name string) {
 				t.Helper()
 				must(t, storeSecret(t.Context(), tlsSecret(name, newCA(t, nil).crt, newCA(t, nil).key)))
 			},
 			values: []string{"managed-of-another-type", "kubernetes.io/tls", "countersign.dev/managed-ca", "spec.ca.managed.secretName", "spec.ca.secretRef"},
 		},
-		"managed-may-not-be-written": {
+		{
+			name: "managed-may-not-be-written",
 			from: managed, reason: v1alpha1.ReasonSecretReadOnly,
 			before: func(t *testing.T, _ client.Client, name string) {
 				t.Helper()
-				may(t, name, "get", "list", "watch")
+				allowSecret(t, name, "get", "list", "watch")
 			},
-			mends: func(t *testing.T, _ client.Client, name string) {
+			fixes: func(t *testing.T, _ client.Client, name string) {
 				t.Helper()
-				may(t, name, "get", "list", "watch", "create", "patch")
+				allowSecret(t, name, "get", "list", "watch", "create", "patch")
 			},
 			values: []string{"managed-may-not-be-written", "resourceNames", "create and patch"},
 		},
-		"rotation-may-not-be-written": {
+		{
+			name: "rotation-may-not-be-written",
 			from: managed, rotation: true, reason: v1alpha1.ReasonSecretReadOnly,
 			breaks: func(t *testing.T, _ client.Client, name string) {
 				t.Helper()
-				may(t, name, "get", "list", "watch")
+				allowSecret(t, name, "get", "list", "watch")
 				rotate(t, name)
 			},
-			mends: func(t *testing.T, _ client.Client, name string) {
+			fixes: func(t *testing.T, _ client.Client, name string) {
 				t.Helper()
-				may(t, name, "get", "list", "watch", "create", "patch")
+				allowSecret(t, name, "get", "list", "watch", "create", "patch")
 			},
 			values: []string{"rotation-may-not-be-written", "resourceNames", "create and patch"},
 		},
-		"rotation-immutable": {
-			from: managed, rotation: true, mends: deleted, reason: v1alpha1.ReasonSecretReadOnly,
+		{
+			name: "rotation-immutable",
+			from: managed, rotation: true, fixes: deleted, reason: v1alpha1.ReasonSecretReadOnly,
 			breaks: func(t *testing.T, c client.Client, name string) {
 				t.Helper()
 				patch(t, c, name, func(secret *corev1.Secret) { secret.Immutable = new(true) })
@@ -375,14 +392,15 @@ func managedInputs(t *testing.T) map[string]wrongInput {
 			},
 			values: []string{"rotation-immutable", "field is immutable when `immutable` is set"},
 		},
-		"root-expired": {
+		{
+			name: "root-expired",
 			from: rooted, reason: v1alpha1.ReasonRotationFailed,
 			before: func(t *testing.T, _ client.Client, name string) {
 				t.Helper()
 				root := expiredCA(t)
 				must(t, storeSecret(t.Context(), tlsSecret(name+"-root", root.crt, root.key)))
 			},
-			mends: func(t *testing.T, _ client.Client, name string) {
+			fixes: func(t *testing.T, _ client.Client, name string) {
 				t.Helper()
 				root := newCA(t, nil)
 				must(t, storeSecret(t.Context(), tlsSecret(name+"-root", root.crt, root.key)))
@@ -392,8 +410,8 @@ func managedInputs(t *testing.T) map[string]wrongInput {
 	}
 }
 
-// fileInputs are of spec.ca.file, in folders below dir.
-func fileInputs(t *testing.T, dir string) map[string]wrongInput {
+// fileInputs returns problems of spec.ca.file, in directories below dir.
+func fileInputs(t *testing.T, dir string) []wrongInput {
 	t.Helper()
 	good := newCA(t, nil)
 	from := func(name string) v1alpha1.SignerCA {
@@ -408,33 +426,36 @@ func fileInputs(t *testing.T, dir string) map[string]wrongInput {
 			must(t, os.WriteFile(filepath.Join(folder, corev1.TLSPrivateKeyKey), key, 0o600))
 		}
 	}
-	mend := put(good.crt, good.key)
+	fix := put(good.crt, good.key)
 	missing := func(name string) []string {
 		return []string{"open " + filepath.Join(dir, name, corev1.TLSCertKey) + ": no such file or directory", "tls.key"}
 	}
-	return map[string]wrongInput{
-		"file-missing": {from: from, mends: mend, reason: v1alpha1.ReasonFileNotFound, values: missing("file-missing")},
-		"file-removed": {
-			from: from, before: mend, mends: mend, reason: v1alpha1.ReasonFileNotFound, values: missing("file-removed"),
+	return []wrongInput{
+		{name: "file-missing", from: from, fixes: fix, reason: v1alpha1.ReasonFileNotFound, values: missing("file-missing")},
+		{
+			name: "file-removed",
+			from: from, before: fix, fixes: fix, reason: v1alpha1.ReasonFileNotFound, values: missing("file-removed"),
 			breaks: func(t *testing.T, _ client.Client, name string) {
 				t.Helper()
 				must(t, os.RemoveAll(filepath.Join(dir, name)))
 			},
 		},
-		"file-empty": {
-			from: from, before: put(nil, good.key), mends: mend, reason: v1alpha1.ReasonInvalidCA,
+		{
+			name: "file-empty",
+			from: from, before: put(nil, good.key), fixes: fix, reason: v1alpha1.ReasonInvalidCA,
 			values: []string{"tls.crt", "tls.key"},
 		},
-		"file-expired": {
-			from: from, mends: mend, reason: v1alpha1.ReasonCAExpired,
+		{
+			name: "file-expired",
+			from: from, fixes: fix, reason: v1alpha1.ReasonCAExpired,
 			before: put(expiredCA(t).pair()),
 			values: []string{"CN=My CA", "2020-01-02T03:04:05Z"},
 		},
 	}
 }
 
-// may lets the signer do only this with the Secret of a Signer.
-func may(t *testing.T, name string, verbs ...string) {
+// allowSecret allows the signer only these verbs on the Secret of a Signer.
+func allowSecret(t *testing.T, name string, verbs ...string) {
 	t.Helper()
 	roles := world.Clientset().RbacV1().Roles(harness.SystemNamespace)
 	role, err := roles.Get(t.Context(), name+"-ca", metav1.GetOptions{})
