@@ -8,20 +8,20 @@ import (
 	"slices"
 )
 
-// target is a figure to reach, and whether it was.
+// target is a figure and whether it was reached.
 type target struct {
 	Figure   string  `json:"figure"`
 	Target   string  `json:"target"`
 	Measured string  `json:"measured"`
-	Ratio    float64 `json:"ratio,omitempty"` // to what the target compares with; 0 if it compares with nothing
+	Ratio    float64 `json:"ratio,omitempty"` // to the reference of the target; 0 if there is none
 	Met      bool    `json:"met"`
 }
 
-// systemRow is a system in the comparison, in medians over the rounds.
+// systemRow has the medians of a system over the rounds of the comparison.
 type systemRow struct {
 	System        string             `json:"system"`
 	PerSecond     float64            `json:"perSecond"`
-	Spread        [2]float64         `json:"perSecondSpread"` // the least and the most of any round
+	Spread        [2]float64         `json:"perSecondSpread"` // minimum and maximum of the rounds
 	ToNull        float64            `json:"ratioToNull,omitempty"`
 	MixPerSecond  float64            `json:"mixPerSecond,omitempty"`
 	P50           float64            `json:"p50Milliseconds,omitempty"`
@@ -34,7 +34,7 @@ type systemRow struct {
 	DeniedHostile int                `json:"deniedHostile,omitempty"`
 }
 
-// growthRow is a size of the cluster, in medians over the rounds.
+// growthRow has the medians of a size of the cluster over the rounds.
 type growthRow struct {
 	At             string  `json:"at"`
 	Pods           int     `json:"pods"`
@@ -55,13 +55,13 @@ type growthRow struct {
 
 const comparison = "comparison"
 
-// Targets of the table.
+// The targets of the table.
 const (
 	wantToNull         = 0.75
 	wantToKCM          = 1.3
 	wantP50, wantP99   = 25.0, 100.0 // milliseconds, or twice null's
 	wantGrowth         = 0.9
-	wantEvaluations    = 1.1 // "unchanged", give or take what two runs differ by
+	wantEvaluations    = 1.1 // "unchanged", within the noise of two runs
 	wantMiB            = 60.0
 	wantKiBAPod        = 1.5
 	wantSignerMiB      = 50.0
@@ -73,7 +73,7 @@ const (
 	firstRequestIssued = "first requests issued"
 )
 
-// derive makes the tables out of what was measured.
+// derive computes the tables from the measurements.
 func (r *results) derive() {
 	r.Systems, r.Growth, r.Targets = r.systemRows(), r.growthRows(), nil
 	r.Targets = append(r.Targets, r.comparisonTargets()...)
@@ -108,7 +108,7 @@ func (r *results) systemRows() (rows []systemRow) {
 	return rows
 }
 
-// medians of each key over the rounds; of the last load of each round if load is empty.
+// medians returns the median of each key over the rounds, of the last load of each round if load is empty.
 func (r *results) medians(system, load string, values func(*measurement) map[string]float64) map[string]float64 {
 	byKey := map[string]map[int]float64{}
 	rounds := map[int]bool{}
@@ -129,7 +129,7 @@ func (r *results) medians(system, load string, values func(*measurement) map[str
 	for key, byRound := range byKey {
 		var all []float64
 		for round := range rounds {
-			all = append(all, byRound[round]) // 0 where there was none
+			all = append(all, byRound[round]) // 0 if there was none
 		}
 		out[key] = median(all)
 	}
@@ -137,13 +137,13 @@ func (r *results) medians(system, load string, values func(*measurement) map[str
 }
 
 func (r *results) growthRows() (rows []growthRow) {
-	seen := map[string]bool{}
+	added := map[string]bool{}
 	for i := range r.Measured {
 		m := &r.Measured[i]
-		if m.At == comparison || seen[m.At] {
+		if m.At == comparison || added[m.At] {
 			continue
 		}
-		seen[m.At] = true
+		added[m.At] = true
 		of := func(load string, value func(*measurement) float64) float64 {
 			return median(r.of(m.At, countersign, load, value))
 		}
@@ -201,7 +201,7 @@ func (r *results) growthTargets() (targets []target) {
 	if miB := r.EmptyMiB[approverProcess]; miB > 0 {
 		targets = append(targets, target{Figure: "approver memory, no Pods, ready", Target: fmt.Sprintf("≤ %.0f MiB", wantMiB), Measured: fmt.Sprintf("%.0f MiB", miB), Met: miB <= wantMiB})
 	}
-	var sizes []growthRow // which differ in Pods only
+	var sizes []growthRow // rows that differ in the number of Pods only
 	for _, row := range r.Growth {
 		if row.Unrelated == 0 && row.Policies == 1 {
 			sizes = append(sizes, row)
@@ -298,7 +298,7 @@ func (r *results) microTargets() (targets []target) {
 	return targets
 }
 
-// systemTitle is how a system is called in a table.
+// systemTitle returns the name of a system in a table.
 func systemTitle(system string) string {
 	switch system {
 	case kcm:

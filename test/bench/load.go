@@ -27,19 +27,19 @@ import (
 )
 
 const (
-	// clients make the requests of a load.
+	// clients is the number of clients that create the requests of a load.
 	clients = 32
-	// tellEvery is the time between two lines that tell of what takes long.
-	tellEvery = 2 * time.Second
-	// stalled is how long a load may go on without the end of any request.
+	// progressInterval is the time between two progress lines.
+	progressInterval = 2 * time.Second
+	// stalled is the longest time of a load without the end of any request.
 	stalled = 60 * time.Second
 
 	protobuf = "application/vnd.kubernetes.protobuf"
 	resource = "certificatesigningrequests"
 )
 
-// ownConnections makes clients that share no connection. client-go shares one among all clients whose
-// configurations are equal, but for the functions that dial.
+// ownConnections returns clients that share no connection. client-go shares one between clients with equal
+// configurations, so each gets its own dial function.
 func ownConnections(n int, config func(i int) (*rest.Config, error)) ([]rest.Interface, error) {
 	out := make([]rest.Interface, n)
 	for i := range out {
@@ -58,22 +58,23 @@ func ownConnections(n int, config func(i int) (*rest.Config, error)) ([]rest.Int
 	return out, nil
 }
 
-// informerOf sees the requests for one signer.
+// informerOf returns an informer of the requests for one signer.
 func informerOf(client cache.Getter, signer string) cache.SharedIndexInformer {
 	watch := cache.NewListWatchFromClient(client, resource, metav1.NamespaceAll, fields.OneTermEqualSelector("spec.signerName", signer))
 	return cache.NewSharedIndexInformer(watch, &certificatesv1.CertificateSigningRequest{}, 0, cache.Indexers{})
 }
 
-// ask is a request to be made.
+// ask is a request to create.
 type ask struct {
 	tutorial.Request
-	// token of who makes it; empty if the client has a certificate of its own.
+	// token of the requester; empty if the client has its own certificate.
 	token string
-	// hostile ones must end denied.
+	// hostile requests must be denied.
 	hostile bool
 }
 
-// askOf makes the object of an ask, its key and its signature among it: before a load, not while it is measured.
+// object returns the object of a request, with a new key and its signature. It is called before a load starts, so that
+// this time is not measured.
 func (a ask) object(name, signer string) (*certificatesv1.CertificateSigningRequest, error) {
 	request, _, err := a.PEM()
 	return &certificatesv1.CertificateSigningRequest{
@@ -82,15 +83,15 @@ func (a ask) object(name, signer string) (*certificatesv1.CertificateSigningRequ
 	}, err
 }
 
-// request is one that was made, and what became of it.
+// request is a request that was created, and its result.
 type request struct {
 	hostile        bool
 	planned, ended time.Time
-	// said is why it ended without a certificate; empty if it has one.
-	said string
+	// failure is why it ended without a certificate; empty if it has one.
+	failure string
 }
 
-// tracker sees requests end. One sees those of one signer.
+// tracker records when the requests for one signer end.
 type tracker struct {
 	mu       sync.Mutex
 	requests map[string]*request
@@ -98,7 +99,7 @@ type tracker struct {
 	done     chan struct{} // closed when none is left
 }
 
-// track begins to see the requests of a signer, until ctx ends.
+// track starts a tracker for a signer that runs until ctx ends.
 func track(ctx context.Context, client cache.Getter, signer string) (*tracker, error) {
 	t := &tracker{}
 	informer := informerOf(client, signer)
@@ -108,12 +109,12 @@ func track(ctx context.Context, client cache.Getter, signer string) (*tracker, e
 		}
 		return object, nil
 	}
-	see := func(object any) {
+	observe := func(object any) {
 		if csr, ok := object.(*certificatesv1.CertificateSigningRequest); ok {
-			t.see(csr, time.Now())
+			t.observe(csr, time.Now())
 		}
 	}
-	handler := cache.ResourceEventHandlerFuncs{AddFunc: see, UpdateFunc: func(_, object any) { see(object) }}
+	handler := cache.ResourceEventHandlerFuncs{AddFunc: observe, UpdateFunc: func(_, object any) { observe(object) }}
 	if err := informer.SetTransform(strip); err != nil {
 		return nil, err
 	}
@@ -122,19 +123,19 @@ func track(ctx context.Context, client cache.Getter, signer string) (*tracker, e
 	}
 	go informer.RunWithContext(ctx)
 	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
-		return nil, fmt.Errorf("waiting to see the requests for %s: %w", signer, context.Cause(ctx))
+		return nil, fmt.Errorf("syncing the requests for %s: %w", signer, context.Cause(ctx))
 	}
 	return t, nil
 }
 
-func (t *tracker) see(csr *certificatesv1.CertificateSigningRequest, now time.Time) {
-	said := ""
+func (t *tracker) observe(csr *certificatesv1.CertificateSigningRequest, now time.Time) {
+	failure := ""
 	if len(csr.Status.Certificate) == 0 {
 		condition := tutorial.Condition(csr, certificatesv1.CertificateDenied, certificatesv1.CertificateFailed)
 		if condition == nil {
 			return
 		}
-		said = string(condition.Type) + ": " + condition.Message
+		failure = string(condition.Type) + ": " + condition.Message
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -142,7 +143,7 @@ func (t *tracker) see(csr *certificatesv1.CertificateSigningRequest, now time.Ti
 	if r == nil || !r.ended.IsZero() {
 		return
 	}
-	r.ended, r.said = now, said
+	r.ended, r.failure = now, failure
 	if t.left--; t.left == 0 {
 		close(t.done)
 	}
@@ -167,26 +168,26 @@ func (t *tracker) remaining() int {
 	return t.left
 }
 
-// load is some requests to be made of a system.
+// load is a set of requests for a system.
 type load struct {
 	name   string // "burst", "mix" or "steady"; part of the names of the requests too
 	signer string
 	asks   []ask
-	// pace is the time between two requests; 0 makes each client send one after the other.
+	// pace is the time between two requests. If it is 0, each client sends its requests one after the other.
 	pace time.Duration
 }
 
-// batch is what became of a load.
+// batch is the result of a load.
 type batch struct {
 	requests, hostile, issued, denied int
-	// took is from the first request until the last one was seen to end.
+	// took is the time from the first request until the end of the last one.
 	took time.Duration
-	// latencies of those issued, from when they were to be made until the certificate was seen; sorted.
+	// latencies of issued requests, from their planned time until the certificate was observed; sorted.
 	latencies []time.Duration
 }
 
 // run creates the requests of a load and waits until all have ended. The error names requests that have not ended, or
-// ended otherwise than they should.
+// that have an unexpected result.
 func (l load) run(ctx context.Context, t *tracker, senders []rest.Interface, out io.Writer) (batch, error) {
 	objects := make([]*certificatesv1.CertificateSigningRequest, len(l.asks))
 	requests := make(map[string]*request, len(l.asks))
@@ -254,9 +255,9 @@ func create(ctx context.Context, sender rest.Interface, object *certificatesv1.C
 	return nil
 }
 
-// wait waits until every request has ended, and tells how far they are.
+// wait waits until every request has ended, and prints the progress.
 func (l load) wait(ctx context.Context, t *tracker, sent chan error, start time.Time, out io.Writer) error {
-	ticker := time.NewTicker(tellEvery)
+	ticker := time.NewTicker(progressInterval)
 	defer ticker.Stop()
 	left, moved := t.remaining(), time.Now()
 	for {
@@ -269,7 +270,7 @@ func (l load) wait(ctx context.Context, t *tracker, sent chan error, start time.
 			if err != nil {
 				return err
 			}
-			sent = nil // and so never again
+			sent = nil // receive only once
 		case <-ticker.C:
 			now := t.remaining()
 			fmt.Fprintf(out, "   %s: %d of %d requests have ended after %s\n", l.name, len(l.asks)-now, len(l.asks), time.Since(start).Round(time.Second))
@@ -296,7 +297,7 @@ func summarize(requests map[string]*request, start time.Time) batch {
 		if r.ended.After(last) {
 			last = r.ended
 		}
-		if r.said != "" {
+		if r.failure != "" {
 			b.denied++
 			continue
 		}
@@ -308,39 +309,39 @@ func summarize(requests map[string]*request, start time.Time) batch {
 	return b
 }
 
-// wrong says which requests ended otherwise than they should.
+// wrong returns an error that names requests with an unexpected result.
 func wrong(requests map[string]*request) error {
-	var faults []error
+	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(requests)) {
 		switch r := requests[name]; {
 		case r.ended.IsZero():
-			faults = append(faults, fmt.Errorf("request %s has not ended", name))
-		case r.hostile && r.said == "":
-			faults = append(faults, fmt.Errorf("hostile request %s was issued a certificate", name))
-		case !r.hostile && r.said != "":
-			faults = append(faults, fmt.Errorf("request %s ended without a certificate: %s", name, r.said))
+			errs = append(errs, fmt.Errorf("request %s has not ended", name))
+		case r.hostile && r.failure == "":
+			errs = append(errs, fmt.Errorf("hostile request %s was issued a certificate", name))
+		case !r.hostile && r.failure != "":
+			errs = append(errs, fmt.Errorf("request %s ended without a certificate: %s", name, r.failure))
 		}
 	}
-	if len(faults) > 3 {
-		faults = append(faults[:3], fmt.Errorf("and %d more", len(faults)-3))
+	if len(errs) > 3 {
+		errs = append(errs[:3], fmt.Errorf("and %d more", len(errs)-3))
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
-// telling tells every while, as long as do runs, for how long it has; how may add how far it is, or be nil.
-func telling(out io.Writer, what string, how func() string, do func() error) error {
-	start, done, told := time.Now(), make(chan struct{}), make(chan struct{})
+// withProgress runs do and prints progress lines with the elapsed time. If how is not nil, its text is added.
+func withProgress(out io.Writer, what string, how func() string, do func() error) error {
+	start, done, stopped := time.Now(), make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(told)
-		ticker := time.NewTicker(tellEvery)
+		defer close(stopped)
+		ticker := time.NewTicker(progressInterval)
 		defer ticker.Stop()
 		for {
 			select {
 			case <-done:
 				return
 			case now := <-ticker.C:
-				if took := now.Sub(start); took > 5*tellEvery && took%(5*tellEvery) >= tellEvery {
-					continue // by then, one line in five is enough
+				if took := now.Sub(start); took > 5*progressInterval && took%(5*progressInterval) >= progressInterval {
+					continue // after five lines, print one in five
 				}
 				far := ""
 				if how != nil {
@@ -350,16 +351,16 @@ func telling(out io.Writer, what string, how func() string, do func() error) err
 			}
 		}
 	}()
-	defer func() { <-told }()
+	defer func() { <-stopped }()
 	defer close(done)
 	return do()
 }
 
-// each calls do for 0 to n-1, at most workers at a time, and tells how far it is. It ends with the first error.
+// each calls do for 0 to n-1 with a number of workers, and prints the progress. It returns the first error.
 func each(ctx context.Context, out io.Writer, what string, n, workers int, do func(ctx context.Context, i int) error) error {
 	var next atomic.Int64
 	how := func() string { return fmt.Sprintf("%d of %d", min(next.Load(), int64(n)), n) }
-	return telling(out, what, how, func() error {
+	return withProgress(out, what, how, func() error {
 		group, ctx := errgroup.WithContext(ctx)
 		work := func() error {
 			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {

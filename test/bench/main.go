@@ -1,27 +1,27 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench measures Countersign on a real control plane, beside two references.
+// Command bench measures Countersign on a real control plane and compares it with two references.
 //
 // It starts etcd and kube-apiserver once, installs Countersign as deploy/ ships it, and fills the
-// cluster with Pods. Then it measures three systems in turn, several rounds, each by the same load:
+// cluster with Pods. Then it measures three systems in turn with the same load, in several rounds:
 //
-//   - countersign: approver and signer, each a process of its own under the RBAC that ships, with every
-//     check on. The webhook is not in the way of a certificate, so it is measured only with -webhook.
-//   - null: a process that approves whatever it sees and writes a fixed certificate, with no check at
-//     all, from one informer and by 32 workers: what this API server can do on this machine at most.
-//   - kcm: kube-controller-manager with its approving and its signing controller and the limits of its
-//     client raised; once more with its defaults.
+//   - countersign: approver and signer as separate processes with the shipped RBAC and all checks enabled.
+//     Certificates do not depend on the webhook, so it is measured only with -webhook.
+//   - null: a process that approves every request and writes a fixed certificate without any check, with one
+//     informer and 32 workers: the most that this API server can do on this machine.
+//   - kcm: kube-controller-manager with its approving and signing controllers and raised client limits, and
+//     once with its default limits.
 //
-// One control plane serves the whole run: filling it takes longer than a round does. Only the system that
-// is measured runs, and the requests of a load are deleted after it, so that all meet the same cluster. Every
-// load comes from 32 clients, each with a connection of its own, that see the end of a request by one informer.
+// One control plane serves the whole run, since filling it takes longer than a round. Only the measured system
+// runs, and the requests of a load are deleted after it, so that all systems run in the same cluster. Each load
+// comes from 32 clients with their own connections. One informer observes the end of the requests.
 //
-// Then the cluster grows: more Pods, unrelated requests, more policies. What was measured is told as a table,
-// and written as JSON (-o) and into docs/performance.md (-docs). Times are never asserted: the exit status is
-// 1 if a load was not wholly served, or if a hostile request was not denied, and nothing else makes it so.
+// Then the cluster grows: more Pods, unrelated requests, more policies. The results are printed as a table, and
+// written as JSON (-o) and to docs/performance.md (-docs). Times are not asserted: the exit status is 1 only if a
+// load was not completely served, or if a hostile request was not denied.
 //
-// bench null is the null system, and bench report writes the table of a run anew from its JSON.
+// bench null runs the null system, and bench report writes the table of a run from its JSON.
 package main
 
 import (
@@ -38,34 +38,34 @@ import (
 
 // settings are the sizes of a run.
 type settings struct {
-	// Rounds of the comparison, in each of which every system is measured.
+	// Rounds of the comparison. Every system is measured in each round.
 	Rounds int `json:"rounds"`
-	// Burst is how many requests are made at once, and Rate and Steady how many a second, for how long.
+	// Burst is the number of requests created at once. Rate is the number per second for the time Steady.
 	Burst  int           `json:"burst"`
 	Rate   int           `json:"rate"`
 	Steady time.Duration `json:"steady"`
-	// DefaultLimits is how many requests kube-controller-manager gets with its default limits.
+	// DefaultLimits is the number of requests for kube-controller-manager with its default limits.
 	DefaultLimits int `json:"defaultLimits"`
-	// Pods in the cluster: at first, when systems are compared, and at each step of the growth.
+	// Pods in the cluster: first for the comparison, then at each step of the growth.
 	Pods []int `json:"pods"`
-	// Namespaces there are, and Busy, how many of them have the Pods that make requests.
+	// Namespaces is the number of namespaces. Busy is the number of those whose Pods create requests.
 	Namespaces int `json:"namespaces"`
 	Busy       int `json:"busyNamespaces"`
 	// Services in the cluster. One of each namespace selects its Pods.
 	Services int `json:"services"`
-	// Unrelated requests and further Policies, added when all Pods are there.
+	// Unrelated requests and further Policies, added when all Pods exist.
 	Unrelated int `json:"unrelated"`
 	Policies  int `json:"policies"`
-	// GrowthRounds, and GrowthBurst, are Rounds and Burst of each step of the growth.
+	// GrowthRounds and GrowthBurst are Rounds and Burst of each step of the growth.
 	GrowthRounds int `json:"growthRounds"`
 	GrowthBurst  int `json:"growthBurst"`
-	// Micro is how often each Go benchmark is run; 0 leaves them out.
+	// Micro is the number of runs of each Go benchmark; 0 skips them.
 	Micro int `json:"micro"`
-	// Webhook measures Countersign with its webhook, too.
+	// Webhook also measures Countersign with its webhook.
 	Webhook bool `json:"webhook"`
 }
 
-// full is what make bench runs, and short what a test does.
+// full is the default, and short the run of the test.
 var (
 	full = settings{
 		Rounds: 3, Burst: 2000, Rate: 50, Steady: 10 * time.Second, DefaultLimits: 60,
@@ -99,12 +99,12 @@ func command(ctx context.Context, args []string) error {
 		}
 	}
 	s, fs := full, flag.NewFlagSet("bench", flag.ContinueOnError)
-	small := fs.Bool("short", false, "Run everything once with some 100 requests; the other sizes are not looked at.")
+	small := fs.Bool("short", false, "Run everything once with some 100 requests, and ignore the other sizes.")
 	fs.IntVar(&s.Rounds, "rounds", s.Rounds, "`number` of rounds in which the systems are compared.")
 	fs.IntVar(&s.Burst, "burst", s.Burst, "`number` of requests made at once.")
 	fs.IntVar(&s.Rate, "rate", s.Rate, "`number` of requests a second of the steady load.")
 	fs.DurationVar(&s.Steady, "steady", s.Steady, "`time` that the steady load takes.")
-	fs.IntVar(&s.DefaultLimits, "default-limits", s.DefaultLimits, "`number` of requests for kube-controller-manager with its default limits, once; 0 leaves it out.")
+	fs.IntVar(&s.DefaultLimits, "default-limits", s.DefaultLimits, "`number` of requests for kube-controller-manager with its default limits, once; 0 skips it.")
 	fs.Func("pods", "`numbers` of Pods, separated by commas: at first, and after each step of the growth. Default 1000,10000,50000.", func(text string) (err error) {
 		s.Pods, err = numbers(text)
 		return err
@@ -112,20 +112,20 @@ func command(ctx context.Context, args []string) error {
 	fs.IntVar(&s.Namespaces, "namespaces", s.Namespaces, "`number` of namespaces.")
 	fs.IntVar(&s.Busy, "busy-namespaces", s.Busy, "`number` of namespaces that have the Pods which make requests.")
 	fs.IntVar(&s.Services, "services", s.Services, "`number` of Services.")
-	fs.IntVar(&s.Unrelated, "unrelated", s.Unrelated, "`number` of requests for other signers; 0 leaves the step out.")
-	fs.IntVar(&s.Policies, "policies", s.Policies, "`number` of policies, of which one matches; 1 leaves the step out.")
-	fs.IntVar(&s.GrowthRounds, "growth-rounds", s.GrowthRounds, "`number` of rounds at each step of the growth; 0 leaves the growth out.")
+	fs.IntVar(&s.Unrelated, "unrelated", s.Unrelated, "`number` of requests for other signers; 0 skips the step.")
+	fs.IntVar(&s.Policies, "policies", s.Policies, "`number` of policies, of which one matches; 1 skips the step.")
+	fs.IntVar(&s.GrowthRounds, "growth-rounds", s.GrowthRounds, "`number` of rounds at each step of the growth; 0 skips the growth.")
 	fs.IntVar(&s.GrowthBurst, "growth-burst", s.GrowthBurst, "`number` of requests made at once at each step of the growth.")
-	fs.IntVar(&s.Micro, "micro", s.Micro, "`number` of runs of the Go benchmarks; 0 leaves them out.")
-	fs.BoolVar(&s.Webhook, "webhook", s.Webhook, "Measure Countersign with its webhook, too.")
-	output := fs.String("o", "", "`file` for what was measured, as JSON.")
+	fs.IntVar(&s.Micro, "micro", s.Micro, "`number` of runs of the Go benchmarks; 0 skips them.")
+	fs.BoolVar(&s.Webhook, "webhook", s.Webhook, "Also measure Countersign with its webhook.")
+	output := fs.String("o", "", "`file` for the results, as JSON.")
 	docs := fs.String("docs", "", "`file` whose part between the markers becomes the table, such as docs/performance.md.")
-	profiles := fs.String("profiles", "", "`folder` for the logs of what is measured, and for profiles of approver and signer: of their CPU during bursts, and of their memory after.")
+	profiles := fs.String("profiles", "", "`folder` for the logs of the systems, and for profiles of approver and signer: CPU during bursts, and memory after them.")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	if fs.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q: everything is set by flags", fs.Arg(0))
+		return fmt.Errorf("unexpected argument %q: use flags", fs.Arg(0))
 	}
 	if *small {
 		s = short
@@ -140,7 +140,7 @@ func command(ctx context.Context, args []string) error {
 	return errors.Join(err, publish(r, *output, *docs, os.Stdout))
 }
 
-// publish tells what was measured, and writes it.
+// publish prints the results and writes them to files.
 func publish(r *results, output, docs string, out io.Writer) error {
 	var errs []error
 	if output != "" {

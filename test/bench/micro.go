@@ -22,14 +22,14 @@ const (
 	benchMany     = "BenchmarkPolicies/200"
 )
 
-// microRow is a Go benchmark, in medians.
+// microRow has the medians of a Go benchmark.
 type microRow struct {
 	Name         string  `json:"name"`
 	Microseconds float64 `json:"microseconds"`
 	Bytes        float64 `json:"bytes"`
 	Allocations  float64 `json:"allocations"`
-	// Runs are the microseconds of each run. Every benchmark is run once before the next run begins, so that runs
-	// of the same number can be compared.
+	// Runs are the microseconds of each run. Every benchmark runs once before the next run starts, so that runs with the
+	// same index are comparable.
 	Runs []float64 `json:"runs"`
 }
 

@@ -31,11 +31,11 @@ import (
 const (
 	nullName   = "null"
 	nullSigner = "example.com/null"
-	// nullWorkers is as many as approver and signer have each, by default.
+	// nullWorkers is the default number of workers of approver and signer.
 	nullWorkers = 32
 )
 
-// nullCommand approves every request for nullSigner, and writes the same certificate into each.
+// nullCommand approves every request for nullSigner and writes the same certificate to each.
 func nullCommand(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("bench null", flag.ContinueOnError)
 	kubeconfig := fs.String("kubeconfig", "", "`path` of a kubeconfig file.")
@@ -84,7 +84,7 @@ func approveAll(ctx context.Context, config *rest.Config) error {
 	informer.RunWithContext(ctx)
 	workers.Wait()
 	if ctx.Err() == nil {
-		return errors.New("the informer has ended")
+		return errors.New("the informer stopped")
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ const (
 	docsEnd   = "<!-- what make bench measured: end -->"
 )
 
-// reportCommand derives and writes the tables of a run anew.
+// reportCommand writes the tables of a run from its JSON.
 func reportCommand(args []string) error {
 	fs := flag.NewFlagSet("bench report", flag.ContinueOnError)
 	from := fs.String("from", "", "`file` with the JSON of a run.")
@@ -37,7 +37,7 @@ func reportCommand(args []string) error {
 	return publish(r, *from, *docs, os.Stdout)
 }
 
-// table is some rows under a head, for people.
+// table is a title, a header and rows.
 type table struct {
 	title string
 	head  []string
@@ -46,7 +46,7 @@ type table struct {
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
-// text writes a table in columns.
+// text writes a table in aligned columns.
 func (t table) text(out io.Writer) error {
 	fmt.Fprintf(out, "%s\n\n", t.title)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -65,20 +65,20 @@ func (t table) markdown(out io.Writer) {
 	fmt.Fprintln(out)
 }
 
-// print writes the tables for a terminal, and what went wrong.
+// print writes the tables and the loads that were not served to a terminal.
 func (r *results) print(out io.Writer) []error {
 	var errs []error
 	for _, t := range r.tables() {
 		errs = append(errs, t.text(out))
 	}
-	for _, fault := range r.Faults {
-		fmt.Fprintln(out, "FAULT:", fault)
+	for _, failure := range r.Failures {
+		fmt.Fprintln(out, "FAILED:", failure)
 	}
 	fmt.Fprintf(out, "%s; it took %s.\n", r.where(), r.Took)
 	return errs
 }
 
-// where says on what it was measured.
+// where describes the machine and the versions of a run.
 func (r *results) where() string {
 	m := r.Machine
 	return fmt.Sprintf("Measured on %s, %d CPUs (%s) with %.0f GiB, load and servers on the same machine; Kubernetes %s, %s",
@@ -132,7 +132,7 @@ func (r *results) systemTable() table {
 	return t
 }
 
-// costTable is what each process needs.
+// costTable shows the CPU and the memory of each process.
 func (r *results) costTable() table {
 	t := table{title: "What each process needs", head: []string{"system", "process", "CPU seconds per 1,000 requests, burst", "steady", "peak memory", "start to ready"}}
 	for _, row := range r.Systems {
@@ -235,12 +235,12 @@ func updateDocs(path string, r *results) error {
 	before, rest, ok := bytes.Cut(raw, []byte(docsBegin))
 	_, after, ok2 := bytes.Cut(rest, []byte(docsEnd))
 	if !ok || !ok2 {
-		return fmt.Errorf("%s lacks the lines %q and %q", path, docsBegin, docsEnd)
+		return fmt.Errorf("%s does not have the lines %q and %q", path, docsBegin, docsEnd)
 	}
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "%s%s\n\n%s. Medians of %d rounds; each ratio is the median of the ratios within a round.\n\n", before, docsBegin, r.where(), r.Settings.Rounds)
-	for _, fault := range r.Faults {
-		fmt.Fprintf(&out, "- **Not served:** %s\n", strings.ReplaceAll(fault, "\n", " "))
+	for _, failure := range r.Failures {
+		fmt.Fprintf(&out, "- **Not served:** %s\n", strings.ReplaceAll(failure, "\n", " "))
 	}
 	for _, t := range r.tables() {
 		t.markdown(&out)

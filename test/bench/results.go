@@ -20,26 +20,25 @@ import (
 	"countersign.dev/countersign/test/cluster"
 )
 
-// results are a run as it is kept: everything that was measured, and what follows from it. test/bench/plot
-// reads growth from the JSON.
+// results are all measurements of a run and the tables computed from them. test/bench/plot reads growth from the JSON.
 type results struct {
 	Started  time.Time `json:"started"`
 	Took     string    `json:"took"`
 	Machine  machine   `json:"machine"`
 	Settings settings  `json:"settings"`
-	// EmptyMiB is the most memory that each process had once ready, in a cluster without Pods.
+	// EmptyMiB is the peak memory of each process when it is ready, in a cluster without Pods.
 	EmptyMiB map[string]float64 `json:"emptyMiB"`
 	Targets  []target           `json:"targets"`
 	Systems  []systemRow        `json:"systems"`
 	Growth   []growthRow        `json:"growth"`
 	Micro    []microRow         `json:"micro"`
-	// Faults are the loads that were not served as they should.
-	Faults []string `json:"faults"`
-	// Measured is all of it, in order.
+	// Failures are the loads that were not served as expected.
+	Failures []string `json:"faults"`
+	// Measured are all measurements in order.
 	Measured []measurement `json:"measured"`
 }
 
-// machine is where it was measured.
+// machine describes the machine of a run.
 type machine struct {
 	CPU        string  `json:"cpu"`
 	CPUs       int     `json:"cpus"`
@@ -54,7 +53,7 @@ func newResults(_ context.Context, c *cluster.Cluster, s settings) (*results, er
 		return nil, err
 	}
 	r := &results{
-		Started: time.Now().UTC().Truncate(time.Second), Settings: s, Faults: []string{},
+		Started: time.Now().UTC().Truncate(time.Second), Settings: s, Failures: []string{},
 		Machine: machine{CPU: procField("/proc/cpuinfo", "model name"), CPUs: runtime.NumCPU(), Go: runtime.Version(), Kubernetes: version.GitVersion},
 	}
 	kib, _ := strconv.ParseFloat(strings.TrimSuffix(procField("/proc/meminfo", "MemTotal"), " kB"), 64)
@@ -62,7 +61,7 @@ func newResults(_ context.Context, c *cluster.Cluster, s settings) (*results, er
 	return r, nil
 }
 
-// procField is a field of a file of lines "name: value"; empty where there is no such file.
+// procField returns a field of a file of lines "name: value", or "" if the file does not exist.
 func procField(path, name string) string {
 	file, err := os.Open(path)
 	if err != nil {
@@ -94,25 +93,25 @@ type measurement struct {
 	Denied   int `json:"denied"`
 
 	Seconds float64 `json:"seconds"`
-	// PerSecond is how many requests came to their end in a second, be it a certificate or a denial.
+	// PerSecond is the number of requests that ended per second, with a certificate or a denial.
 	PerSecond float64 `json:"perSecond"`
 	P50       float64 `json:"p50Milliseconds"`
 	P99       float64 `json:"p99Milliseconds"`
-	// CPUSeconds each process used for 1,000 requests, and PeakMiB, the most memory it had since it started.
+	// CPUSeconds is the CPU time of each process for 1,000 requests. PeakMiB is its peak memory since it started.
 	CPUSeconds map[string]float64 `json:"cpuSecondsPer1000"`
 	PeakMiB    map[string]float64 `json:"peakMiB"`
 	NowMiB     map[string]float64 `json:"residentMiB"`
-	// Calls are requests to the API server for each request of the load, by verb and resource; the load's own
-	// are among them.
+	// Calls are requests to the API server for each request of the load, by verb and resource. They include those of the
+	// load itself.
 	Calls map[string]float64 `json:"callsPerRequest"`
-	// Evaluation is the mean time of a policy evaluation inside of the approver.
+	// Evaluation is the mean time of a policy evaluation in the approver.
 	Evaluation float64 `json:"evaluationMicroseconds,omitempty"`
-	// ReadySeconds is how long each process took from its start until it was ready, and until the first requests, which
-	// are not measured otherwise, had been issued.
+	// ReadySeconds is the time from the start of each process until it was ready, and until the first requests were
+	// issued.
 	ReadySeconds map[string]float64 `json:"readySeconds"`
 }
 
-// add takes what became of the requests.
+// add adds the results of the requests.
 func (m *measurement) add(b batch) {
 	m.Requests, m.Hostile, m.Issued, m.Denied = b.requests, b.hostile, b.issued, b.denied
 	m.Seconds = b.took.Seconds()
@@ -122,7 +121,7 @@ func (m *measurement) add(b batch) {
 	m.P50, m.P99 = quantile(b.latencies, 0.50), quantile(b.latencies, 0.99)
 }
 
-// compare takes what was used and asked between two snapshots.
+// compare adds the usage and the API requests between two snapshots.
 func (m *measurement) compare(before, after snapshot) {
 	m.CPUSeconds, m.PeakMiB, m.NowMiB, m.Calls = map[string]float64{}, map[string]float64{}, map[string]float64{}, map[string]float64{}
 	for process, used := range after.usage {
@@ -130,7 +129,7 @@ func (m *measurement) compare(before, after snapshot) {
 		m.PeakMiB[process], m.NowMiB[process] = used.peakMiB, used.residentMiB
 	}
 	for call, count := range after.requests {
-		if calls := (count - before.requests[call]) / float64(m.Requests); calls >= 0.005 { // the rest is nobody's here
+		if calls := (count - before.requests[call]) / float64(m.Requests); calls >= 0.005 { // smaller values are background requests
 			m.Calls[call] = calls
 		}
 	}
@@ -139,12 +138,12 @@ func (m *measurement) compare(before, after snapshot) {
 	}
 }
 
-// String is a measurement as a line of progress.
+// String returns a measurement as a progress line.
 func (m *measurement) String() string {
 	return fmt.Sprintf("%s: %d issued, %d denied, %.0f/s, p50 %.0f ms, p99 %.0f ms", m.Load, m.Issued, m.Denied, m.PerSecond, m.P50, m.P99)
 }
 
-// quantile of sorted times, in milliseconds; 0 of none.
+// quantile returns a quantile of sorted times in milliseconds, and 0 if there are none.
 func quantile(sorted []time.Duration, q float64) float64 {
 	if len(sorted) == 0 {
 		return 0
@@ -153,7 +152,7 @@ func quantile(sorted []time.Duration, q float64) float64 {
 	return float64(sorted[max(i, 0)].Microseconds()) / 1000
 }
 
-// median of some numbers; 0 of none.
+// median returns the median of numbers, and 0 if there are none.
 func median(numbers []float64) float64 {
 	if len(numbers) == 0 {
 		return 0
@@ -166,11 +165,11 @@ func median(numbers []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
-// fault says what was not served, if anything.
-func (r *results) fault() error {
+// err returns an error that names the loads that were not served, or nil.
+func (r *results) err() error {
 	var errs []error
-	for _, fault := range r.Faults {
-		errs = append(errs, errors.New(fault))
+	for _, failure := range r.Failures {
+		errs = append(errs, errors.New(failure))
 	}
 	return errors.Join(errs...)
 }
@@ -195,7 +194,7 @@ func readResults(path string) (*results, error) {
 	return r, nil
 }
 
-// of are the values of some loads of a system, in the order they were measured.
+// of returns the values of the loads of a system in the order of the measurements.
 func (r *results) of(at, system, load string, value func(*measurement) float64) (out []float64) {
 	for i := range r.Measured {
 		m := &r.Measured[i]
@@ -206,8 +205,8 @@ func (r *results) of(at, system, load string, value func(*measurement) float64) 
 	return out
 }
 
-// ratio is the median, over rounds, of the rate of one system's burst to that of another's of the same round; 0 if they
-// have no round in common.
+// ratio returns the median over the rounds of the ratio of two systems' burst rates in the same round, and 0 if no round
+// has both.
 func (r *results) ratio(at, system, reference string) float64 {
 	byRound := map[int]float64{}
 	for i := range r.Measured {
@@ -237,7 +236,7 @@ func readyOf(process string) func(*measurement) float64 {
 	return func(m *measurement) float64 { return m.ReadySeconds[process] }
 }
 
-// thousands writes a number as 10,000.
+// thousands formats a number as 10,000.
 func thousands(n int) string {
 	text := strconv.Itoa(n)
 	for i := len(text) - 3; i > 0; i -= 3 {
@@ -246,7 +245,7 @@ func thousands(n int) string {
 	return text
 }
 
-// numbers reads 1000,10000.
+// numbers parses a list such as 1000,10000.
 func numbers(text string) (out []int, err error) {
 	for field := range strings.SplitSeq(text, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(field))

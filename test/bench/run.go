@@ -22,7 +22,7 @@ import (
 	"countersign.dev/countersign/test/harness"
 )
 
-// warmUp is how many requests a system gets before it is measured: connections are made, and leaders elected.
+// warmUp is the number of requests before a system is measured: they open connections and elect leaders.
 const warmUp = 64
 
 // bench is one run.
@@ -31,14 +31,14 @@ type bench struct {
 	out          io.Writer
 	world        *world
 	installation *harness.Installation
-	// folder for what only this run needs, and profiles for those that are asked for, or "".
+	// folder has temporary files. profiles is the folder for profiles, or "".
 	folder, profiles string
 	results          *results
 	systems          map[string]*system
 }
 
-// run measures. The results are nil if nothing was; an error without results is why, and one with them says
-// which loads were not served as they should.
+// run measures all systems. The results are nil if nothing was measured. An error beside results names the loads that
+// were not served as expected.
 func run(ctx context.Context, s settings, profiles string, out io.Writer) (_ *results, err error) {
 	began := time.Now()
 	if _, err := cluster.Binaries(ctx, out, cluster.ControllerManager); err != nil { // one of the systems
@@ -74,14 +74,14 @@ func run(ctx context.Context, s settings, profiles string, out io.Writer) (_ *re
 		if ctx.Err() != nil || len(b.results.Measured) == 0 {
 			return nil, err
 		}
-		b.results.Faults = append(b.results.Faults, "the run ended early: "+err.Error())
+		b.results.Failures = append(b.results.Failures, "the run ended early: "+err.Error())
 	}
 	b.results.Took = time.Since(began).Round(time.Second).String()
 	b.results.derive()
-	return b.results, b.results.fault()
+	return b.results, b.results.err()
 }
 
-// all does everything in order. An error ends the run; a load that is not served does not.
+// all runs every part in order. An error ends the run. A load that is not served does not.
 func (b *bench) all(ctx context.Context, c *cluster.Cluster) error {
 	if err := b.empty(ctx); err != nil {
 		return err
@@ -108,8 +108,8 @@ func (b *bench) all(ctx context.Context, c *cluster.Cluster) error {
 	return err
 }
 
-// empty looks at what was installed, in a cluster without Pods, and stops it. From then on it is started with
-// the environment that deploy/ gives it.
+// empty measures the memory of the installation in a cluster without Pods, and stops it. Later starts use the environment
+// of deploy/.
 func (b *bench) empty(ctx context.Context) error {
 	b.results.EmptyMiB, b.installation.Env = map[string]float64{}, map[string][]string{}
 	for name, p := range map[string]*harness.Process{approverProcess: b.installation.Approver, signerProcess: b.installation.Signer} {
@@ -146,7 +146,7 @@ func (b *bench) makeSystems(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// compare measures every system in every round, each time in another order.
+// compare measures every system in every round, in a different order each time.
 func (b *bench) compare(ctx context.Context) error {
 	names := []string{countersign, nullName, kcm}
 	if b.settings.Webhook {
@@ -233,26 +233,26 @@ func (b *bench) measureGrowth(ctx context.Context, at string) error {
 	return nil
 }
 
-// plan is a load to be made of a system.
+// plan is a load for a system.
 type plan struct {
 	load  string
 	count int
 	mixed bool
-	rate  int // a second; 0 for all at once
+	rate  int // per second; 0 for all at once
 }
 
-// visit starts a system, makes loads of it, and stops it. A load that is not served is noted and ends the visit.
+// visit starts a system, runs loads and stops it. A load that is not served is recorded as a failure and ends the visit.
 func (b *bench) visit(ctx context.Context, name, at string, round int, plans ...plan) (err error) {
 	s := b.systems[name]
 	fmt.Fprintf(b.out, "-- %s, round %d: %s\n", at, round+1, name)
 	began := time.Now()
 	defer func() { err = errors.Join(err, b.leave(ctx, s)) }()
 	var ready map[string]time.Duration
-	if err := telling(b.out, "starting", nil, func() (err error) {
+	if err := withProgress(b.out, "starting", nil, func() (err error) {
 		ready, err = s.start(ctx)
 		return err
 	}); err != nil {
-		return b.note(ctx, s, at, round, "starting", err)
+		return b.recordFailure(ctx, s, at, round, "starting", err)
 	}
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -266,7 +266,7 @@ func (b *bench) visit(ctx context.Context, name, at string, round int, plans ...
 	}
 	warm := load{name: "warm", signer: s.signer, asks: s.asks(min(warmUp, plans[0].count/4+1), false)}
 	if _, err := warm.run(ctx, t, s.senders, b.out); err != nil {
-		return b.note(ctx, s, at, round, "warming up", err)
+		return b.recordFailure(ctx, s, at, round, "warming up", err)
 	}
 	readySeconds["first requests issued"] = time.Since(began).Seconds()
 	for _, p := range plans {
@@ -275,25 +275,25 @@ func (b *bench) visit(ctx context.Context, name, at string, round int, plans ...
 		measured.Pods, measured.Unrelated, measured.Policies = b.world.pods, b.world.unrelated, b.world.policies
 		b.results.Measured = append(b.results.Measured, measured)
 		if err != nil {
-			return b.note(ctx, s, at, round, p.load, err)
+			return b.recordFailure(ctx, s, at, round, p.load, err)
 		}
 		fmt.Fprintf(b.out, "   %s\n", measured.String())
 	}
 	return nil
 }
 
-// note keeps why a load was not served as it should, unless the run ends anyway.
-func (b *bench) note(ctx context.Context, s *system, at string, round int, load string, err error) error {
+// recordFailure records why a load was not served as expected, unless the run ends.
+func (b *bench) recordFailure(ctx context.Context, s *system, at string, round int, load string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	fault := fmt.Sprintf("%s, %s, round %d, %s: %v", s.name, at, round+1, load, err)
-	b.results.Faults = append(b.results.Faults, fault)
-	fmt.Fprintf(b.out, "   FAULT: %s%s\n", fault, tails(s))
+	failure := fmt.Sprintf("%s, %s, round %d, %s: %v", s.name, at, round+1, load, err)
+	b.results.Failures = append(b.results.Failures, failure)
+	fmt.Fprintf(b.out, "   FAILED: %s%s\n", failure, tails(s))
 	return nil
 }
 
-// tails are the ends of the logs of a system.
+// tails returns the ends of the logs of a system.
 func tails(s *system) (text string) {
 	for _, p := range s.processes() {
 		text += fmt.Sprintf("\nthe log of %s:\n%s", p.Name(), p.Tail())
@@ -301,12 +301,12 @@ func tails(s *system) (text string) {
 	return text
 }
 
-// leave stops a system and deletes the requests that were made of it.
+// leave stops a system and deletes its requests.
 func (b *bench) leave(ctx context.Context, s *system) error {
-	ctx = context.WithoutCancel(ctx) // an interrupted run ends its processes too
+	ctx = context.WithoutCancel(ctx) // stop the processes of an interrupted run too
 	if b.profiles != "" {
 		for _, p := range s.processes() {
-			// Whole each time: a process that starts again appends to its log.
+			// Write the whole log: a process that restarts appends to it.
 			raw, err := os.ReadFile(p.Log)
 			if err := errors.Join(err, os.WriteFile(filepath.Join(b.profiles, filepath.Base(p.Log)), raw, 0o600)); err != nil {
 				return err
@@ -319,12 +319,12 @@ func (b *bench) leave(ctx context.Context, s *system) error {
 	options := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.signerName", s.signer).String()}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	return telling(b.out, "deleting its requests", nil, func() error {
+	return withProgress(b.out, "deleting its requests", nil, func() error {
 		return b.world.writers[0].CertificatesV1().CertificateSigningRequests().DeleteCollection(ctx, metav1.DeleteOptions{}, options)
 	})
 }
 
-// measure makes one load.
+// measure runs one load.
 func (b *bench) measure(ctx context.Context, s *system, t *tracker, p plan) (measurement, error) {
 	l := load{name: p.load, signer: s.signer, asks: s.asks(p.count, p.mixed)}
 	if p.rate > 0 {
@@ -336,9 +336,9 @@ func (b *bench) measure(ctx context.Context, s *system, t *tracker, p plan) (mea
 	if err != nil {
 		return m, err
 	}
-	got, fault := l.run(ctx, t, s.senders, b.out)
+	got, loadErr := l.run(ctx, t, s.senders, b.out)
 	after, err := b.snapshot(ctx, s)
-	if err = errors.Join(fault, err, finish()); err != nil && ctx.Err() != nil {
+	if err = errors.Join(loadErr, err, finish()); err != nil && ctx.Err() != nil {
 		return m, err
 	}
 	m.add(got)
@@ -346,7 +346,7 @@ func (b *bench) measure(ctx context.Context, s *system, t *tracker, p plan) (mea
 	return m, err
 }
 
-// snapshot is what has been used and asked so far.
+// snapshot has the usage of processes and the number of API requests.
 type snapshot struct {
 	usage     map[string]usage
 	requests  map[string]float64
@@ -359,7 +359,7 @@ func (b *bench) snapshot(ctx context.Context, s *system) (snapshot, error) {
 	for _, p := range append(b.world.Processes(), s.processes()...) {
 		name := p.Name()
 		if s.name == nullName && !slices.Contains([]string{"etcd", "kube-apiserver"}, name) {
-			name = nullName // the file is called as this program
+			name = nullName // the binary has the name of this program
 		}
 		out.usage[name] = usageOf(p.PID())
 	}
@@ -373,7 +373,7 @@ func (b *bench) snapshot(ctx context.Context, s *system) (snapshot, error) {
 	return out, err
 }
 
-// profile takes, if profiles are asked for, those of a burst. Call what it returns after the load.
+// profile starts the profiles of a burst, if profiles are enabled. The caller calls the returned function after the load.
 func (b *bench) profile(ctx context.Context, s *system, p plan) func() error {
 	if b.profiles == "" || s.profilers == nil || p.rate > 0 {
 		return func() error { return nil }
@@ -389,7 +389,7 @@ func (b *bench) profile(ctx context.Context, s *system, p plan) func() error {
 		mu.Unlock()
 	}
 	for _, process := range slices.Sorted(maps.Keys(s.profilers)) {
-		// About as long as the burst: the rest is idle, and no samples.
+		// About as long as the burst. Idle time has no samples.
 		taking.Go(func() { take(process, fmt.Sprintf("profile?seconds=%d", max(2, p.count/200)), "cpu.pprof") })
 	}
 	return func() error {

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestMain is the null system where it is asked to be: bench runs its own program once more for it.
+// TestMain runs the null system if the arguments say so: bench starts its own binary for it.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == nullName {
 		main()
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestSmoke runs everything once, with few requests, and looks whether each ended as it should. No time is asserted.
+// TestSmoke runs everything once with few requests, and checks that each ends as expected. It asserts no times.
 func TestSmoke(t *testing.T) {
 	r, err := run(t.Context(), short, "", os.Stderr)
 	if err != nil {
@@ -56,12 +56,12 @@ func TestSmoke(t *testing.T) {
 	if err := publish(r, output, docs, os.Stderr); err != nil {
 		t.Fatal(err)
 	}
-	again, err := readResults(output)
+	stored, err := readResults(output)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(r.Targets, again.Targets); diff != "" {
-		t.Errorf("what is kept differs from what was measured (-measured +kept):\n%s", diff)
+	if diff := cmp.Diff(r.Targets, stored.Targets); diff != "" {
+		t.Errorf("results.json (-measured +stored):\n%s", diff)
 	}
 	text, err := os.ReadFile(docs)
 	if err != nil {
@@ -74,17 +74,18 @@ func TestSmoke(t *testing.T) {
 
 func TestWrong(t *testing.T) {
 	now := time.Now()
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name    string
 		request request
 		want    string
 	}{
-		"issued":          {request{ended: now}, ""},
-		"hostile, denied": {request{ended: now, hostile: true, said: "Denied: no"}, ""},
-		"never ended":     {request{}, "request r has not ended"},
-		"hostile, issued": {request{ended: now, hostile: true}, "hostile request r was issued a certificate"},
-		"denied":          {request{ended: now, said: "Denied: no"}, "request r ended without a certificate: Denied: no"},
+		{"issued", request{ended: now}, ""},
+		{"hostile, denied", request{ended: now, hostile: true, failure: "Denied: no"}, ""},
+		{"never ended", request{}, "request r has not ended"},
+		{"hostile, issued", request{ended: now, hostile: true}, "hostile request r was issued a certificate"},
+		{"denied", request{ended: now, failure: "Denied: no"}, "request r ended without a certificate: Denied: no"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			got := ""
 			if err := wrong(map[string]*request{"r": &test.request}); err != nil {
 				got = err.Error()
@@ -113,14 +114,17 @@ func TestRatioIsOfTheSameRound(t *testing.T) {
 }
 
 func TestNumbers(t *testing.T) {
-	for q, want := range map[float64]float64{0.5: 2, 0.99: 4, 0: 1} {
-		if got := quantile([]time.Duration{time.Millisecond, 2 * time.Millisecond, 3 * time.Millisecond, 4 * time.Millisecond}, q); got != want {
-			t.Errorf("quantile %v: got %v, want %v", q, got, want)
+	for _, tc := range []struct{ q, want float64 }{{0.5, 2}, {0.99, 4}, {0, 1}} {
+		if got := quantile([]time.Duration{time.Millisecond, 2 * time.Millisecond, 3 * time.Millisecond, 4 * time.Millisecond}, tc.q); got != tc.want {
+			t.Errorf("quantile %v: got %v, want %v", tc.q, got, tc.want)
 		}
 	}
-	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
-		if got := thousands(n); got != want {
-			t.Errorf("got %q, want %q", got, want)
+	for _, tc := range []struct {
+		n    int
+		want string
+	}{{0, "0"}, {999, "999"}, {1000, "1,000"}, {1234567, "1,234,567"}} {
+		if got := thousands(tc.n); got != tc.want {
+			t.Errorf("got %q, want %q", got, tc.want)
 		}
 	}
 	got, err := numbers("10, 20")
@@ -134,7 +138,7 @@ func TestNumbers(t *testing.T) {
 
 func TestUsageOfThisProcess(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); errors.Is(err, os.ErrNotExist) {
-		t.Skip("this system does not tell")
+		t.Skip("this system has no /proc")
 	}
 	if u := usageOf(os.Getpid()); u.residentMiB <= 0 || u.peakMiB < u.residentMiB {
 		t.Errorf("got %+v", u)

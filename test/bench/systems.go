@@ -30,24 +30,24 @@ const (
 	kcmDefaults        = "kcm, default limits"
 )
 
-// system is what is measured.
+// system is a system to measure.
 type system struct {
 	name, signer string
-	// senders make its requests.
+	// senders create its requests.
 	senders []rest.Interface
-	// asks are n requests of it, a tenth of them hostile if mixed.
+	// asks returns n requests for it. If mixed, a tenth of them is hostile.
 	asks func(n int, mixed bool) []ask
-	// start runs it and says how long each of its processes took to be ready, as far as it tells. stop ends it.
+	// start starts it and returns the time until each process was ready, where known. stop stops it.
 	start func(ctx context.Context) (ready map[string]time.Duration, err error)
 	stop  func(ctx context.Context) error
-	// processes that run.
+	// processes returns its running processes.
 	processes func() []*cluster.Process
-	// metrics of the approver, and profilers by process; empty if there are none.
+	// metrics is the URL of the approver's metrics, and profilers the address of each process; empty if there are none.
 	metrics   string
 	profilers map[string]string
 }
 
-// pods are senders that have no identity of their own: each request brings a Pod's token.
+// pods32 returns 32 senders without credentials: each request has the token of a Pod.
 func (w *world) pods32() ([]rest.Interface, error) {
 	return ownConnections(clients, func(int) (*rest.Config, error) { return w.TokenConfig(""), nil })
 }
@@ -153,10 +153,10 @@ func startProcesses(ctx context.Context, installation *harness.Installation, fla
 	return took, err
 }
 
-// readyWithin is how long a process may take until it is ready; many policies take a while.
+// readyWithin is the time limit until a process is ready. Many policies take a while.
 const readyWithin = 3 * time.Minute
 
-// ready waits until a process says that it is ready.
+// ready waits until the readiness probe of a process succeeds.
 func ready(ctx context.Context, p *harness.Process) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
@@ -167,14 +167,14 @@ func ready(ctx context.Context, p *harness.Process) error {
 		}
 		select {
 		case <-p.Done():
-			return errors.New(p.Name() + " has ended")
+			return errors.New(p.Name() + " exited")
 		case <-ctx.Done():
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return ctx.Err()
 			}
 			return fmt.Errorf("%s is not ready within %s, and has %s in memory", p.Name(), readyWithin, p.Resident())
 		case <-time.After(wait):
-			wait = min(wait+wait/10, time.Second) // each failed check is a line in its log
+			wait = min(wait+wait/10, time.Second) // each failed probe is a line in its log
 		}
 	}
 }
@@ -190,7 +190,7 @@ func stopAll(installation *harness.Installation) error {
 	return errors.Join(errs...)
 }
 
-// nullSystem is this program once more. folder is for its files.
+// nullSystem returns the null system, which is a second process of this binary. folder has its files.
 func (w *world) nullSystem(ctx context.Context, folder string) (*system, error) {
 	senders, err := w.pods32()
 	if err != nil {
@@ -211,7 +211,7 @@ func (w *world) nullSystem(ctx context.Context, folder string) (*system, error) 
 	var running *cluster.Process
 	return &system{
 		name: nullName, signer: nullSigner, senders: senders,
-		asks: func(n int, _ bool) []ask { return w.byPods(n, false) }, // it would issue the hostile ones
+		asks: func(n int, _ bool) []ask { return w.byPods(n, false) }, // it would issue hostile requests
 		start: func(context.Context) (_ map[string]time.Duration, err error) {
 			running, err = cluster.Spawn(self, []string{nullName, "-kubeconfig=" + kubeconfig}, filepath.Join(folder, "null.log"))
 			return nil, err
@@ -227,7 +227,7 @@ func (w *world) nullSystem(ctx context.Context, folder string) (*system, error) 
 	}, nil
 }
 
-// kcmSystem is kube-controller-manager, which approves and signs the client certificates of nodes. Each client is a node.
+// kcmSystem returns kube-controller-manager, which approves and signs client certificates of nodes. Each client is a node.
 func (w *world) kcmSystem(name string, flags ...string) (*system, error) {
 	node := func(i int) string { return fmt.Sprintf("system:node:bench-%02d", i) }
 	senders, err := ownConnections(clients, func(i int) (*rest.Config, error) { return w.ConfigFor(node(i), "system:nodes") })
@@ -237,7 +237,7 @@ func (w *world) kcmSystem(name string, flags ...string) (*system, error) {
 	const controllers = "certificatesigningrequest-approving-controller,certificatesigningrequest-signing-controller"
 	return &system{
 		name: name, signer: certificatesv1.KubeAPIServerClientKubeletSignerName, senders: senders,
-		asks: func(n int, _ bool) []ask { // none is hostile: which it would only leave alone
+		asks: func(n int, _ bool) []ask { // none is hostile: it would leave them pending
 			asks := make([]ask, n)
 			for i := range asks {
 				asks[i].Request = tutorial.Request{
@@ -271,14 +271,14 @@ func present(processes ...*cluster.Process) (out []*cluster.Process) {
 	return out
 }
 
-// ownClientset is one that shares no connection.
+// ownClientset returns a clientset that shares no connection.
 func ownClientset(config *rest.Config) (kubernetes.Interface, error) {
 	dialer := &net.Dialer{}
 	config.Dial = dialer.DialContext
 	return kubernetes.NewForConfig(config)
 }
 
-// deployed is the environment that deploy/ gives to a container, but for what depends on its Pod.
+// deployed returns the environment of a container in deploy/, without the variables that depend on its Pod.
 func deployed(ctx context.Context, clientset kubernetes.Interface, name string) ([]string, error) {
 	deployment, err := clientset.AppsV1().Deployments(harness.SystemNamespace).Get(ctx, "countersign-"+name, metav1.GetOptions{})
 	if err != nil {
@@ -293,7 +293,7 @@ func deployed(ctx context.Context, clientset kubernetes.Interface, name string) 
 	return env, nil
 }
 
-// freeAddresses are on loopback, and nobody listens on them.
+// freeAddresses returns addresses on loopback that no process listens on.
 func freeAddresses(n int) (out []string, err error) {
 	for range n {
 		listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // ends at once

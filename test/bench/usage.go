@@ -21,14 +21,14 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// usage is what a process has used, where the system tells it in /proc; zero elsewhere.
+// usage is the CPU time and the memory of a process from /proc. It is zero on systems without /proc.
 type usage struct {
 	cpu time.Duration
-	// residentMiB is how much memory it has now, and peakMiB the most it had.
+	// residentMiB is the current memory, and peakMiB the peak memory.
 	residentMiB, peakMiB float64
 }
 
-// clockTick is USER_HZ, the unit of times in /proc/<pid>/stat: a constant of Linux to programs.
+// clockTick is USER_HZ, the unit of times in /proc/<pid>/stat: a constant on Linux.
 const clockTick = 10 * time.Millisecond
 
 // usageOf reads proc(5): utime and stime of stat, VmRSS and VmHWM of status.
@@ -37,7 +37,7 @@ func usageOf(pid int) (u usage) {
 	if err != nil {
 		return u
 	}
-	// The second field is the name of the program, in parentheses, and may have anything in it.
+	// The second field is the name of the program in parentheses, which can contain any character.
 	_, rest, _ := strings.Cut(string(raw[bytes.LastIndexByte(raw, ')')+1:]), " ")
 	if fields := strings.Fields(rest); len(fields) > 12 {
 		for _, field := range fields[11:13] {
@@ -61,7 +61,7 @@ func usageOf(pid int) (u usage) {
 	return u
 }
 
-// apiRequests are what the API server has been asked so far, by verb and resource: its own count, of everybody.
+// apiRequests returns the API server's own count of requests by verb and resource, from all clients.
 func apiRequests(ctx context.Context, clientset kubernetes.Interface) (map[string]float64, error) {
 	raw, err := clientset.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {
@@ -87,7 +87,7 @@ func apiRequests(ctx context.Context, clientset kubernetes.Interface) (map[strin
 	return counts, nil
 }
 
-// evaluations are how many policy evaluations an approver has made, and their time together.
+// evaluations returns the number of policy evaluations of an approver, and their total time.
 func evaluations(ctx context.Context, metricsURL string) (count uint64, total time.Duration, err error) {
 	raw, err := get(ctx, metricsURL)
 	if err != nil {
@@ -105,7 +105,7 @@ func evaluations(ctx context.Context, metricsURL string) (count uint64, total ti
 	return count, total, nil
 }
 
-// parseMetrics parses one metric: there are some megabytes of others.
+// parseMetrics parses one metric only, since the API server has megabytes of them.
 func parseMetrics(raw []byte, name string) (map[string]*dto.MetricFamily, error) {
 	var wanted bytes.Buffer
 	for line := range bytes.Lines(raw) {
@@ -117,7 +117,7 @@ func parseMetrics(raw []byte, name string) (map[string]*dto.MetricFamily, error)
 	return parser.TextToMetricFamilies(&wanted)
 }
 
-// get reads what a server on this machine says.
+// get returns the body of a response.
 func get(ctx context.Context, url string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -130,12 +130,12 @@ func get(ctx context.Context, url string) ([]byte, error) {
 	defer response.Body.Close() //nolint:errcheck // read only
 	body, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s answers %s: %s", url, response.Status, body)
+		err = fmt.Errorf("%s returns %s: %s", url, response.Status, body)
 	}
 	return body, err
 }
 
-// profile writes a profile of a process that serves them.
+// profile writes a profile of a process to a file.
 func profile(ctx context.Context, server, what, folder, name string) error {
 	raw, err := get(ctx, "http://"+server+"/debug/pprof/"+what)
 	if err != nil {

@@ -27,23 +27,23 @@ import (
 const (
 	// serviceCIDR has room for the Services of a large cluster.
 	serviceCIDR = "10.96.0.0/16"
-	// system is the namespace of the null system's ServiceAccount.
+	// benchNamespace is the namespace of the null system's ServiceAccount.
 	benchNamespace = "bench"
-	// fillers fill the cluster at a time.
+	// fillers is the number of workers that fill the cluster.
 	fillers         = 64
 	unrelatedSigner = "example.com/unrelated"
 )
 
-// world is what is in the cluster.
+// world is the content of the cluster.
 type world struct {
 	*cluster.Cluster
 	settings settings
 	out      io.Writer
-	// writers are a cluster admin's, each with a connection of its own.
+	// writers are clientsets of a cluster admin, each with its own connection.
 	writers    []kubernetes.Interface
 	places     []place
 	requesters []requester
-	// how much there is.
+	// the number of objects
 	pods, unrelated, policies int
 }
 
@@ -58,7 +58,7 @@ type requester struct {
 	token    string
 }
 
-// newWorld fills a cluster with namespaces, Services and those who ask; Pods come with grow.
+// newWorld creates namespaces, Services and the RBAC of requesters. grow creates Pods.
 func newWorld(ctx context.Context, c *cluster.Cluster, s settings, out io.Writer) (*world, error) {
 	w := &world{Cluster: c, settings: s, out: out, places: make([]place, s.Namespaces), policies: 1}
 	for range 8 {
@@ -69,7 +69,7 @@ func newWorld(ctx context.Context, c *cluster.Cluster, s settings, out io.Writer
 		}
 		w.writers = append(w.writers, clients)
 	}
-	if err := errors.Join(w.mayAsk(ctx), w.nullMay(ctx), w.CreateNode(ctx, "node-1", corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "10.0.0.11"})); err != nil {
+	if err := errors.Join(w.allowRequesters(ctx), w.allowNull(ctx), w.CreateNode(ctx, "node-1", corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "10.0.0.11"})); err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(out, "-- creating %d namespaces and %d Services\n", s.Namespaces, s.Services)
@@ -88,7 +88,7 @@ func (w *world) adminConfig() *rest.Config {
 	return config
 }
 
-// service creates the i-th Service: first of each namespace the one that selects its Pods, then some that select none.
+// service creates the i-th Service. The first Service of each namespace selects its Pods, the others select none.
 func (w *world) service(ctx context.Context, i int) error {
 	at := &w.places[i%len(w.places)]
 	name, app := "web", "web"
@@ -106,8 +106,8 @@ func (w *world) service(ctx context.Context, i int) error {
 	return err
 }
 
-// grow creates Pods until there are n, running and with an address, as a kubelet would show them. The first ones
-// make requests, with tokens that are bound to them.
+// grow creates Pods until there are n, running and with an address. The Pods of the first call create requests with
+// tokens that are bound to them.
 func (w *world) grow(ctx context.Context, n int) error {
 	fmt.Fprintf(w.out, "-- creating Pods until there are %d\n", n)
 	from, asking := w.pods, w.requesters == nil
@@ -155,7 +155,7 @@ func (w *world) pod(ctx context.Context, i int, namespace string) (*corev1.Pod, 
 	return pods.UpdateStatus(ctx, pod, metav1.UpdateOptions{})
 }
 
-// addUnrelated creates requests for a signer that nobody here works for, each with a key of its own.
+// addUnrelated creates requests for a signer that no system serves, each with its own key.
 func (w *world) addUnrelated(ctx context.Context, n int) error {
 	fmt.Fprintf(w.out, "-- creating %d requests for %s\n", n, unrelatedSigner)
 	err := each(ctx, w.out, "requests", n, fillers, func(ctx context.Context, i int) error {
@@ -170,7 +170,7 @@ func (w *world) addUnrelated(ctx context.Context, n int) error {
 	return err
 }
 
-// addPolicies creates policies until there are n. None but the first matches a request that is made.
+// addPolicies creates policies until there are n. Only the first one matches requests.
 func (w *world) addPolicies(ctx context.Context, n int) error {
 	fmt.Fprintf(w.out, "-- creating policies until there are %d\n", n)
 	list := struct {
@@ -192,14 +192,14 @@ func (w *world) addPolicies(ctx context.Context, n int) error {
 		return err
 	}
 	w.policies = n
-	return telling(w.out, "kubectl create -f -", nil, func() error {
+	return withProgress(w.out, "kubectl create -f -", nil, func() error {
 		_, err := w.Kubectl(ctx, bytes.NewReader(raw), "create", "-f", "-")
 		return err
 	})
 }
 
-// mayAsk lets every Pod ask for certificates, and every node for one of its own.
-func (w *world) mayAsk(ctx context.Context) error {
+// allowRequesters allows every Pod to create requests, and every node to request its own certificate.
+func (w *world) allowRequesters(ctx context.Context) error {
 	return errors.Join(
 		w.grant(ctx, "bench-requesters", rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: "Group", Name: "system:serviceaccounts"}, rbacv1.PolicyRule{
 			APIGroups: []string{certificatesv1.GroupName}, Resources: []string{resource}, Verbs: []string{"create", "get"},
@@ -209,8 +209,8 @@ func (w *world) mayAsk(ctx context.Context) error {
 	)
 }
 
-// nullMay lets the null system do what it does, for its own signer.
-func (w *world) nullMay(ctx context.Context) error {
+// allowNull grants the null system its permissions for its own signer.
+func (w *world) allowNull(ctx context.Context) error {
 	return errors.Join(
 		w.CreateNamespace(ctx, benchNamespace, nil, nullName),
 		w.grant(ctx, "bench-null", rbacv1.Subject{Kind: "ServiceAccount", Namespace: benchNamespace, Name: nullName},
@@ -238,7 +238,7 @@ func (w *world) bind(ctx context.Context, name, role string, subject rbacv1.Subj
 	return err
 }
 
-// honest is what a Pod may have: two names and two addresses, its own and those of the Service that selects it.
+// honest returns a request that a Pod is allowed to make: the name and the address of the Pod, and those of its Service.
 func (r requester) honest() tutorial.Request {
 	return tutorial.Request{
 		DNSNames: []string{"web." + r.namespace + ".svc.cluster.local", r.name + "." + r.namespace + ".pod.cluster.local"},
@@ -246,8 +246,8 @@ func (r requester) honest() tutorial.Request {
 	}
 }
 
-// hostile is the i-th thing that a Pod may not have; neighbour is another Pod of its namespace, and stranger
-// one of another.
+// hostile returns the i-th request that a Pod is not allowed to make. neighbour is another Pod of its namespace, and
+// stranger a Pod of another namespace.
 func (r requester) hostile(i int, neighbour, stranger requester) tutorial.Request {
 	a := r.honest()
 	switch i % 7 {
@@ -271,7 +271,7 @@ func (r requester) hostile(i int, neighbour, stranger requester) tutorial.Reques
 
 var usages = []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment, certificatesv1.UsageServerAuth}
 
-// byPods are n requests by the Pods in turn, every tenth of them hostile if mixed.
+// byPods returns n requests by the Pods in turn. If mixed, every tenth is hostile.
 func (w *world) byPods(n int, mixed bool) []ask {
 	asks := make([]ask, n)
 	for i := range asks {
@@ -279,7 +279,7 @@ func (w *world) byPods(n int, mixed bool) []ask {
 		r := at(i)
 		asks[i] = ask{Request: r.honest(), token: r.token}
 		if mixed && i%10 == 9 {
-			// Pods are in the busy namespaces in turn.
+			// Pods are distributed over the busy namespaces in turn.
 			asks[i].Request, asks[i].hostile = r.hostile(i/10, at(i+w.settings.Busy), at(i+1)), true
 		}
 	}

@@ -26,13 +26,13 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// ServiceCIDR is the range of cluster IPs: the documentation range that the Kubernetes page uses.
+// ServiceCIDR is the default range of cluster IPs: the documentation range that the Kubernetes page uses.
 const ServiceCIDR = "192.0.2.0/24"
 
-// controllers that kube-controller-manager runs. It signs for the signers of kubernetes.io, and approves nothing.
+// controllers of kube-controller-manager. They sign for the signers of kubernetes.io and approve nothing.
 const controllers = "serviceaccount-controller,namespace-controller,garbage-collector-controller,root-ca-certificate-publisher-controller,certificatesigningrequest-signing-controller"
 
-// auditPolicy has the API server log who approves certificate requests, who lists and watches which, and nothing else.
+// auditPolicy makes the API server log approvals, lists and watches of certificate requests, and nothing else.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -47,21 +47,19 @@ rules:
 
 // Options of a Cluster.
 type Options struct {
-	// Progress is told of what takes long; nil means nobody is.
+	// Progress gets progress lines of long steps. It can be nil.
 	Progress io.Writer
-	// ServiceCIDR is the range of cluster IPs; that of the constant if empty.
+	// ServiceCIDR is the range of cluster IPs. It defaults to the constant ServiceCIDR.
 	ServiceCIDR string
-	// ControllerManager also starts kube-controller-manager, with its controllers of
-	// ServiceAccounts, Namespaces and garbage, the publisher of kube-root-ca.crt, and the signer of
-	// kubernetes.io's signers.
+	// ControllerManager also starts kube-controller-manager with the controllers for ServiceAccounts, namespaces,
+	// garbage collection, kube-root-ca.crt and the signers of kubernetes.io.
 	ControllerManager bool
-	// Dir is where data and logs go, and stay after Stop: a folder that is empty or not there
-	// yet. If Dir is "", they go to a temporary folder that Stop removes.
+	// Dir is the directory for data and logs. It must be empty or not exist, and stays after Stop. It defaults to a
+	// temporary directory that Stop removes.
 	Dir string
 }
 
-// Cluster is a running control plane. Its methods may be called concurrently, but for those
-// that start and stop.
+// Cluster is a running control plane. Its methods are safe for concurrent use, except those that start and stop.
 type Cluster struct {
 	bin, dir    string
 	temporary   bool // dir is removed by Stop
@@ -75,8 +73,8 @@ type Cluster struct {
 	etcd, apiServer, controllerManager *Process
 }
 
-// Start starts a control plane on free loopback ports and waits until it is ready. The error
-// shows the end of the log of what did not start. The processes outlive ctx: call Stop.
+// Start starts a control plane on free loopback ports and waits until it is ready. The error has the end of the log of
+// the process that did not start. The processes outlive ctx: call Stop.
 func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 	var more []string
 	if o.ControllerManager {
@@ -144,8 +142,8 @@ func (c *Cluster) startEtcd(ctx context.Context, peer string) (err error) {
 	return err
 }
 
-// dataDir makes the folder of one control plane. One with the data of another is refused: its
-// certificates and tokens would be those of a CA that is no more.
+// dataDir creates the directory of one control plane. A directory with data is an error: its certificates and tokens are
+// those of an earlier CA.
 func dataDir(dir string) (string, error) {
 	if dir == "" {
 		return os.MkdirTemp("", "controlplane-")
@@ -179,11 +177,11 @@ func (c *Cluster) etcdHealthy(ctx context.Context) error {
 	return errors.Join(err, response.Body.Close())
 }
 
-// StartAPIServer starts the API server, on the same port and with the same certificates and
-// data as before if it ran before, and waits until it is ready. One that runs is an error.
+// StartAPIServer starts the API server and waits until it is ready. A restarted API server has the same port,
+// certificates and data. It is an error if it is running.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	if c.apiServer != nil {
-		return errors.New("kube-apiserver is running already")
+		return errors.New("kube-apiserver is already running")
 	}
 	_, port, err := net.SplitHostPort(c.address)
 	if err != nil {
@@ -209,18 +207,18 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	return err
 }
 
-// StopAPIServer stops the API server, within about ten seconds. etcd keeps its data.
+// StopAPIServer stops the API server within about ten seconds. etcd keeps its data.
 func (c *Cluster) StopAPIServer() error {
 	err := c.apiServer.stop()
 	c.apiServer = nil
 	return err
 }
 
-// StartControllerManager starts kube-controller-manager with some of its controllers, which are
-// separated by commas. flags are added to the usual ones. One that runs is an error.
+// StartControllerManager starts kube-controller-manager with a comma-separated list of controllers, and builds it if it is
+// missing. flags are added to the default flags. It is an error if it is running.
 func (c *Cluster) StartControllerManager(ctx context.Context, controllers string, flags ...string) error {
 	if c.controllerManager != nil {
-		return errors.New("kube-controller-manager is running already")
+		return errors.New("kube-controller-manager is already running")
 	}
 	if _, err := Binaries(ctx, nil, ControllerManager); err != nil {
 		return err
@@ -242,25 +240,25 @@ func (c *Cluster) StartControllerManager(ctx context.Context, controllers string
 		if !strings.Contains(controllers, "serviceaccount-controller") {
 			return nil
 		}
-		return c.exists(ctx, "default", "default") // it makes the ServiceAccounts called default
+		return c.exists(ctx, "default", "default") // it creates the ServiceAccounts named default
 	})
 	return err
 }
 
-// StopControllerManager stops kube-controller-manager, if it runs.
+// StopControllerManager stops kube-controller-manager if it is running.
 func (c *Cluster) StopControllerManager() error {
 	err := c.controllerManager.stop()
 	c.controllerManager = nil
 	return err
 }
 
-// Processes are those of the control plane that run.
+// Processes returns the running processes of the control plane.
 func (c *Cluster) Processes() []*Process {
 	return slices.DeleteFunc([]*Process{c.etcd, c.apiServer, c.controllerManager}, func(p *Process) bool { return p == nil })
 }
 
-// Stop ends every process, and removes the data unless Options named its place. A Cluster that
-// is stopped stays so; stopping it again does nothing.
+// Stop stops all processes, and removes the data unless Options has a Dir. A second call does nothing. A stopped Cluster
+// cannot be started.
 func (c *Cluster) Stop() error {
 	err := errors.Join(c.controllerManager.stop(), c.apiServer.stop(), c.etcd.stop())
 	if c.temporary {
@@ -269,20 +267,20 @@ func (c *Cluster) Stop() error {
 	return err
 }
 
-// BinDir is the directory of the binaries, kubectl among them.
+// BinDir returns the directory of the binaries, such as kubectl.
 func (c *Cluster) BinDir() string { return c.bin }
 
-// Config is that of a cluster admin, without limits on the client's side.
+// Config returns the client configuration of a cluster admin, without client-side limits.
 func (c *Cluster) Config() *rest.Config { return rest.CopyConfig(c.admin) }
 
-// AuditLog is the file of the API server's own audit log, an event a line: approvals of certificate requests, and
-// what is listed and watched of them.
+// AuditLog returns the path of the API server's audit log. Each line is an event: an approval, a list or a watch of
+// certificate requests.
 func (c *Cluster) AuditLog() string { return filepath.Join(c.dir, "audit.log") }
 
-// Clientset is a cluster admin's.
+// Clientset returns a clientset of a cluster admin.
 func (c *Cluster) Clientset() kubernetes.Interface { return c.clientset }
 
-// ConfigFor is the configuration of a user with a client certificate: a human, or a node.
+// ConfigFor returns the client configuration of a user or a node, with a client certificate.
 func (c *Cluster) ConfigFor(username string, groups ...string) (*rest.Config, error) {
 	certificate, key, err := c.authority.issue(pkix.Name{CommonName: username, Organization: groups}, x509.ExtKeyUsageClientAuth)
 	if err != nil {
@@ -293,7 +291,7 @@ func (c *Cluster) ConfigFor(username string, groups ...string) (*rest.Config, er
 	return cfg, nil
 }
 
-// TokenConfig is the configuration of the bearer of a token.
+// TokenConfig returns the client configuration for a bearer token.
 func (c *Cluster) TokenConfig(token string) *rest.Config {
 	return &rest.Config{
 		Host: "https://" + c.address, BearerToken: token, QPS: -1,
@@ -301,8 +299,7 @@ func (c *Cluster) TokenConfig(token string) *rest.Config {
 	}
 }
 
-// WriteKubeconfig writes a configuration as a kubeconfig file that needs no other file and that
-// only this user can read.
+// WriteKubeconfig writes a client configuration as a self-contained kubeconfig file that only this user can read.
 func (c *Cluster) WriteKubeconfig(path string, cfg *rest.Config) error {
 	const name = "countersign"
 	return clientcmd.WriteToFile(clientcmdapi.Config{
@@ -317,9 +314,8 @@ func (c *Cluster) WriteKubeconfig(path string, cfg *rest.Config) error {
 
 func (c *Cluster) adminKubeconfig() string { return filepath.Join(c.dir, "admin.kubeconfig") }
 
-// Kubectl runs kubectl as a cluster admin and returns its output. The error shows what it
-// complained of. What the user has set for kubectl does not count, and what kubectl remembers of
-// this API server it does not remember of the next one on the same port.
+// Kubectl runs kubectl as a cluster admin and returns its output. The error contains its standard error. Settings and the
+// discovery cache of the user are not used.
 func (c *Cluster) Kubectl(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
 	return c.kubectl(ctx, stdin, c.adminKubeconfig(), args...)
 }

@@ -24,7 +24,7 @@ import (
 	"countersign.dev/countersign/test/cluster"
 )
 
-// TestCluster walks one control plane from its start to its end; the steps build on each other.
+// TestCluster uses one control plane from start to stop. The steps build on each other.
 func TestCluster(t *testing.T) {
 	ctx := t.Context()
 	binaries(t)
@@ -35,7 +35,7 @@ func TestCluster(t *testing.T) {
 	}
 	t.Logf("ready in %s", time.Since(began).Round(time.Millisecond))
 	t.Cleanup(func() {
-		if err := c.Stop(); err != nil { // once more, after the last step
+		if err := c.Stop(); err != nil { // a second time after the last step
 			t.Error(err)
 		}
 	})
@@ -68,7 +68,7 @@ func TestCluster(t *testing.T) {
 		if starting.Status.Phase != corev1.PodPending || starting.Status.PodIPs != nil {
 			t.Errorf("got %s, %v", starting.Status.Phase, starting.Status.PodIPs)
 		}
-		// The label makes what RunPod returned stale, and must stay.
+		// The label makes the Pod that RunPod returned stale. SetPodStatus must keep it.
 		_, err = c.Kubectl(ctx, nil, "label", "pod", "-n", "one", "starting", "color=blue")
 		must(t, err)
 		running, err := c.SetPodStatus(ctx, starting, corev1.PodRunning, "10.0.0.2")
@@ -83,18 +83,19 @@ func TestCluster(t *testing.T) {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	})
-	t.Run("a token bound to a Pod says so", func(t *testing.T) {
+	t.Run("a token that is bound to a Pod names the Pod", func(t *testing.T) {
 		user := whoAmI(t, c.TokenConfig(podToken))
 		if user.Username != "system:serviceaccount:one:app" {
 			t.Errorf("got %q", user.Username)
 		}
-		for key, want := range map[string]string{"pod-name": "p", "pod-uid": string(pod.UID), "node-name": "node-1"} {
+		for _, extra := range []struct{ key, want string }{{"pod-name", "p"}, {"pod-uid", string(pod.UID)}, {"node-name", "node-1"}} {
+			key, want := extra.key, extra.want
 			if got := user.Extra["authentication.kubernetes.io/"+key]; !slices.Equal(got, []string{want}) {
 				t.Errorf("%s: got %v, want %s", key, got, want)
 			}
 		}
 	})
-	t.Run("a token bound to nothing names no Pod", func(t *testing.T) {
+	t.Run("a token that is not bound names no Pod", func(t *testing.T) {
 		token, err := c.ServiceAccountToken(ctx, "one", "app")
 		must(t, err)
 		user := whoAmI(t, c.TokenConfig(token))
@@ -105,7 +106,7 @@ func TestCluster(t *testing.T) {
 			t.Errorf("it names the Pod %v", got)
 		}
 	})
-	t.Run("a token of nobody is refused", func(t *testing.T) {
+	t.Run("an invalid token is rejected", func(t *testing.T) {
 		clientset, err := kubernetes.NewForConfig(c.TokenConfig(podToken + "x"))
 		must(t, err)
 		_, err = clientset.CoreV1().Pods("one").List(ctx, metav1.ListOptions{})
@@ -113,7 +114,7 @@ func TestCluster(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("a user is who the certificate says", func(t *testing.T) {
+	t.Run("a client certificate authenticates its user", func(t *testing.T) {
 		user := whoAmI(t, jane)
 		slices.Sort(user.Groups)
 		if want := []string{"devs", "ops", "system:authenticated"}; user.Username != "jane" || !slices.Equal(user.Groups, want) {
@@ -142,14 +143,14 @@ func TestCluster(t *testing.T) {
 			return true, err
 		})
 	})
-	t.Run("a Service may have the address of the tutorial", func(t *testing.T) {
+	t.Run("a Service can have the address of the tutorial", func(t *testing.T) {
 		_, err := c.Clientset().CoreV1().Services("one").Create(ctx, &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Name: "my-svc"},
 			Spec:       corev1.ServiceSpec{ClusterIP: "192.0.2.24", Ports: []corev1.ServicePort{{Port: 443}}},
 		}, metav1.CreateOptions{})
 		must(t, err)
 	})
-	t.Run("the controller manager makes default ServiceAccounts and publishes the root CA", func(t *testing.T) {
+	t.Run("the controller manager creates default ServiceAccounts and publishes the root CA", func(t *testing.T) {
 		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "bare"}}
 		_, err := c.Clientset().CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{})
 		must(t, err)
@@ -159,7 +160,7 @@ func TestCluster(t *testing.T) {
 			return accountErr == nil && rootErr == nil, nil
 		})
 	})
-	t.Run("kubectl takes input and shows its errors", func(t *testing.T) {
+	t.Run("kubectl reads standard input and returns its errors", func(t *testing.T) {
 		manifest := strings.NewReader(`{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cm", "namespace": "one"}}`)
 		if out, err := c.Kubectl(ctx, manifest, "apply", "-f", "-", "-o", "name"); err != nil || string(out) != "configmap/cm\n" {
 			t.Errorf("got %q, %v", out, err)
@@ -169,8 +170,12 @@ func TestCluster(t *testing.T) {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	})
-	t.Run("a kubeconfig stands alone, for a token as for a certificate", func(t *testing.T) {
-		for name, cfg := range map[string]*rest.Config{"system:serviceaccount:one:app": c.TokenConfig(podToken), "jane": jane} {
+	t.Run("a kubeconfig is self-contained", func(t *testing.T) {
+		for _, tc := range []struct {
+			name   string
+			config *rest.Config
+		}{{"system:serviceaccount:one:app", c.TokenConfig(podToken)}, {"jane", jane}} {
+			name, cfg := tc.name, tc.config
 			path := filepath.Join(t.TempDir(), "kubeconfig")
 			must(t, c.WriteKubeconfig(path, cfg))
 			info, err := os.Stat(path)
@@ -184,10 +189,10 @@ func TestCluster(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the API server comes back with its data and knows its users", func(t *testing.T) {
+	t.Run("a restarted API server has its data and authenticates its users", func(t *testing.T) {
 		must(t, c.StopAPIServer())
 		if _, err := c.Clientset().CoreV1().Pods("one").Get(ctx, "p", metav1.GetOptions{}); err == nil {
-			t.Fatal("it answers though it is stopped")
+			t.Fatal("the stopped API server answers")
 		}
 		must(t, c.StartAPIServer(ctx))
 		got, err := c.Clientset().CoreV1().Pods("one").Get(ctx, "p", metav1.GetOptions{})
@@ -200,23 +205,23 @@ func TestCluster(t *testing.T) {
 		if user := whoAmI(t, jane); user.Username != "jane" {
 			t.Errorf("the certificate is now of %q", user.Username)
 		}
-		if err := c.StartAPIServer(ctx); err == nil || err.Error() != "kube-apiserver is running already" {
+		if err := c.StartAPIServer(ctx); err == nil || err.Error() != "kube-apiserver is already running" {
 			t.Errorf("started twice: got %v", err)
 		}
 	})
-	t.Run("a Pod that is deleted is gone, and its token with it", func(t *testing.T) {
+	t.Run("the token of a deleted Pod becomes invalid", func(t *testing.T) {
 		must(t, c.DeletePod(ctx, "one", "p"))
 		if _, err := c.Clientset().CoreV1().Pods("one").Get(ctx, "p", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 			t.Errorf("got %v", err)
 		}
 		clientset, err := kubernetes.NewForConfig(c.TokenConfig(podToken))
 		must(t, err)
-		eventually(t, func(ctx context.Context) (bool, error) { // the API server remembers tokens for seconds
+		eventually(t, func(ctx context.Context) (bool, error) { // the API server caches tokens for seconds
 			_, err := clientset.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 			return apierrors.IsUnauthorized(err), nil
 		})
 	})
-	t.Run("nothing answers after Stop", func(t *testing.T) {
+	t.Run("the API server does not answer after Stop", func(t *testing.T) {
 		must(t, c.Stop())
 		if _, err := c.Clientset().CoreV1().Pods("one").List(ctx, metav1.ListOptions{}); err == nil {
 			t.Error("the API server still answers")
@@ -250,7 +255,7 @@ func TestBinariesNamesWhatIsMissing(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("KUBEBUILDER_ASSETS", dir)
 	must(t, os.WriteFile(filepath.Join(dir, "etcd"), nil, 0o700))
-	must(t, os.WriteFile(filepath.Join(dir, "kubectl"), nil, 0o600)) // it cannot be run
+	must(t, os.WriteFile(filepath.Join(dir, "kubectl"), nil, 0o600)) // not executable
 	must(t, os.WriteFile(filepath.Join(dir, "kube-apiserver"), nil, 0o700))
 	for _, tc := range []struct {
 		name, want string
@@ -280,7 +285,7 @@ func TestRootIsFoundFromBelowAndNotFromOutside(t *testing.T) {
 	if got, err := cluster.Root(); err != nil || got != want {
 		t.Errorf("got %s, %v; want %s", got, err, want)
 	}
-	t.Chdir(filepath.Join(want, "test", "controlplane")) // a module of its own, within
+	t.Chdir(filepath.Join(want, "test", "controlplane")) // a nested module
 	if got, err := cluster.Root(); err != nil || got != want {
 		t.Errorf("from test/controlplane: got %s, %v; want %s", got, err, want)
 	}
@@ -290,7 +295,7 @@ func TestRootIsFoundFromBelowAndNotFromOutside(t *testing.T) {
 	}
 }
 
-// binaries has them built, so that no time that follows includes it.
+// binaries builds the binaries, so that later time limits do not include the build.
 func binaries(t *testing.T) {
 	t.Helper()
 	_, err := cluster.Binaries(t.Context(), os.Stderr, cluster.ControllerManager)

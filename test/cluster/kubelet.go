@@ -17,10 +17,10 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// hostIP is the address that every Pod has for its Node's.
+// hostIP is status.hostIP of every Pod.
 const hostIP = "10.0.0.11"
 
-// CreateNamespace creates a namespace and, beside "default", some ServiceAccounts in it.
+// CreateNamespace creates a namespace, its ServiceAccount "default" and further ServiceAccounts.
 func (c *Cluster) CreateNamespace(ctx context.Context, name string, labels map[string]string, serviceAccounts ...string) error {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 	if _, err := c.clientset.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
@@ -29,7 +29,7 @@ func (c *Cluster) CreateNamespace(ctx context.Context, name string, labels map[s
 	for _, account := range append([]string{"default"}, serviceAccounts...) {
 		object := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}
 		_, err := c.clientset.CoreV1().ServiceAccounts(name).Create(ctx, object, metav1.CreateOptions{})
-		if err != nil && !apierrors.IsAlreadyExists(err) { // the controller manager makes "default" too
+		if err != nil && !apierrors.IsAlreadyExists(err) { // the controller manager creates "default" too
 			return err
 		}
 	}
@@ -52,9 +52,8 @@ func (c *Cluster) CreateNode(ctx context.Context, name string, addresses ...core
 	return err
 }
 
-// RunPod creates a Pod and shows it as a kubelet would: running, with its addresses; or, as
-// long as it has none, pending. A container, a Node and the ServiceAccount "default" are
-// filled in where the Pod names none.
+// RunPod creates a Pod and sets its status as a kubelet does: Running with its addresses, or Pending without addresses. A
+// container, a Node and the ServiceAccount "default" are the defaults.
 func (c *Cluster) RunPod(ctx context.Context, pod *corev1.Pod, podIPs ...string) (*corev1.Pod, error) {
 	pod = pod.DeepCopy()
 	if len(pod.Spec.Containers) == 0 {
@@ -74,8 +73,8 @@ func (c *Cluster) RunPod(ctx context.Context, pod *corev1.Pod, podIPs ...string)
 	return c.SetPodStatus(ctx, created, phase, podIPs...)
 }
 
-// SetPodStatus sets the phase and the addresses of a Pod, whatever else of it has changed since
-// it was read. Another Pod of the same name is an error.
+// SetPodStatus sets the phase and the addresses of a Pod and retries conflicts. A Pod with the same name and another UID
+// is an error.
 func (c *Cluster) SetPodStatus(ctx context.Context, pod *corev1.Pod, phase corev1.PodPhase, podIPs ...string) (updated *corev1.Pod, err error) {
 	pods := c.clientset.CoreV1().Pods(pod.Namespace)
 	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
@@ -110,7 +109,7 @@ func setStatus(pod *corev1.Pod, phase corev1.PodPhase, podIPs []string) {
 	}
 }
 
-// DeletePod deletes a Pod at once and returns when it is gone.
+// DeletePod deletes a Pod without a grace period and waits until it is removed.
 func (c *Cluster) DeletePod(ctx context.Context, namespace, name string) error {
 	pods := c.clientset.CoreV1().Pods(namespace)
 	if err := pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}); err != nil {
@@ -125,13 +124,13 @@ func (c *Cluster) DeletePod(ctx context.Context, namespace, name string) error {
 	})
 }
 
-// ServiceAccountToken mints a token of a ServiceAccount, bound to nothing.
+// ServiceAccountToken creates a token of a ServiceAccount that is not bound to an object.
 func (c *Cluster) ServiceAccountToken(ctx context.Context, namespace, name string) (string, error) {
 	return c.token(ctx, namespace, name, nil)
 }
 
-// PodToken mints the token that a kubelet would mount into a Pod: requests made with it carry
-// the Pod's name and UID as authentication.kubernetes.io/pod-name and pod-uid.
+// PodToken creates the token that a kubelet mounts into a Pod. Requests with it have the extras
+// authentication.kubernetes.io/pod-name and pod-uid.
 func (c *Cluster) PodToken(ctx context.Context, pod *corev1.Pod) (string, error) {
 	return c.token(ctx, pod.Namespace, pod.Spec.ServiceAccountName, &authenticationv1.BoundObjectReference{
 		APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID,
@@ -144,7 +143,7 @@ func (c *Cluster) token(ctx context.Context, namespace, name string, bound *auth
 	}}
 	answer, err := c.clientset.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, name, request, metav1.CreateOptions{})
 	if err != nil {
-		return "", fmt.Errorf("minting a token of ServiceAccount %s/%s: %w", namespace, name, err)
+		return "", fmt.Errorf("creating a token of ServiceAccount %s/%s: %w", namespace, name, err)
 	}
 	return answer.Status.Token, nil
 }

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// authority is the CA of one control plane: it vouches for the API server and for its clients.
+// authority is the CA of one control plane. It signs the certificates of the API server and of its clients.
 type authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
@@ -42,7 +42,7 @@ func newAuthority() (*authority, error) {
 	return &authority{certificate: certificate, key: key, pem: certificatePEM(der)}, err
 }
 
-// issue makes a certificate for a server on loopback or for a client, and its key, both PEM.
+// issue returns a certificate for a server on loopback or for a client, and its key, in PEM.
 func (a *authority) issue(subject pkix.Name, usage x509.ExtKeyUsage) (certificate, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -64,7 +64,7 @@ func (a *authority) issue(subject pkix.Name, usage x509.ExtKeyUsage) (certificat
 	if err != nil {
 		return nil, nil, err
 	}
-	keyDER, err := x509.MarshalECPrivateKey(private) // the form the API server takes for keys of tokens
+	keyDER, err := x509.MarshalECPrivateKey(private) // the API server requires this form for token keys
 	return certificatePEM(der), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}), err
 }
 
@@ -72,7 +72,7 @@ func certificatePEM(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// writePKI writes what the components read: the CA, the API server's certificate, and the key for ServiceAccount tokens.
+// writePKI writes the CA, the API server's certificate and the key for ServiceAccount tokens.
 func writePKI(dir string, a *authority) error {
 	certificate, key, err := a.issue(pkix.Name{CommonName: "kube-apiserver"}, x509.ExtKeyUsageServerAuth)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Process is a running program. The kernel ends it if this program is killed.
+// Process is a running program. On Linux the kernel kills it if this program is killed.
 type Process struct {
 	// Log is the file that has its output.
 	Log  string
@@ -28,8 +28,7 @@ type Process struct {
 	done chan struct{}
 }
 
-// Spawn runs a program with its output appended to a log. It lives until it is stopped. env is
-// added to the environment.
+// Spawn starts a program and appends its output to a log. It runs until it is stopped. env is added to the environment.
 func Spawn(path string, args []string, log string, env ...string) (*Process, error) {
 	p := &Process{Log: log, name: filepath.Base(path), done: make(chan struct{})}
 	output, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -37,14 +36,14 @@ func Spawn(path string, args []string, log string, env ...string) (*Process, err
 		return nil, err
 	}
 	defer output.Close() //nolint:errcheck // the process has its own descriptor
-	// Not CommandContext: it lives until Stop, however short the caller's context.
+	// Not CommandContext: the process runs until Stop, even if the context of the caller ends.
 	p.cmd = exec.Command(path, args...)
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	p.cmd.Env = append(os.Environ(), env...)
 	detach(p.cmd)
 	started := make(chan error)
 	go func() {
-		// The kernel ends a child when the thread that started it ends: keep the thread.
+		// The kernel kills a child when the thread that started it exits: keep the thread.
 		runtime.LockOSThread()
 		defer close(p.done)
 		err := p.cmd.Start()
@@ -59,7 +58,7 @@ func Spawn(path string, args []string, log string, env ...string) (*Process, err
 	return p, nil
 }
 
-// start runs a component with its output appended to a log, and waits until ready says nil.
+// start starts a component, appends its output to a log, and waits until ready returns nil.
 func (c *Cluster) start(ctx context.Context, name string, args []string, ready func(context.Context) error) (*Process, error) {
 	p, err := Spawn(filepath.Join(c.bin, name), args, filepath.Join(c.dir, name+".log"))
 	if err != nil {
@@ -68,11 +67,11 @@ func (c *Cluster) start(ctx context.Context, name string, args []string, ready f
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
-		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
-		err := ready(attempt)
+		probe, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := ready(probe)
 		cancel()
 		select {
-		case <-p.done: // then it was another process on its port that answered, if any did
+		case <-p.done: // an answer came from another process on the port
 			return nil, fmt.Errorf("%s ended before it was ready: %s\n%s", name, p.cmd.ProcessState, p.Tail())
 		default:
 		}
@@ -88,14 +87,14 @@ func (c *Cluster) start(ctx context.Context, name string, args []string, ready f
 	}
 }
 
-// PID of the process.
+// PID returns the process ID.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Name of the program.
+// Name returns the name of the program.
 func (p *Process) Name() string { return p.name }
 
-// Resident is how much memory the process has now, such as "48 MiB", where the system tells it in
-// /proc (proc(5), VmRSS); empty elsewhere.
+// Resident returns the resident memory of the process, such as "48 MiB", from VmRSS in /proc. It returns "" on systems
+// without /proc.
 func (p *Process) Resident() string {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
@@ -110,10 +109,10 @@ func (p *Process) Resident() string {
 	return ""
 }
 
-// Done is closed when the process has ended.
+// Done returns a channel that is closed when the process has exited.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Tail is the end of the process's log.
+// Tail returns the end of the log.
 func (p *Process) Tail() string {
 	raw, err := os.ReadFile(p.Log)
 	if err != nil {
@@ -122,8 +121,7 @@ func (p *Process) Tail() string {
 	return string(raw[max(0, len(raw)-4096):])
 }
 
-// Stop tells the process to end, and waits for it; one that does not end in time is killed, and
-// that is an error.
+// Stop sends SIGTERM and waits until the process exits. If it does not exit in time, Stop kills it and returns an error.
 func (p *Process) Stop(patience time.Duration) error {
 	if err := p.signal(syscall.SIGTERM); err != nil {
 		return err
@@ -136,7 +134,7 @@ func (p *Process) Stop(patience time.Duration) error {
 	}
 }
 
-// Kill ends the process without warning, and waits for it.
+// Kill kills the process and waits for it.
 func (p *Process) Kill() error {
 	err := p.signal(syscall.SIGKILL)
 	<-p.done
@@ -150,18 +148,17 @@ func (p *Process) signal(signal syscall.Signal) error {
 	return nil
 }
 
-// stop ends a component, whichever way. A nil one is stopped.
+// stop stops or kills a component. It does nothing if p is nil.
 func (p *Process) stop() error {
 	if p == nil {
 		return nil
 	}
-	_ = p.Stop(10 * time.Second) // the API server may take longer, and is killed then
+	_ = p.Stop(10 * time.Second) // the API server can take longer and is killed then
 	return nil
 }
 
-// freePorts finds ports on loopback that nobody listens on. They are below those that systems
-// give to outgoing connections (from 32768 on Linux, 49152 elsewhere): one of these, open while
-// the API server is stopped, would keep it from its port.
+// freePorts returns ports on loopback that no process listens on. They are below the ephemeral ports (from 32768 on Linux,
+// 49152 elsewhere): an outgoing connection could use one of those while the API server is stopped.
 func freePorts(n int) ([]string, error) {
 	var ports []string
 	for range 100 * n {

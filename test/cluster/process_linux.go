@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// detach keeps from a process the interrupts that a terminal sends to all that run in it, so that
-// Stop decides the order of ending. The kernel ends the process if this one is killed.
+// detach puts a process into its own process group, so that an interrupt from the terminal does not reach it and Stop
+// controls the order. The kernel kills the process if this one is killed.
 func detach(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

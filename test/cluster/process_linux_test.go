@@ -18,7 +18,7 @@ import (
 	"countersign.dev/countersign/test/cluster"
 )
 
-// everything is what runs of a control plane with a controller manager.
+// everything are the processes of a control plane with a controller manager.
 var everything = []string{"etcd", "kube-apiserver", "kube-controller-manager"}
 
 func TestStopLeavesNoProcess(t *testing.T) {
@@ -34,11 +34,11 @@ func TestStopLeavesNoProcess(t *testing.T) {
 		t.Errorf("after Stop: %v", left)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "kube-apiserver.log")); err != nil {
-		t.Errorf("what Options.Dir names is kept: %v", err)
+		t.Errorf("Options.Dir was not kept: %v", err)
 	}
 }
 
-// TestKilledLeavesNoProcess runs this test binary once more as the parent of a control plane.
+// TestKilledLeavesNoProcess runs this test binary a second time as the parent of a control plane, and kills it.
 func TestKilledLeavesNoProcess(t *testing.T) {
 	const dirOfChild = "CLUSTER_TEST_DIR"
 	if dir := os.Getenv(dirOfChild); dir != "" {
@@ -65,8 +65,7 @@ func TestKilledLeavesNoProcess(t *testing.T) {
 	eventually(t, func(context.Context) (bool, error) { return len(running(t, dir)) == 0, nil })
 }
 
-// running names the processes of the control plane with this data directory: each has it in its
-// arguments.
+// running returns the names of the processes of the control plane with this data directory, which is in their arguments.
 func running(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -74,7 +73,7 @@ func running(t *testing.T, dir string) (names []string) {
 	for _, path := range paths {
 		raw, err := os.ReadFile(path)
 		if err != nil {
-			continue // it ended meanwhile
+			continue // it exited meanwhile
 		}
 		if command, arguments, _ := bytes.Cut(raw, []byte{0}); bytes.Contains(arguments, []byte(dir)) {
 			names = append(names, filepath.Base(string(command)))

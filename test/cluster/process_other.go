@@ -7,6 +7,6 @@ package cluster
 
 import "os/exec"
 
-// detach does nothing where the kernel cannot end a process with its parent: Stop does, or an
-// interrupt from the terminal.
+// detach does nothing where the kernel cannot kill a process with its parent. Stop ends it, or an interrupt from the
+// terminal.
 func detach(*exec.Cmd) {}

@@ -1,9 +1,8 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo walks the Kubernetes page "Manage TLS Certificates in a Cluster" on a real
-// API server, with Countersign deciding and signing. It exits with 1 if any request ends
-// otherwise than it should.
+// Command demo follows the Kubernetes page "Manage TLS Certificates in a Cluster" on a real API server. Countersign
+// approves and signs. The exit status is 1 if a request has an unexpected outcome.
 package main
 
 import (
@@ -29,7 +28,7 @@ import (
 )
 
 func main() {
-	keep := flag.Bool("keep", false, "leave everything running until interrupted, and say how to point kubectl at it")
+	keep := flag.Bool("keep", false, "Leave everything running until interrupted, and print how to use kubectl with it.")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Stdout, *keep)
@@ -82,7 +81,7 @@ func run(ctx context.Context, out io.Writer, keep bool) (err error) {
 		}
 	}
 	if wrong > 0 {
-		return fmt.Errorf("%d requests ended otherwise than they should", wrong)
+		return fmt.Errorf("%d requests have an unexpected outcome", wrong)
 	}
 	return nil
 }
@@ -127,8 +126,8 @@ func printNotes(out io.Writer, got tutorial.Result) {
 	for _, warning := range got.Warnings {
 		fmt.Fprintf(out, "   Warning: %s\n", warning)
 	}
-	for _, note := range got.Notes {
-		fmt.Fprintf(out, "   %s\n", strings.Join(strings.Fields(note), " "))
+	for _, output := range got.Notes {
+		fmt.Fprintf(out, "   %s\n", strings.Join(strings.Fields(output), " "))
 	}
 }
 
@@ -152,12 +151,12 @@ func serve(ctx context.Context, world *tutorial.World, csr *certificatesv1.Certi
 
 func describe(got tutorial.Result) string {
 	if got.Condition == "" {
-		return "left pending, untouched"
+		return "stays pending, not modified"
 	}
 	return fmt.Sprintf("%s (%s): %s", got.Condition, got.Reason, got.Message)
 }
 
-// hold says how to use what is left running, and waits for an interrupt.
+// hold prints how to use the control plane, and waits for an interrupt.
 func hold(ctx context.Context, c *cluster.Cluster, world *tutorial.World, installation *harness.Installation, say func(string, ...any)) error {
 	dir, err := os.MkdirTemp("", "countersign-demo-")
 	if err != nil {
@@ -172,17 +171,17 @@ func hold(ctx context.Context, c *cluster.Cluster, world *tutorial.World, instal
 	if err := errors.Join(c.WriteKubeconfig(admin, c.Config()), c.WriteKubeconfig(pod, c.TokenConfig(token))); err != nil {
 		return err
 	}
-	say(`It is left running. In another terminal:
+	say(`The control plane is running. In another terminal:
 
   export PATH=%s:$PATH
   export KUBECONFIG=%s
   kubectl get csr,approvalpolicies,signers
 
-To ask for a certificate as the Pod my-pod, use --kubeconfig=%s for an hour.
-Approver, signer and webhook run on this machine, not in their Deployments, which stay at 0.
-Their records of decisions are in %s.
+To request a certificate as the Pod my-pod, use --kubeconfig=%s. Its token expires in two hours.
+Approver, signer and webhook run on this machine, and not in their Deployments, which have no replicas.
+Their logs with the audit records are %s.
 
-Interrupt (Ctrl-C) to end it.`, c.BinDir(), admin, pod, strings.Join([]string{installation.Approver.Log, installation.Signer.Log, installation.Webhook.Log}, ", "))
+Press Ctrl-C to stop it.`, c.BinDir(), admin, pod, strings.Join([]string{installation.Approver.Log, installation.Signer.Log, installation.Webhook.Log}, ", "))
 	<-ctx.Done()
 	return nil
 }

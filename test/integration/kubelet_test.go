@@ -211,34 +211,39 @@ func setAddresses(t *testing.T, name string, addresses []corev1.NodeAddress) {
 	must(t, err)
 }
 
-// TestOtherPolicies: client certificates and SVIDs for Pods are approved for the Pod itself, and for nobody else.
+// TestOtherPolicies checks that client certificates and SVIDs are approved for the requesting Pod only.
 func TestOtherPolicies(t *testing.T) {
 	settled(t, "pod-client")
 	settled(t, "spiffe")
 	client := []certificatesv1.KeyUsage{"digital signature", "client auth"}
-	for name, tc := range map[string]struct {
-		ask  tutorial.Request
-		want tutorial.Outcome
+	for _, tc := range []struct {
+		name    string
+		request tutorial.Request
+		want    tutorial.Outcome
 	}{
-		"client-own": {
+		{
+			"client-own",
 			tutorial.Request{CommonName: "system:serviceaccount:my-namespace:my-app", Usages: client, SignerName: "example.com/client"},
 			tutorial.Outcome{Condition: certificatesv1.CertificateApproved, Reason: "PolicyAllowed"},
 		},
-		"client-of-another": {
+		{
+			"client-of-another",
 			tutorial.Request{CommonName: "system:serviceaccount:kube-system:admin", Usages: client, SignerName: "example.com/client"},
 			tutorial.Outcome{Condition: certificatesv1.CertificateDenied, Reason: "SubjectNotAuthorized"},
 		},
-		"spiffe-own": {
+		{
+			"spiffe-own",
 			tutorial.Request{URIs: []string{"spiffe://example.com/ns/my-namespace/sa/my-app"}, Usages: client, SignerName: "example.com/spiffe"},
 			tutorial.Outcome{Condition: certificatesv1.CertificateApproved, Reason: "PolicyAllowed"},
 		},
-		"spiffe-of-another": {
+		{
+			"spiffe-of-another",
 			tutorial.Request{URIs: []string{"spiffe://example.com/ns/my-namespace/sa/default"}, Usages: client, SignerName: "example.com/spiffe"},
 			tutorial.Outcome{Condition: certificatesv1.CertificateDenied, Reason: "SubjectNotAuthorized"},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			csr := decided(t, name, tc.ask)
+		t.Run(tc.name, func(t *testing.T) {
+			csr := decided(t, tc.name, tc.request)
 			got := tutorial.OutcomeOf(csr)
 			if got.Condition != tc.want.Condition || got.Reason != tc.want.Reason {
 				t.Errorf("got %+v: %+v", got, csr.Status.Conditions)

@@ -148,9 +148,8 @@ func TestTrust(t *testing.T) {
 		})
 		patchSigner(t, `{"spec": {"trust": {"distrusted": null}}}`)
 	}
-	for name, team := range map[string]string{"trust-a": "trust", "trust-b": "other"} {
-		must(t, world.CreateNamespace(ctx, name, map[string]string{"team": team}))
-	}
+	must(t, world.CreateNamespace(ctx, "trust-a", map[string]string{"team": "trust"}))
+	must(t, world.CreateNamespace(ctx, "trust-b", map[string]string{"team": "other"}))
 	configMaps := func(namespace string) interface {
 		Create(context.Context, *corev1.ConfigMap, metav1.CreateOptions) (*corev1.ConfigMap, error)
 		Delete(context.Context, string, metav1.DeleteOptions) error

@@ -197,9 +197,9 @@ func TestApprovalsByHand(t *testing.T) {
 			return err
 		}
 		for verdict, id := range ids {
-			for key, value := range map[string]string{"decision-id": id, "verdict": verdict, "policy-revisions": "pod-serving=" + revision} {
-				if !bytes.Contains(raw, fmt.Appendf(nil, "%q:%q", "approvals.countersign.dev/"+key, value)) {
-					return fmt.Errorf("the API server's audit log has no %s %s", key, value)
+			for _, annotation := range []struct{ key, value string }{{"decision-id", id}, {"verdict", verdict}, {"policy-revisions", "pod-serving=" + revision}} {
+				if !bytes.Contains(raw, fmt.Appendf(nil, "%q:%q", "approvals.countersign.dev/"+annotation.key, annotation.value)) {
+					return fmt.Errorf("the API server's audit log has no %s %s", annotation.key, annotation.value)
 				}
 			}
 		}

@@ -1,11 +1,10 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package monitoring reads deploy/components/monitoring, and compares what it asks Prometheus for
-// with the metrics that our processes have.
+// Package monitoring compares the queries in deploy/components/monitoring with the metrics of the processes.
 //
-// Each process has a test that calls [Compare] with its own metrics. Whether a query is PromQL at all is for
-// promtool to say, see hack/verify.sh: here names and labels are told apart by their place in the text.
+// Each process has a test that calls [Compare] with its own metrics. hack/verify.sh validates the PromQL with promtool.
+// This package only finds names and labels by their position in the text.
 package monitoring
 
 import (
@@ -24,18 +23,18 @@ import (
 	"countersign.dev/countersign/test/cluster"
 )
 
-// Rules is what is read of a PrometheusRule.
+// Rules is the part of a PrometheusRule that is read.
 type Rules struct {
 	Groups []Group `json:"groups"`
 }
 
-// Group is alerts that are evaluated together.
+// Group is a group of rules.
 type Group struct {
 	Name  string `json:"name"`
 	Rules []Rule `json:"rules"`
 }
 
-// Rule is an alert or, for promtool to check it, the query of a panel.
+// Rule is an alert, or the query of a panel for promtool.
 type Rule struct {
 	Alert       string            `json:"alert,omitempty"`
 	Record      string            `json:"record,omitempty"`
@@ -45,7 +44,7 @@ type Rule struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
-// Dashboard is what is read of a dashboard of Grafana.
+// Dashboard is the part of a Grafana dashboard that is read.
 type Dashboard struct {
 	UID           string `json:"uid"`
 	Title         string `json:"title"`
@@ -79,7 +78,7 @@ type Target struct {
 	LegendFormat string     `json:"legendFormat"`
 }
 
-// Datasource that a query goes to.
+// Datasource of a query.
 type Datasource struct {
 	UID string `json:"uid"`
 }
@@ -111,7 +110,7 @@ func Component() (Rules, Dashboard, error) {
 	return object.Spec, dashboard, nil
 }
 
-// AsRules are the queries of a dashboard as rules, with its variables filled in.
+// AsRules returns the queries of a dashboard as rules, with values for its variables.
 func (d Dashboard) AsRules() Group {
 	group := Group{Name: "dashboard"}
 	fill := strings.NewReplacer("$__rate_interval", "5m", "$signer", ".*")
@@ -123,11 +122,11 @@ func (d Dashboard) AsRules() Group {
 	return group
 }
 
-// query is one question to Prometheus.
+// query is one query to Prometheus.
 type query struct {
 	where string
 	expr  string
-	shown []string // labels that a text tells of the answer
+	shown []string // labels of the result that a text shows
 }
 
 var (
@@ -174,7 +173,7 @@ func matches(pattern *regexp.Regexp, text string) []string {
 	return out
 }
 
-// The text of a query without what may look like a name, and its parts.
+// Patterns of the parts of a query.
 var (
 	quoted   = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 	ranges   = regexp.MustCompile(`\[[^\]]*\]`)
@@ -186,11 +185,11 @@ var (
 
 var operators = []string{"and", "or", "unless", "offset", "bool"}
 
-// parsed is what a query is about.
+// parsed has the metrics and labels of a query.
 type parsed struct {
-	metrics map[string][]string // by name, the labels that are matched
+	metrics map[string][]string // labels in matchers, by metric
 	groups  []string            // labels that are grouped by
-	grouped bool                // whether an aggregation says which labels are left
+	grouped bool                // an aggregation with "by" lists the labels of the result
 }
 
 func parse(expr string) parsed {
@@ -310,7 +309,7 @@ func owner(metric string) string {
 	return ""
 }
 
-// lookUp finds the labels of a metric, or of a histogram that it is a part of.
+// lookUp returns the labels of a metric, or of the histogram that it is a part of.
 func lookUp(known map[string][]string, name string) ([]string, bool) {
 	if labels, ok := known[name]; ok {
 		return labels, true
@@ -327,10 +326,10 @@ func lookUp(known map[string][]string, name string) ([]string, bool) {
 	return nil, false
 }
 
-// A Desc tells its name and labels only as text.
+// A Desc has its name and labels only in its text.
 var description = regexp.MustCompile(`^Desc\{fqName: "([^"]+)", .*variableLabels: \{([^}]*)\}\}$`)
 
-// describe returns the labels of each metric by its name, whether or not it has a value yet.
+// describe returns the labels of each metric by name, even of metrics without a value.
 func describe(collector prometheus.Collector) map[string][]string {
 	all := make(chan *prometheus.Desc)
 	go func() {

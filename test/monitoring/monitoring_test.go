@@ -46,7 +46,7 @@ func render(t *testing.T) map[string][]byte {
 	return objects
 }
 
-// TestPodMonitorsFindThePods: each selects the Pods of its Deployment, in its namespace, and names a port that they have.
+// TestPodMonitorsFindThePods checks that each PodMonitor selects the Pods of its Deployment and names one of their ports.
 func TestPodMonitorsFindThePods(t *testing.T) {
 	objects := render(t)
 	for _, process := range processes {
@@ -88,7 +88,7 @@ func TestPodMonitorsFindThePods(t *testing.T) {
 	}
 }
 
-// TestDashboardIsLoaded: the ConfigMap has the name and the label by which Grafana's sidecar finds it, and the file as it is.
+// TestDashboardIsLoaded checks that the ConfigMap has the label that Grafana's sidecar selects, and the unchanged file.
 func TestDashboardIsLoaded(t *testing.T) {
 	var configMap corev1.ConfigMap
 	if err := yaml.UnmarshalStrict(render(t)["ConfigMap countersign-dashboard"], &configMap); err != nil {
@@ -105,7 +105,7 @@ func TestDashboardIsLoaded(t *testing.T) {
 		t.Errorf("countersign.json (-file +ConfigMap):\n%s", diff)
 	}
 	if strings.Contains(string(file), "://") {
-		t.Error("the dashboard links to somewhere")
+		t.Error("the dashboard has a link")
 	}
 }
 
@@ -125,7 +125,7 @@ func anchors(t *testing.T) (anchors []string, text string) {
 	return anchors, string(raw)
 }
 
-// TestAlertsSayWhatToDo: how urgent it is, what it means, what to do, and where more is written.
+// TestAlertsSayWhatToDo checks the severity, the texts and the runbook of each alert.
 func TestAlertsSayWhatToDo(t *testing.T) {
 	if _, ok := render(t)["PrometheusRule countersign"]; !ok {
 		t.Error("the PrometheusRule is not rendered")
@@ -152,13 +152,13 @@ func TestAlertsSayWhatToDo(t *testing.T) {
 				t.Errorf("%s: docs/operations.md has no such heading: %s", rule.Alert, rule.Annotations["runbook"])
 			}
 			if !strings.Contains(text, "\n| `"+rule.Alert+"` |") {
-				t.Errorf("docs/operations.md does not say what to do about %s", rule.Alert)
+				t.Errorf("docs/operations.md does not describe the alert %s", rule.Alert)
 			}
 		}
 	}
 	for _, match := range regexp.MustCompile("\n\\| `(Countersign\\w+)` \\|").FindAllStringSubmatch(text, -1) {
 		if !alerts[match[1]] {
-			t.Errorf("docs/operations.md has an alert %s that there is not", match[1])
+			t.Errorf("docs/operations.md has an unknown alert %s", match[1])
 		}
 	}
 }
@@ -205,26 +205,29 @@ func TestDashboardIsWhole(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	for expr, want := range map[string]parsed{
-		`min by (signer) (a_seconds) - time() < 7 * 86400`: {
+	for _, tc := range []struct {
+		expr string
+		want parsed
+	}{
+		{`min by (signer) (a_seconds) - time() < 7 * 86400`, parsed{
 			metrics: map[string][]string{"a_seconds": nil}, groups: []string{"signer"}, grouped: true,
-		},
-		`max by (a, b) (m{x="by (y)",z!~"p|q"}) == 0 unless on (a) n offset 15m`: {
+		}},
+		{`max by (a, b) (m{x="by (y)",z!~"p|q"}) == 0 unless on (a) n offset 15m`, parsed{
 			metrics: map[string][]string{"m": {"x", "z"}, "n": nil}, groups: []string{"a", "b", "a"}, grouped: true,
-		},
-		`absent(up{job="a"} == 1)`: {metrics: map[string][]string{"up": {"job"}}},
-		`histogram_quantile(0.99, sum by (le) (rate(m_bucket{s=~"$s"}[$__rate_interval]))) > 1`: {
+		}},
+		{`absent(up{job="a"} == 1)`, parsed{metrics: map[string][]string{"up": {"job"}}}},
+		{`histogram_quantile(0.99, sum by (le) (rate(m_bucket{s=~"$s"}[$__rate_interval]))) > 1`, parsed{
 			metrics: map[string][]string{"m_bucket": {"s"}}, groups: []string{"le"}, grouped: true,
-		},
+		}},
 	} {
-		if diff := cmp.Diff(want, parse(expr), cmp.AllowUnexported(parsed{})); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", expr, diff)
+		if diff := cmp.Diff(tc.want, parse(tc.expr), cmp.AllowUnexported(parsed{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.expr, diff)
 		}
 	}
 }
 
-// TestCompareTells: a metric that was renamed, and a label that is gone, are told.
-func TestCompareTells(t *testing.T) {
+// TestCompare checks that renamed metrics and removed labels are reported.
+func TestCompare(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		prometheus.NewCounterVec(prometheus.CounterOpts{Name: "countersign_webhook_approvals_total", Help: "Renamed label."}, []string{"outcome"}),
@@ -240,7 +243,7 @@ func TestCompareTells(t *testing.T) {
 			t.Errorf("got %v, want %s among it", err, want)
 		}
 	}
-	if err := Compare("nobody", registry); err == nil || !strings.Contains(err.Error(), "no alert and no panel queries") {
+	if err := Compare("unknown", registry); err == nil || !strings.Contains(err.Error(), "no alert and no panel queries") {
 		t.Errorf("got %v", err)
 	}
 }

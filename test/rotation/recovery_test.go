@@ -22,10 +22,10 @@ import (
 	"countersign.dev/countersign/test/harness"
 )
 
-// These tests walk through "Disaster recovery" in docs/operations.md.
+// These tests follow "Disaster recovery" in docs/operations.md.
 
-// TestLostSecret: the Secret of a managed CA is deleted, and no process has its key. Countersign makes another CA, which signs
-// once clients know it; what was issued before stays trusted.
+// TestLostSecret deletes the Secret of a managed CA while no process has its key. Countersign creates another CA, which
+// signs when clients have it. Certificates of the old CA stay trusted.
 func TestLostSecret(t *testing.T) {
 	c := newClient(t)
 	one(t, c, "rotated")
@@ -42,7 +42,7 @@ func TestLostSecret(t *testing.T) {
 	if got := phasesOf(waits); got != "Current Next" {
 		t.Errorf("on record: %s", got)
 	}
-	must(t, s.ask(t.Context())) // as soon as it may
+	must(t, s.ask(t.Context())) // when the next CA signs
 	trusts(t, s, bundleName)
 	after := signerWhen(t, c, "rotated", "the next CA signs", func(s *v1alpha1.Signer) error { return is(s, v1alpha1.ConditionReady, "CALoaded") })
 	if got := after.Status.TrustAnchors; phasesOf(after) != "Current Retiring" || got[1].Fingerprint != before.Fingerprint || got[0].Fingerprint == before.Fingerprint {
@@ -50,8 +50,8 @@ func TestLostSecret(t *testing.T) {
 	}
 }
 
-// TestCompromisedCA: the fingerprint of a managed CA is listed in spec.trust.distrusted. Another CA signs at once, and
-// nothing that the old one issued is trusted.
+// TestCompromisedCA adds the fingerprint of a managed CA to spec.trust.distrusted. Another CA signs at once, and
+// certificates of the old CA are not trusted.
 func TestCompromisedCA(t *testing.T) {
 	c := newClient(t)
 	before := one(t, c, "rotated")
@@ -87,8 +87,8 @@ func TestCompromisedCA(t *testing.T) {
 	trusts(t, s, bundleName)
 }
 
-// TestLostKey: the key of a CA that somebody has put into a Secret is lost, and another CA is put there. It signs once clients
-// know it; what was issued before stays trusted.
+// TestLostKey loses the key of a CA in a Secret of the user, and replaces the CA. The new CA signs when clients have it.
+// Certificates of the old CA stay trusted.
 func TestLostKey(t *testing.T) {
 	const name, bundle = "brought", "example.com:brought:brought"
 	c := newClient(t)
@@ -99,13 +99,13 @@ func TestLostKey(t *testing.T) {
 	trusts(t, s, bundle)
 
 	kubectl(t, "patch", "secret", "brought-ca", "-n", harness.SystemNamespace, "--type=merge", "-p", `{"data":{"tls.key":"bG9zdA=="}}`)
-	broken := signerWhen(t, c, name, "the fault is told", func(s *v1alpha1.Signer) error { return is(s, v1alpha1.ConditionReady, "InvalidCA") })
+	broken := signerWhen(t, c, name, "the problem is reported", func(s *v1alpha1.Signer) error { return is(s, v1alpha1.ConditionReady, "InvalidCA") })
 	if got := meta.FindStatusCondition(broken.Status.Conditions, v1alpha1.ConditionReady).Message; !strings.Contains(got, "tls.key") {
 		t.Errorf("the message does not name tls.key: %q", got)
 	}
 	trusts(t, s, bundle)
 
-	must(t, installation.Signer.Stop()) // or it would go on with the key in its memory
+	must(t, installation.Signer.Stop()) // otherwise it would use the key in its memory
 	must(t, installation.StoreCA(t.Context(), "brought-ca", "Next CA"))
 	startSigner(t)
 	waits := signerWhen(t, c, name, "the next CA waits", func(s *v1alpha1.Signer) error { return is(s, v1alpha1.ConditionReady, "CAPropagating") })
@@ -121,14 +121,14 @@ func TestLostKey(t *testing.T) {
 	}
 }
 
-// startSigner starts a signer that leads at once: a standby would take over within 15 s.
+// startSigner starts a signer without leader election, which would take up to 15 s.
 func startSigner(t *testing.T) {
 	t.Helper()
 	_, err := installation.Start(t.Context(), "signer", "--leader-elect=false")
 	must(t, err)
 }
 
-// one waits until a Signer has one CA and no other is trusted.
+// one waits until a Signer has exactly one trusted CA.
 func one(t *testing.T, c client.Client, name string) *v1alpha1.Signer {
 	t.Helper()
 	return signerWhen(t, c, name, "one CA", func(s *v1alpha1.Signer) error {
@@ -163,8 +163,8 @@ func signerWhen(t *testing.T, c client.Client, name, what string, reached func(*
 	return s
 }
 
-// trusts asserts that a client that knows a ClusterTrustBundle trusts a server, once the bundle is there: when
-// Signers are restored it is made again.
+// trusts asserts that a client with a ClusterTrustBundle trusts a server. It waits for the bundle, which is created again
+// when Signers are restored.
 func trusts(t *testing.T, s *server, bundle string) {
 	t.Helper()
 	err := harness.Eventually(t.Context(), enough, func() error {
@@ -197,13 +197,13 @@ func kubectl(t *testing.T, args ...string) {
 	must(t, err)
 }
 
-// TestRestore: Signers are restored from a copy with their status, so that a CA that is retiring stays trusted.
+// TestRestore restores Signers from a copy with their status. A retiring CA stays trusted.
 func TestRestore(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
 	one(t, c, "rotated")
 	s := newServer(t, "restored", "10.0.51.4", signerName)
-	must(t, s.ask(ctx)) // by the CA that retires
+	must(t, s.ask(ctx)) // by the CA that retires next
 	annotate(t)
 	before := signerWhen(t, c, "rotated", "the next CA signs", func(s *v1alpha1.Signer) error {
 		if phasesOf(s) != "Current Retiring" {
@@ -211,7 +211,7 @@ func TestRestore(t *testing.T) {
 		}
 		return is(s, v1alpha1.ConditionTrustPublished, "Published")
 	})
-	// As in docs/operations.md, with a process in place of the Deployment.
+	// As in docs/operations.md, with a process instead of the Deployment.
 	must(t, installation.Signer.Stop())
 	copied, err := installation.Cluster.Kubectl(ctx, nil, "get", "signers", "-o", "json")
 	must(t, err)

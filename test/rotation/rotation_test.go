@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rotation tests that a CA is rotated without one failed handshake, whatever becomes of the
-// signer on the way.
+// Package rotation tests that a CA is rotated without a failed handshake, even if the signer is killed at any step.
 package rotation
 
 import (
@@ -26,7 +25,7 @@ const (
 	bundleName = "example.com:rotated:rotated"
 	objectName = "rotated" // of the Signer; its Secret and ConfigMaps are named rotated-ca
 
-	// enough is how long anything may take on a busy machine.
+	// enough is the longest time that a step takes on a busy machine.
 	enough = 3 * time.Minute
 )
 
@@ -44,10 +43,9 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestRotation rotates a managed CA twice, from the annotation until the old CA is trusted by nobody. All the
-// while two servers renew certificates of 30 s through requests of their Pods, and two clients, of
-// which one knows the ClusterTrustBundle and the other the ConfigMap, shake hands with both. At
-// each step the signer is killed.
+// TestRotation rotates a managed CA twice, from the annotation until the old CA is no longer trusted. Meanwhile two servers
+// renew certificates of 30 s with requests of their Pods. Two clients, one with the ClusterTrustBundle and one with the
+// ConfigMap, connect to both. The signer is killed after each step.
 func TestRotation(t *testing.T) {
 	c := newClient(t)
 	must(t, installation.Signer.Stop())
@@ -57,16 +55,16 @@ func TestRotation(t *testing.T) {
 	}).Status.TrustAnchors[0].Fingerprint
 
 	traffic := startTraffic(t)
-	seen := []string{first}
+	fingerprints := []string{first}
 	for round := range 2 {
-		current := seen[round]
+		current := fingerprints[round]
 		annotate(t)
 		steps := []struct {
 			name    string
 			reached func(*v1alpha1.Signer, *corev1.Secret) bool
 		}{
-			{"the next CA is made", func(_ *v1alpha1.Signer, secret *corev1.Secret) bool { return len(secret.Data["previous.key"]) > 0 }},
-			{"it is on record", func(s *v1alpha1.Signer, _ *corev1.Secret) bool { return phasesOf(s) == "Current Next" }},
+			{"the next CA is created", func(_ *v1alpha1.Signer, secret *corev1.Secret) bool { return len(secret.Data["previous.key"]) > 0 }},
+			{"it is in the status", func(s *v1alpha1.Signer, _ *corev1.Secret) bool { return phasesOf(s) == "Current Next" }},
 			{"it is published", func(s *v1alpha1.Signer, _ *corev1.Secret) bool {
 				return phasesOf(s) == "Current Next" && s.Status.TrustAnchors[1].PublishedAt != nil
 			}},
@@ -85,17 +83,17 @@ func TestRotation(t *testing.T) {
 			startSigner(t)
 		}
 		s := await(t, c, "one CA", func(s *v1alpha1.Signer, _ *corev1.Secret) bool { return phasesOf(s) == "Current" })
-		if seen = append(seen, s.Status.TrustAnchors[0].Fingerprint); seen[round+1] == current {
+		if fingerprints = append(fingerprints, s.Status.TrustAnchors[0].Fingerprint); fingerprints[round+1] == current {
 			t.Fatal("the CA was not replaced")
 		}
-		if _, asked := s.Annotations[v1alpha1.RotateAnnotation]; asked {
-			t.Error("the annotation is still there")
+		if _, annotated := s.Annotations[v1alpha1.RotateAnnotation]; annotated {
+			t.Error("the annotation was not removed")
 		}
 	}
-	traffic.stop(t, seen)
+	traffic.stop(t, fingerprints)
 }
 
-// phasesOf shows the record as "Current Next".
+// phasesOf returns the phases of status.trustAnchors, such as "Current Next".
 func phasesOf(s *v1alpha1.Signer) string {
 	var phases []string
 	for _, a := range s.Status.TrustAnchors {

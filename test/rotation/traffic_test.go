@@ -27,15 +27,15 @@ import (
 )
 
 const (
-	// renewEvery is how often a server renews: a third of its certificate's lifetime.
+	// renewEvery is the renewal interval of a server: a third of the lifetime of its certificate.
 	renewEvery = 10 * time.Second
-	// readEvery is how often a client reads its bundle: well within spec.trust.propagation.
+	// readEvery is the interval at which a client reads its bundle. It is well below spec.trust.propagation.
 	readEvery = 500 * time.Millisecond
-	// handshakeEvery is how often each client shakes hands with each server.
+	// handshakeEvery is the interval at which each client connects to each server.
 	handshakeEvery = 25 * time.Millisecond
 )
 
-// traffic is servers and clients that shake hands.
+// traffic is a set of servers and of clients that connect to them.
 type traffic struct {
 	cancel context.CancelFunc
 	group  sync.WaitGroup
@@ -87,7 +87,7 @@ func startTraffic(t *testing.T) *traffic {
 	return tr
 }
 
-// stop ends the traffic, and asserts that none of it failed, and that each client met each CA.
+// stop stops the traffic. It asserts that no handshake failed, and that each client verified certificates of each CA.
 func (tr *traffic) stop(t *testing.T, fingerprints []string) {
 	t.Helper()
 	tr.cancel()
@@ -102,7 +102,7 @@ func (tr *traffic) stop(t *testing.T, fingerprints []string) {
 	for name, met := range tr.anchors {
 		for i, fingerprint := range fingerprints {
 			if met[fingerprint] == 0 {
-				t.Errorf("the client that reads the %s met no certificate of CA %d", name, i+1)
+				t.Errorf("the client that reads the %s verified no certificate of CA %d", name, i+1)
 			}
 		}
 		if len(met) != len(fingerprints) {
@@ -117,7 +117,7 @@ func (tr *traffic) fail(format string, args ...any) {
 	tr.failures = append(tr.failures, time.Now().Format(time.StampMilli)+" "+fmt.Sprintf(format, args...))
 }
 
-// shake shakes hands until ctx ends.
+// shake connects to a server until ctx ends.
 func (tr *traffic) shake(ctx context.Context, r *reader, s *server) {
 	for sleep(ctx, handshakeEvery) {
 		root, err := s.handshake(ctx, r.pool.Load())
@@ -135,7 +135,7 @@ func (tr *traffic) shake(ctx context.Context, r *reader, s *server) {
 	}
 }
 
-// reader is a client that knows one bundle, as it was when last read.
+// reader is a client that reads one bundle at an interval.
 type reader struct {
 	name string
 	read func(context.Context) (string, error)
@@ -174,7 +174,7 @@ type server struct {
 	asked         int
 }
 
-// newServer runs a Pod that has no certificate yet.
+// newServer runs a Pod without a certificate.
 func newServer(t *testing.T, name, ip, signerName string) *server {
 	t.Helper()
 	ctx := t.Context()
@@ -195,8 +195,8 @@ func newServer(t *testing.T, name, ip, signerName string) *server {
 	return s
 }
 
-// renew asks for a new certificate again and again. A request that is not answered is no failure: a
-// handshake with a certificate that has expired is.
+// renew requests a new certificate at an interval. An unanswered request does not fail the test, but a handshake with an
+// expired certificate does.
 func (s *server) renew(ctx context.Context, tr *traffic) {
 	for sleep(ctx, renewEvery) {
 		if err := s.ask(ctx); err == nil {
@@ -247,13 +247,13 @@ func (s *server) serve() {
 			return
 		}
 		go func() {
-			defer conn.Close()                       //nolint:errcheck // the client tells of it
-			_ = tls.Server(conn, config).Handshake() //nolint:noctx // the client tells of it
+			defer conn.Close()                       //nolint:errcheck // the client reports the error
+			_ = tls.Server(conn, config).Handshake() //nolint:noctx // the client reports the error
 		}()
 	}
 }
 
-// handshake returns the fingerprint of the root that the server's certificate was verified by.
+// handshake returns the fingerprint of the root that verified the server's certificate.
 func (s *server) handshake(ctx context.Context, roots *x509.CertPool) (string, error) {
 	dialer := &tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: s.dnsName}}
 	conn, err := dialer.DialContext(ctx, "tcp", s.listener.Addr().String())
@@ -265,7 +265,7 @@ func (s *server) handshake(ctx context.Context, roots *x509.CertPool) (string, e
 	return fmt.Sprintf("%x", sha256.Sum256(chain[len(chain)-1].Raw)), nil
 }
 
-// sleep reports whether ctx goes on.
+// sleep returns false if ctx ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
