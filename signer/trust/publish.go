@@ -10,7 +10,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -28,58 +27,56 @@ import (
 const (
 	defaultKey = "ca.crt"
 
-	// maxBundle is how much the API server takes, in bytes, in a ConfigMap and in a ClusterTrustBundle.
+	// maxBundle is the API server's limit of a ConfigMap and of a ClusterTrustBundle, in bytes.
 	maxBundle = 1 << 20
 
-	parallel  = 8 // namespaces at a time
+	parallel  = 8 // namespaces written at the same time
 	maxListed = 8 // namespaces named in an error
 )
 
-// ErrPending is in the error of a [Result] while a name is not read yet. That will be soon, and then
-// Publish is called for.
+// ErrPending is in the error of a [Result] while a name has not been read. The Publisher reports a change when it has
+// been.
 var ErrPending = errors.New("not read yet")
 
-// Result is what became of one Publish.
+// Result is the result of [Publisher.Publish].
 type Result struct {
-	// Published names, for the status of the Signer, what exists by our hand; nil if nothing does. While
-	// a ConfigMap of another name than the spec's is still to be removed, it names that one.
+	// Published are the names of the objects that the Signer has published, for its status; nil if there are none.
+	// While a ConfigMap of a former name is not removed, it is the former name.
 	Published *v1alpha1.PublishedTrust
-	// Complete is true if all that is ours to write holds the bundle. An object of somebody else does
-	// not stand against it, nor does what a quota or an admission policy refuses in a namespace, or anybody could
-	// hold up a rotation in a namespace of his. Nor does what is still to be removed.
+	// Complete is true if every object that the Signer can write contains the bundle. It does not depend on objects
+	// of other users, on quotas and admission policies of a namespace, and on removals. Otherwise a user with access to
+	// one namespace could delay a rotation.
 	Complete bool
-	// Message says what is where. Example:
+	// Message states what is published. Example:
 	// "ClusterTrustBundle example.com:serving:serving; ConfigMap example-serving-ca in 12 namespaces".
 	Message string
-	// Err is everything that is not as the spec wants it, with its fix; objects of somebody else are in it.
+	// Err contains every difference from the spec, with its fix, on one line.
 	Err error
 }
 
-// part is what became of one kind of object.
+// part is the result for one kind of object.
 type part struct {
-	published string // name of what exists by our hand, or may
+	published string // name of the objects that exist, or can exist
 	complete  bool
 	message   string
 	errs      []error
 }
 
-// Publish makes what the Signer's spec.trust asks for hold the bundle, PEM certificates, and removes
-// what the Signer has published elsewhere: a ConfigMap whose name was changed is removed as
-// soon as that of the new name is complete, or at once where a CA is distrusted. It writes only what differs
-// from what is watched. An empty bundle publishes nothing, and removes nothing that the spec wants.
+// fail returns the part with a further error.
+func (p part) fail(err error) part {
+	p.errs = append(p.errs, err)
+	return p
+}
+
+// Publish writes a bundle, certificates in PEM, to the objects that spec.trust of a Signer requests, and removes other
+// objects that the Signer has published. A ConfigMap of a former name is removed when the ConfigMaps of the new name
+// are complete, or immediately if a CA is distrusted. Publish writes only objects that differ from the watched ones.
+// An empty bundle publishes nothing, and removes nothing that the spec requests.
 //
-// A Signer that must give way to another that publishes by its name is passed without that part of its spec.
+// If another Signer publishes under the same name and has precedence, pass the Signer without that part of the spec.
 func (p *Publisher) Publish(ctx context.Context, signer *v1alpha1.Signer, bundle []byte) Result {
-	nothing := func(why string, args ...any) Result {
-		return Result{Published: signer.Status.Published.DeepCopy(), Err: fmt.Errorf(why, args...)}
-	}
-	switch {
-	case signer.DeletionTimestamp != nil:
-		return nothing("the Signer is being deleted, and with it what it has published")
-	case len(bundle) == 0 && (signer.Spec.Trust.ClusterTrustBundle || signer.Spec.Trust.ConfigMap != nil):
-		return nothing("there is no CA certificate to publish; what was published before is left as it is")
-	case len(bundle) > maxBundle:
-		return nothing("the CA certificates are %d bytes of PEM, and no more than %d can be published: leave out issuers from the CA's tls.crt", len(bundle), maxBundle)
+	if err := checkPublishable(signer, bundle); err != nil {
+		return Result{Published: signer.Status.Published.DeepCopy(), Err: err}
 	}
 	ctb := p.publishBundle(ctx, signer, string(bundle))
 	configMaps := p.publishConfigMaps(ctx, signer, string(bundle))
@@ -91,81 +88,91 @@ func (p *Publisher) Publish(ctx context.Context, signer *v1alpha1.Signer, bundle
 	return result
 }
 
+// checkPublishable returns why nothing is written for a Signer.
+func checkPublishable(signer *v1alpha1.Signer, bundle []byte) error {
+	switch {
+	case signer.DeletionTimestamp != nil:
+		return errors.New("the Signer is being deleted, together with the objects that it has published")
+	case len(bundle) == 0 && (signer.Spec.Trust.ClusterTrustBundle || signer.Spec.Trust.ConfigMap != nil):
+		return errors.New("there is no CA certificate to publish; earlier publications stay unchanged")
+	case len(bundle) > maxBundle:
+		return fmt.Errorf("the CA certificates have %d bytes in PEM, and the limit is %d: remove issuers from tls.crt of the CA", len(bundle), maxBundle)
+	}
+	return nil
+}
+
 // publishBundle writes the ClusterTrustBundle of a Signer, or removes it. Its name never changes.
 func (p *Publisher) publishBundle(ctx context.Context, signer *v1alpha1.Signer, bundle string) part {
-	name, wanted := BundleName(signer), signer.Spec.Trust.ClusterTrustBundle
-	published := signer.Status.Published != nil && signer.Status.Published.ClusterTrustBundle == name
+	t := target{kind: kindBundle, name: BundleName(signer), signer: signer, content: bundle}
+	wanted := signer.Spec.Trust.ClusterTrustBundle
+	published := signer.Status.Published != nil && signer.Status.Published.ClusterTrustBundle == t.name
 	if !wanted && !published {
 		return part{complete: true}
 	}
 	out := part{complete: !wanted}
 	if published {
-		out.published = name
+		out.published = t.name
 	}
-	state := p.bundles.State(name)
-	if err := unread(kindBundle, name, state.Synced, state.Err); err != nil {
-		out.errs = append(out.errs, err)
-		return out
+	state := p.bundles.State(t.name)
+	if err := p.checkRead(ctx, t, state.Synced, state.Err); err != nil {
+		return out.fail(err)
 	}
-	have := state.Objects[types.NamespacedName{Name: name}]
-	t := target{kind: kindBundle, name: name, signer: signer, content: bundle}
+	have := state.Objects[types.NamespacedName{Name: t.name}]
 	if !wanted {
-		if have == nil { // the watch may not have seen it yet
-			var err error
-			if have, err = p.live(ctx, t); err != nil {
-				out.errs = append(out.errs, fmt.Errorf("%s %s is not wanted any more, and cannot be read: %w", kindBundle, name, explain(err, t)))
-				return out
-			}
-		}
-		if have != nil && have.ownedBy(signer) {
-			if err := p.remove(ctx, t, *have); err != nil {
-				out.errs = append(out.errs, fmt.Errorf("%s %s is not wanted any more, and cannot be removed: %w", kindBundle, name, explain(err, t)))
-				return out
-			}
-		}
-		out.published = ""
-		return out
+		return p.removeBundle(ctx, t, have, out)
 	}
-	err := p.write(ctx, t, have)
-	switch foreign := (*foreignError)(nil); {
-	case err == nil:
-		out.complete, out.published, out.message = true, name, kindBundle+" "+name
-	case errors.As(err, &foreign):
+	blocked, err := p.write(ctx, planWrite(t, have))
+	switch {
+	case blocked != "":
 		out.complete, out.published = true, ""
-		out.errs = append(out.errs, fmt.Errorf("%s %s %w: delete it, or set spec.trust.clusterTrustBundle to false", kindBundle, name, err))
-	default:
-		out.published = name // perhaps it was written
-		out.errs = append(out.errs, fmt.Errorf("%s %s: %w", kindBundle, name, explain(err, t)))
+		return out.fail(fmt.Errorf("%s %s %s: delete it, or set spec.trust.clusterTrustBundle to false", kindBundle, t.name, blocked))
+	case err != nil:
+		out.published = t.name // the write can have succeeded
+		return out.fail(fmt.Errorf("%s %s: %w", kindBundle, t.name, p.explain(ctx, err, t)))
 	}
+	return part{complete: true, published: t.name, message: kindBundle + " " + t.name}
+}
+
+// removeBundle removes the ClusterTrustBundle of a Signer.
+func (p *Publisher) removeBundle(ctx context.Context, t target, have *observed, out part) part {
+	if have == nil { // the watch can be late
+		var err error
+		if have, err = p.live(ctx, t); err != nil {
+			return out.fail(fmt.Errorf("%s %s is no longer requested, and cannot be read: %w", t.kind, t.name, p.explain(ctx, err, t)))
+		}
+	}
+	if err := p.executeDelete(ctx, t, have); err != nil {
+		return out.fail(fmt.Errorf("%s %s is no longer requested, and cannot be removed: %w", t.kind, t.name, p.explain(ctx, err, t)))
+	}
+	out.published = ""
 	return out
 }
 
-// publishConfigMaps writes the ConfigMaps of a Signer, and removes those that it does not want.
+func (p *Publisher) executeDelete(ctx context.Context, t target, have *observed) error {
+	return p.execute(ctx, planDelete(t, have))
+}
+
+// publishConfigMaps writes the ConfigMaps of a Signer, and removes those that the spec does not request.
 func (p *Publisher) publishConfigMaps(ctx context.Context, signer *v1alpha1.Signer, bundle string) part {
 	out := part{complete: true}
-	wanted := signer.Spec.Trust.ConfigMap
-	if wanted != nil {
-		out = p.keepConfigMaps(ctx, signer, *wanted, bundle)
+	if wanted := signer.Spec.Trust.ConfigMap; wanted != nil {
+		out = p.writeConfigMaps(ctx, signer, *wanted, bundle)
 	}
-	remaining := ""
-	for _, name := range p.leftovers(signer) {
-		if wanted != nil && !out.complete && len(signer.Spec.Trust.Distrusted) == 0 { // clients do with the one before until there is another
-			remaining = name
-			continue
-		}
+	remove, remaining := planLeftovers(signer, p.leftovers(signer), out.complete)
+	for _, name := range remove {
 		if err := p.removeConfigMaps(ctx, signer, name); err != nil {
-			remaining = name
+			remaining = append(remaining, name)
 			out.errs = append(out.errs, err)
 		}
 	}
-	if remaining != "" {
-		out.published = remaining
+	if len(remaining) > 0 {
+		out.published = remaining[len(remaining)-1]
 	}
 	return out
 }
 
-// leftovers are the names of ConfigMaps that were written for the Signer, and are not the spec's. That
-// of the status comes last, and so is the one that stays there.
+// leftovers returns the names of ConfigMaps that were written for the Signer and are not requested by the spec. The
+// name in the status is last.
 func (p *Publisher) leftovers(signer *v1alpha1.Signer) []string {
 	p.mu.Lock()
 	names := slices.Sorted(maps.Keys(p.written[signer.UID]))
@@ -178,8 +185,8 @@ func (p *Publisher) leftovers(signer *v1alpha1.Signer) []string {
 	})
 }
 
-// note remembers whether there are ConfigMaps of a name.
-func (p *Publisher) note(signer *v1alpha1.Signer, name string, there bool) {
+// setWritten records whether there are ConfigMaps of a name.
+func (p *Publisher) setWritten(signer *v1alpha1.Signer, name string, there bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !there {
@@ -192,166 +199,174 @@ func (p *Publisher) note(signer *v1alpha1.Signer, name string, there bool) {
 	p.written[signer.UID][name] = true
 }
 
-// keepConfigMaps writes the ConfigMaps of the spec's name in the namespaces that it chooses, and
-// removes those in others.
-func (p *Publisher) keepConfigMaps(ctx context.Context, signer *v1alpha1.Signer, wanted v1alpha1.TrustConfigMap, bundle string) part {
-	name, key := wanted.Name, wanted.Key
-	if key == "" {
-		key = defaultKey
+// writeConfigMaps writes the ConfigMaps in the selected namespaces, and removes those in other namespaces.
+func (p *Publisher) writeConfigMaps(ctx context.Context, signer *v1alpha1.Signer, wanted v1alpha1.TrustConfigMap, bundle string) part {
+	t := target{kind: kindConfigMap, name: wanted.Name, signer: signer, key: wanted.Key, content: bundle}
+	if t.key == "" {
+		t.key = defaultKey
 	}
 	var out part
-	if published := signer.Status.Published; published != nil && published.ConfigMap == name {
-		out.published = name
+	if published := signer.Status.Published; published != nil && published.ConfigMap == t.name {
+		out.published = t.name
 	}
-	fail := func(err error) part {
-		out.errs = append(out.errs, err)
-		return out
+	if err := checkNames(t); err != nil {
+		return out.fail(err)
 	}
-	if wrong := validation.IsDNS1123Subdomain(name); len(wrong) > 0 {
-		return fail(fmt.Errorf("spec.trust.configMap.name: %s", strings.Join(wrong, "; ")))
-	}
-	if wrong := validation.IsConfigMapKey(key); len(wrong) > 0 {
-		return fail(fmt.Errorf("spec.trust.configMap.key: %s", strings.Join(wrong, "; ")))
-	}
-	state := p.configMaps.State(name)
-	if err := unread(kindConfigMap, name, state.Synced, state.Err); err != nil {
-		return fail(err)
+	state := p.configMaps.State(t.name)
+	if err := p.checkRead(ctx, t, state.Synced, state.Err); err != nil {
+		return out.fail(err)
 	}
 	namespaces, err := p.selectNamespaces(ctx, wanted.NamespaceSelector)
 	if err != nil {
-		return fail(err)
+		return out.fail(err)
 	}
-	in := func(namespace string) (target, *seen) {
-		t := target{kind: kindConfigMap, namespace: namespace, name: name, signer: signer, key: key, content: bundle}
-		return t, state.Objects[types.NamespacedName{Namespace: namespace, Name: name}]
+	have := map[string]*observed{}
+	for at, found := range state.Objects {
+		have[at.Namespace] = found
 	}
-	var unwanted []string
-	for at, have := range state.Objects {
-		if namespaces.others[at.Namespace] && have.ownedBy(signer) {
-			unwanted = append(unwanted, at.Namespace)
-		}
-	}
-	slices.Sort(unwanted)
-	p.note(signer, name, true)
-	written := each(namespaces.chosen, func(namespace string) error {
-		t, have := in(namespace)
-		return p.write(ctx, t, have)
-	})
-	removed := each(unwanted, func(namespace string) error {
-		t, have := in(namespace)
-		return p.remove(ctx, t, *have)
-	})
+	writes, deletes := planNamespaces(t, have, namespaces)
+	p.setWritten(signer, t.name, true)
+	written := each(writes, func(s step) *failure { return p.writeConfigMap(ctx, s) })
+	removed := p.deleteEach(ctx, deletes)
+	return summarize(t.name, len(writes), written, removed)
+}
 
-	count, failed, unknown := len(namespaces.chosen), 0, 0
-	var here []failure
-	for _, f := range written {
-		count--
-		switch foreign := (*foreignError)(nil); {
-		case gone(f.err):
-		case errors.As(f.err, &foreign):
-			here = append(here, failure{f.namespace, fmt.Errorf("the ConfigMap %w: delete it, or choose another name in spec.trust.configMap", f.err)})
-		case refused(f.err):
-			unknown++ // one from before may be there
-			here = append(here, failure{f.namespace, f.err})
-		default:
-			failed++
-			here = append(here, failure{f.namespace, explain(f.err, target{kind: kindConfigMap, name: name})})
+func checkNames(t target) error {
+	if wrong := validation.IsDNS1123Subdomain(t.name); len(wrong) > 0 {
+		return fmt.Errorf("spec.trust.configMap.name: %s", strings.Join(wrong, "; "))
+	}
+	if wrong := validation.IsConfigMapKey(t.key); len(wrong) > 0 {
+		return fmt.Errorf("spec.trust.configMap.key: %s", strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+// failure is why an object in a namespace is not as it should be.
+type failure struct {
+	namespace string
+	cause     cause
+	err       error
+}
+
+// cause tells failures apart by their effect on the [Result].
+type cause string
+
+const (
+	causeGone    cause = "Gone"    // the namespace no longer exists
+	causeBlocked cause = "Blocked" // an object of another user is there
+	causeRefused cause = "Refused" // by the namespace: an earlier object of the Signer can be there
+	causeFailed  cause = "Failed"  // to be retried: the publication is incomplete
+)
+
+// writeConfigMap writes one ConfigMap.
+func (p *Publisher) writeConfigMap(ctx context.Context, s step) *failure {
+	t := s.target
+	blocked, err := p.write(ctx, s)
+	switch {
+	case blocked != "":
+		return &failure{t.namespace, causeBlocked, fmt.Errorf("the ConfigMap %s: delete it, or choose another name in spec.trust.configMap", blocked)}
+	case err == nil:
+		return nil
+	case namespaceGone(err):
+		return &failure{t.namespace, causeGone, err}
+	case p.refused(ctx, t, err):
+		return &failure{t.namespace, causeRefused, err}
+	default:
+		return &failure{t.namespace, causeFailed, p.explain(ctx, err, t)}
+	}
+}
+
+// deleteEach executes steps that delete ConfigMaps.
+func (p *Publisher) deleteEach(ctx context.Context, deletes []step) []failure {
+	return each(deletes, func(s step) *failure {
+		if err := p.execute(ctx, s); err != nil {
+			return &failure{s.target.namespace, causeFailed, p.explain(ctx, err, s.target)}
 		}
+		return nil
+	})
+}
+
+// summarize returns the result of writing the ConfigMaps of a name.
+func summarize(name string, count int, written, removed []failure) part {
+	byCause := map[cause]int{}
+	for _, f := range written {
+		byCause[f.cause]++
 	}
-	out.errs = append(out.errs, join(name, "", here))
-	for i := range removed {
-		removed[i].err = explain(removed[i].err, target{kind: kindConfigMap, name: name})
-	}
-	out.errs = append(out.errs, join(name, "not wanted there any more, and cannot be removed: ", removed))
-	out.errs = slices.DeleteFunc(out.errs, func(err error) bool { return err == nil })
-	out.complete = failed == 0
-	out.message = fmt.Sprintf("%s %s in %d namespaces", kindConfigMap, name, count)
+	written = slices.DeleteFunc(written, func(f failure) bool { return f.cause == causeGone })
+	count -= byCause[causeGone] + byCause[causeBlocked] + byCause[causeRefused] + byCause[causeFailed]
+	out := part{complete: byCause[causeFailed] == 0, message: fmt.Sprintf("%s %s in %d namespaces", kindConfigMap, name, count)}
 	if count == 1 {
 		out.message = strings.TrimSuffix(out.message, "s")
 	}
-	out.published = ""
-	if count+failed+unknown+len(removed) > 0 {
+	if count+byCause[causeFailed]+byCause[causeRefused]+len(removed) > 0 {
 		out.published = name
+	}
+	for _, err := range []error{join(name, "", written), join(name, notRemoved, removed)} {
+		if err != nil {
+			out.errs = append(out.errs, err)
+		}
 	}
 	return out
 }
 
-// removeConfigMaps removes all ConfigMaps of a name that are the Signer's.
+const notRemoved = "no longer requested, and cannot be removed: "
+
+// removeConfigMaps removes all ConfigMaps of a name that belong to the Signer.
 func (p *Publisher) removeConfigMaps(ctx context.Context, signer *v1alpha1.Signer, name string) error {
+	t := target{kind: kindConfigMap, name: name, signer: signer}
 	state := p.configMaps.State(name)
-	if err := unread(kindConfigMap, name, state.Synced, state.Err); err != nil {
-		return fmt.Errorf("%w; it is not wanted any more, and not removed", err)
+	if err := p.checkRead(ctx, t, state.Synced, state.Err); err != nil {
+		return fmt.Errorf("%w; it is no longer requested, and not removed", err)
 	}
-	// Live: the watch may not have seen yet what was written a moment ago, and nobody would come back to it.
+	// A live list: the watch can be late, and the name is not reconciled again once it has been removed.
 	var list corev1.ConfigMapList
 	if err := p.client.List(ctx, &list, client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector(metav1.ObjectNameField, name)}); err != nil {
-		return fmt.Errorf("%s %s is not wanted any more, and cannot be listed: %w", kindConfigMap, name, explain(err, target{kind: kindConfigMap, name: name}))
+		return fmt.Errorf("%s %s is no longer requested, and cannot be listed: %w", kindConfigMap, name, p.explain(ctx, err, t))
 	}
-	there := map[string]seen{}
-	var ours []string
+	var deletes []step
 	for i := range list.Items {
-		if found := look(&list.Items[i]); found.ownedBy(signer) {
-			there[list.Items[i].Namespace] = *found
-			ours = append(ours, list.Items[i].Namespace)
+		t.namespace = list.Items[i].Namespace
+		if s := planDelete(t, observe(&list.Items[i])); s.action == actionDelete {
+			deletes = append(deletes, s)
 		}
 	}
-	slices.Sort(ours)
-	t := target{kind: kindConfigMap, name: name, signer: signer}
-	failures := each(ours, func(namespace string) error {
-		here := t
-		here.namespace = namespace
-		return p.remove(ctx, here, there[namespace])
-	})
-	for i := range failures {
-		failures[i].err = explain(failures[i].err, t)
-	}
+	slices.SortFunc(deletes, byNamespace)
+	failures := p.deleteEach(ctx, deletes)
 	if len(failures) == 0 {
-		p.note(signer, name, false)
+		p.setWritten(signer, name, false)
 	}
-	return join(name, "not wanted any more, and cannot be removed: ", failures)
+	return join(name, notRemoved, failures)
 }
 
-// refused reports whether it is the namespace's own doing that a ConfigMap cannot be written there: a quota, an admission policy, or
-// what somebody has put into it beside our key. RBAC is ours to mend.
-func refused(err error) bool {
-	return apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err) ||
-		apierrors.IsForbidden(err) && !strings.Contains(err.Error(), " cannot ")
-}
-
-// gone reports whether the namespace went away in the meantime.
-func gone(err error) bool {
+// namespaceGone reports whether a namespace was deleted while it was written to.
+func namespaceGone(err error) bool {
 	return apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
-type failure struct {
-	namespace string
-	err       error
-}
+func byNamespace(a, b step) int { return strings.Compare(a.target.namespace, b.target.namespace) }
 
-// each does something in each namespace and returns, in their order, those that it failed in.
-func each(namespaces []string, do func(namespace string) error) []failure {
-	var (
-		mu       sync.Mutex
-		failures []failure
-		group    errgroup.Group
-	)
+// each executes steps in parallel, and returns the failures by namespace.
+func each(steps []step, do func(step) *failure) []failure {
+	results := make([]*failure, len(steps))
+	var group errgroup.Group
 	group.SetLimit(parallel)
-	for _, namespace := range namespaces {
+	for i, s := range steps {
 		group.Go(func() error {
-			if err := do(namespace); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failures = append(failures, failure{namespace, err})
-			}
+			results[i] = do(s)
 			return nil
 		})
 	}
-	_ = group.Wait() // failures has them
-	slices.SortFunc(failures, func(a, b failure) int { return strings.Compare(a.namespace, b.namespace) })
+	_ = group.Wait() // results has the failures
+	var failures []failure
+	for _, f := range results {
+		if f != nil {
+			failures = append(failures, *f)
+		}
+	}
 	return failures
 }
 
-// join says where it failed and why; nil if nowhere.
+// join returns one error for all failures; nil if there are none. It lists the namespaces by cause.
 func join(name, what string, failures []failure) error {
 	if len(failures) == 0 {
 		return nil
@@ -359,7 +374,7 @@ func join(name, what string, failures []failure) error {
 	var causes []string // in the order of the first namespace of each
 	in, whole := map[string][]string{}, map[string]string{}
 	for _, f := range failures {
-		// The API server names the namespace, which would make each cause another.
+		// The API server names the namespace: without it, equal causes are equal.
 		cause := strings.ReplaceAll(f.err.Error(), fmt.Sprintf(" in the namespace %q", f.namespace), "")
 		if in[cause] == nil {
 			causes = append(causes, cause)

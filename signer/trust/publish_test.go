@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -112,6 +113,27 @@ func (f *fakeAPI) setRefuse(refuse func(verb, kind, namespace, name string) erro
 	f.refuse = refuse
 }
 
+// authorizes reports whether a refusal, if there is one, is not of the authorizer.
+func (f *fakeAPI) authorizes(a *authorizationv1.ResourceAttributes) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.refuse == nil {
+		return true
+	}
+	kind, verb := kindConfigMap, a.Verb
+	if a.Group == certificatesv1.GroupName {
+		kind = kindBundle
+	}
+	if verb == "attest" {
+		return false // a test of ClusterTrustBundles refuses
+	}
+	if verb == "patch" || verb == "create" {
+		verb = "apply"
+	}
+	err := f.refuse(verb, kind, a.Namespace, a.Name)
+	return err == nil || !strings.Contains(err.Error(), " cannot ")
+}
+
 func newAPI(t *testing.T, objects ...client.Object) *fakeAPI {
 	t.Helper()
 	scheme := runtime.NewScheme()
@@ -143,6 +165,13 @@ func newAPI(t *testing.T, objects ...client.Object) *fakeAPI {
 					return err
 				}
 				return c.Delete(ctx, o, options...)
+			},
+			Create: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.CreateOption) error {
+				if review, ok := o.(*authorizationv1.SelfSubjectAccessReview); ok {
+					review.Status.Allowed = f.authorizes(review.Spec.ResourceAttributes)
+					return nil
+				}
+				return c.Create(ctx, o, options...)
 			},
 			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
 				if err := f.ask("get", o, key.Namespace, key.Name); err != nil {
@@ -433,7 +462,7 @@ func TestPublish(t *testing.T) {
 			refuse: forbidden("delete"), signer: newSigner(false, named("new-ca"), was("")),
 			there:     map[string]string{"one/example-ca": current, "one/new-ca": current},
 			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap new-ca in 1 namespace",
-			err: `one/example-ca: not wanted any more, and cannot be removed: configmaps "example-ca" is forbidden: User "signer" cannot delete it (grant the signer get, create, patch and delete on configmaps with resourceNames ["example-ca"], there or by a ClusterRole)`,
+			err: `one/example-ca: no longer requested, and cannot be removed: configmaps "example-ca" is forbidden: User "signer" cannot delete it (grant the signer get, create, patch and delete on configmaps with resourceNames ["example-ca"], there or by a ClusterRole)`,
 		},
 		"nothing is wanted any more": {
 			objects: []client.Object{namespace("one", "a"), namespace("two", "b"), theirs("two", label)}, before: []ours{{newSigner(true), []string{"one"}}},
@@ -485,8 +514,8 @@ func TestPublish(t *testing.T) {
 		"it may not read": {
 			objects: []client.Object{namespace("one", "a")}, signer: newSigner(true), refuse: forbidden("list"),
 			there: map[string]string{}, partial: true,
-			err: `ClusterTrustBundle example.com:serving:serving may not be read: grant the signer list and watch on clustertrustbundles with resourceNames ["example.com:serving:serving"], by a ClusterRole; ` +
-				`ConfigMap example-ca may not be read: grant the signer list and watch on configmaps with resourceNames ["example-ca"], by a ClusterRole`,
+			err: `the signer is not allowed to read ClusterTrustBundle example.com:serving:serving: grant list and watch on clustertrustbundles with resourceNames ["example.com:serving:serving"], by a ClusterRole; ` +
+				`the signer is not allowed to read ConfigMap example-ca: grant list and watch on configmaps with resourceNames ["example-ca"], by a ClusterRole`,
 		},
 		"the API server has no ClusterTrustBundles": {
 			signer: newSigner(true, func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
@@ -494,7 +523,7 @@ func TestPublish(t *testing.T) {
 				return &meta.NoKindMatchError{GroupKind: schema.GroupKind{Group: "certificates.k8s.io", Kind: kind}, SearchedVersions: []string{"v1"}}
 			},
 			there: map[string]string{}, partial: true,
-			err: `ClusterTrustBundle example.com:serving:serving cannot be read: no matches for kind "ClusterTrustBundle" in version "certificates.k8s.io/v1" (the API server must serve ClusterTrustBundles of certificates.k8s.io/v1, as Kubernetes 1.37 does)`,
+			err: `reading ClusterTrustBundle example.com:serving:serving: no matches for kind "ClusterTrustBundle" in version "certificates.k8s.io/v1" (the API server must serve ClusterTrustBundles of certificates.k8s.io/v1, as Kubernetes 1.37 does)`,
 		},
 		"an invalid selector": {
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
@@ -514,13 +543,13 @@ func TestPublish(t *testing.T) {
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(true), []string{"one"}}},
 			signer: newSigner(true, was(bundleName)), bundle: strings.Repeat("x", 1<<20+1),
 			there: map[string]string{"one/example-ca": current, bundleName: ctb}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped}, partial: true,
-			err: "the CA certificates are 1048577 bytes of PEM, and no more than 1048576 can be published: leave out issuers from the CA's tls.crt",
+			err: "the CA certificates have 1048577 bytes in PEM, and the limit is 1048576: remove issuers from tls.crt of the CA",
 		},
 		"the Signer is being deleted": {
 			objects: []client.Object{namespace("one", "a")},
 			signer:  newSigner(true, was(bundleName), func(s *v1alpha1.Signer) { s.DeletionTimestamp = &metav1.Time{Time: time.Now()} }),
 			there:   map[string]string{}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped}, partial: true,
-			err: "the Signer is being deleted, and with it what it has published",
+			err: "the Signer is being deleted, together with the objects that it has published",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -614,7 +643,7 @@ func TestPublish_emptyBundle(t *testing.T) {
 	publish(t, p, signer, bundle)
 	was("")(signer)
 	result := p.Publish(t.Context(), signer, nil)
-	if result.Complete || result.Err == nil || result.Err.Error() != "there is no CA certificate to publish; what was published before is left as it is" {
+	if result.Complete || result.Err == nil || result.Err.Error() != "there is no CA certificate to publish; earlier publications stay unchanged" {
 		t.Errorf("got %+v", result)
 	}
 	if diff := cmp.Diff(map[string]string{"one/example-ca": current}, there(t, api)); diff != "" {
@@ -744,18 +773,17 @@ func TestPublish_raced(t *testing.T) {
 	api := newAPI(t, namespace("one", "a"), made)
 	p := New(api, api, func(context.Context, string) {})
 	it := target{kind: kindConfigMap, namespace: "one", name: mapped, signer: signer, key: "ca.crt", content: bundle}
-	for name, have := range map[string]*seen{
+	for name, have := range map[string]*observed{
 		"made":     nil,
 		"replaced": {uid: "theirs", resourceVersion: "1", labelled: true, owners: []owner{{true, "Signer", "serving", "signer-uid"}}},
 	} {
-		var foreign *foreignError
-		if err := p.write(t.Context(), it, have); !errors.As(err, &foreign) {
-			t.Errorf("%s: writing: %v", name, err)
+		if blocked, err := p.write(t.Context(), planWrite(it, have)); blocked == "" || err != nil {
+			t.Errorf("%s: writing: %q, %v", name, blocked, err)
 		}
 		if have == nil {
 			continue
 		}
-		if err := p.remove(t.Context(), it, *have); err != nil {
+		if err := p.remove(t.Context(), step{actionDelete, it, have, ""}); err != nil {
 			t.Errorf("%s: removing: %v", name, err)
 		}
 	}

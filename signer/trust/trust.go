@@ -1,22 +1,21 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package trust publishes the CA certificates of Signers, in a ClusterTrustBundle, in ConfigMaps,
-// one in each of some namespaces, or in both; keeps what it has published as it should be; and
-// removes it when it is not wanted any more.
+// Package trust publishes the CA certificates of Signers: in a ClusterTrustBundle, in a ConfigMap in each selected
+// namespace, or in both. It undoes changes by other users, and removes objects that are no longer requested.
+//
+// plan.go decides what to do with each object and is pure. apply.go executes the steps of a plan.
 //
 // Each name that is published is watched, over all namespaces, by a watch of its own: see package
-// watchset. So nothing is asked of the API server unless something differs, and an edit is undone in
-// the moment.
+// watchset. So a Publish without a difference sends no request to the API server, and an edit is undone immediately.
 //
 // An object is written by server-side apply, because the API server authorizes an apply with the
 // object's name even if it creates the object: so RBAC can limit the verbs by resourceNames, which
 // it cannot for a plain create.
 //
-// What is written carries the label [ManagedByLabel] and an ownerReference to its Signer. An object
-// is that Signer's if the ownerReference has its UID: the garbage collector deletes it with the
-// Signer. One that has the label and no owner at all, as versions before wrote them, is taken over.
-// Any other is left as it is, and reported.
+// Each object has the label [ManagedByLabel] and an ownerReference to its Signer. An object belongs to the Signer
+// whose UID is in the ownerReference: the garbage collector deletes both together. Publish takes over objects that
+// have the label and no owner, which earlier versions wrote. It does not change any other object, and reports it.
 package trust
 
 import (
@@ -39,32 +38,32 @@ import (
 )
 
 const (
-	// FieldOwner is the manager of the fields that are applied.
+	// FieldOwner is the field manager of published objects.
 	FieldOwner = "countersign-signer"
 
-	// ManagedByLabel marks what Countersign writes.
+	// ManagedByLabel is the label of objects that Countersign writes.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
-	// ManagedBy is the value of the label.
+	// ManagedBy is the value of ManagedByLabel.
 	ManagedBy = "countersign"
 )
 
-// Publisher keeps what Signers publish. It watches as long as Start runs.
+// Publisher publishes the CAs of Signers. It watches the published objects as long as Start runs.
 type Publisher struct {
 	client     client.WithWatch
 	namespaces client.Reader
 	changed    func(ctx context.Context, signer string)
-	bundles    *watchset.Set[client.Object, seen]
-	configMaps *watchset.Set[client.Object, seen]
+	bundles    *watchset.Set[client.Object, observed]
+	configMaps *watchset.Set[client.Object, observed]
 
 	mu sync.Mutex
-	// publishers are the names of the Signers that an object is kept for.
+	// publishers are the names of the Signers of each watched object.
 	publishers map[object][]string
-	// written are, by the UID of a Signer, the names of ConfigMaps that were written for it and have
-	// not all been removed: status.published has room for one.
+	// written are the names of ConfigMaps that were written and have not all been removed, by the UID of the Signer:
+	// status.published has only one name.
 	written map[types.UID]map[string]bool
 }
 
-// object names those that are watched together.
+// object identifies objects that one watch selects.
 type object struct{ kind, name string }
 
 const (
@@ -72,16 +71,15 @@ const (
 	kindConfigMap = "ConfigMap"
 )
 
-// New makes a Publisher. namespaces lists the metadata of namespaces, from a cache. changed is
-// called with the name of a Signer when an object of a name that it publishes by has changed, or may
-// or may not be read any more: call Publish again.
+// New returns a Publisher. namespaces lists the metadata of namespaces from a cache. New calls changed with the name of
+// a Signer when one of its objects, or the permission to read it, has changed: call Publish again.
 func New(c client.WithWatch, namespaces client.Reader, changed func(ctx context.Context, signer string)) *Publisher {
 	p := &Publisher{
 		client: c, namespaces: namespaces, changed: changed,
 		publishers: map[object][]string{}, written: map[types.UID]map[string]bool{},
 	}
-	tell := func(kind string) func(context.Context, string, []watchset.Change[seen]) {
-		return func(ctx context.Context, name string, _ []watchset.Change[seen]) {
+	changedObject := func(kind string) func(context.Context, string, []watchset.Change[observed]) {
+		return func(ctx context.Context, name string, _ []watchset.Change[observed]) {
 			p.mu.Lock()
 			signers := p.publishers[object{kind, name}]
 			p.mu.Unlock()
@@ -90,13 +88,13 @@ func New(c client.WithWatch, namespaces client.Reader, changed func(ctx context.
 			}
 		}
 	}
-	p.bundles = watchset.New(watchset.Options[client.Object, seen]{
+	p.bundles = watchset.New(watchset.Options[client.Object, observed]{
 		Object: &certificatesv1.ClusterTrustBundle{}, Source: watchset.ByName(c, &certificatesv1.ClusterTrustBundleList{}, metav1.NamespaceAll),
-		Backoff: watchset.ByNameBackoff(), Keep: look, Same: same, Changed: tell(kindBundle),
+		Backoff: watchset.ByNameBackoff(), Keep: observe, Same: same, Changed: changedObject(kindBundle),
 	})
-	p.configMaps = watchset.New(watchset.Options[client.Object, seen]{
+	p.configMaps = watchset.New(watchset.Options[client.Object, observed]{
 		Object: &corev1.ConfigMap{}, Source: watchset.ByName(c, &corev1.ConfigMapList{}, metav1.NamespaceAll),
-		Backoff: watchset.ByNameBackoff(), Keep: look, Same: same, Changed: tell(kindConfigMap),
+		Backoff: watchset.ByNameBackoff(), Keep: observe, Same: same, Changed: changedObject(kindConfigMap),
 	})
 	return p
 }
@@ -104,62 +102,64 @@ func New(c client.WithWatch, namespaces client.Reader, changed func(ctx context.
 // Start watches until ctx ends.
 func (p *Publisher) Start(ctx context.Context) error {
 	var watches sync.WaitGroup
-	watches.Go(func() { _ = p.bundles.Start(ctx) })    // it ends with ctx, without an error
+	watches.Go(func() { _ = p.bundles.Start(ctx) })    // it ends with ctx and returns no error
 	watches.Go(func() { _ = p.configMaps.Start(ctx) }) // likewise
 	watches.Wait()
 	return nil
 }
 
-// Keep makes the objects of these Signers those that are watched: what their specs want, and what
-// their statuses say is published. Call it before Publish with all Signers that there are.
+// Keep sets the Signers whose objects are watched: the objects that their specs request, and those that their
+// statuses name. Call it with all Signers before Publish.
 func (p *Publisher) Keep(signers []v1alpha1.Signer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	publishers, uids := map[object][]string{}, map[types.UID]bool{}
+	bundles, configMaps := map[string]bool{}, map[string]bool{}
 	for i := range signers {
 		s := &signers[i]
 		uids[s.UID] = true
-		of := map[object]bool{}
-		if s.Spec.Trust.ClusterTrustBundle {
-			of[object{kindBundle, BundleName(s)}] = true
-		}
-		if wanted := s.Spec.Trust.ConfigMap; wanted != nil {
-			of[object{kindConfigMap, wanted.Name}] = true
-		}
-		if published := s.Status.Published; published != nil {
-			of[object{kindBundle, published.ClusterTrustBundle}] = true
-			of[object{kindConfigMap, published.ConfigMap}] = true
-		}
-		for name := range p.written[s.UID] {
-			of[object{kindConfigMap, name}] = true
-		}
-		for o := range of {
-			if o.name != "" {
-				publishers[o] = append(publishers[o], s.Name)
+		for o := range objectsOf(s, p.written[s.UID]) {
+			publishers[o] = append(publishers[o], s.Name)
+			if o.kind == kindBundle {
+				bundles[o.name] = true
+			} else {
+				configMaps[o.name] = true
 			}
 		}
 	}
 	maps.DeleteFunc(p.written, func(uid types.UID, _ map[string]bool) bool { return !uids[uid] })
 	p.publishers = publishers
-	bundles, configMaps := map[string]bool{}, map[string]bool{}
-	for o := range publishers {
-		if o.kind == kindBundle {
-			bundles[o.name] = true
-		} else {
-			configMaps[o.name] = true
-		}
-	}
 	p.bundles.Keep(bundles)
 	p.configMaps.Keep(configMaps)
 }
 
-// BundleName is the name of the ClusterTrustBundle of a Signer. It begins with the signerName, as the
-// API server demands.
+// objectsOf returns the objects that a Signer requests or has published. written are the names of its ConfigMaps.
+func objectsOf(s *v1alpha1.Signer, written map[string]bool) map[object]bool {
+	objects := map[object]bool{}
+	if s.Spec.Trust.ClusterTrustBundle {
+		objects[object{kindBundle, BundleName(s)}] = true
+	}
+	if wanted := s.Spec.Trust.ConfigMap; wanted != nil {
+		objects[object{kindConfigMap, wanted.Name}] = true
+	}
+	if published := s.Status.Published; published != nil {
+		objects[object{kindBundle, published.ClusterTrustBundle}] = true
+		objects[object{kindConfigMap, published.ConfigMap}] = true
+	}
+	for name := range written {
+		objects[object{kindConfigMap, name}] = true
+	}
+	maps.DeleteFunc(objects, func(o object, _ bool) bool { return o.name == "" })
+	return objects
+}
+
+// BundleName returns the name of the ClusterTrustBundle of a Signer. It begins with the signerName, as the API server
+// requires.
 func BundleName(signer *v1alpha1.Signer) string {
 	return strings.ReplaceAll(signer.Spec.SignerName, "/", ":") + ":" + signer.Name
 }
 
-// Selects reports whether a namespace with such labels is chosen. It is false for an invalid selector.
+// Selects reports whether a namespace with the labels is selected. It is false for an invalid selector.
 func Selects(where *v1alpha1.TrustConfigMap, has map[string]string) bool {
 	if where == nil {
 		return false
@@ -168,11 +168,11 @@ func Selects(where *v1alpha1.TrustConfigMap, has map[string]string) bool {
 	return err == nil && selector.Matches(labels.Set(has))
 }
 
-// selection is what a selector makes of the namespaces that there are. One that is being deleted is
-// in neither list: the namespace controller empties it.
+// selection is the result of a namespace selector. A namespace that is being deleted is in neither list: the namespace
+// controller deletes its objects.
 type selection struct {
-	chosen []string // sorted
-	others map[string]bool
+	selected []string // sorted
+	others   map[string]bool
 }
 
 func (p *Publisher) selectNamespaces(ctx context.Context, wanted metav1.LabelSelector) (*selection, error) {
@@ -191,11 +191,11 @@ func (p *Publisher) selectNamespaces(ctx context.Context, wanted metav1.LabelSel
 		switch {
 		case namespace.DeletionTimestamp != nil:
 		case selector.Matches(labels.Set(namespace.Labels)):
-			s.chosen = append(s.chosen, namespace.Name)
+			s.selected = append(s.selected, namespace.Name)
 		default:
 			s.others[namespace.Name] = true
 		}
 	}
-	slices.Sort(s.chosen)
+	slices.Sort(s.selected)
 	return s, nil
 }

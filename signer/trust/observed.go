@@ -20,23 +20,23 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 )
 
-// seen is what is kept of an object that is watched, and no more: anybody may make large ConfigMaps
-// by a name that is watched.
-type seen struct {
+// observed is the part of a watched object that is kept in memory. Any user with access to a namespace can create
+// large ConfigMaps of a watched name.
+type observed struct {
 	uid             types.UID
 	resourceVersion string
 	labelled        bool
 	owners          []owner
-	// data are, of an object that may be ours, digests of what was applied to it by [FieldOwner],
-	// by the key in a ConfigMap. What somebody else has changed is not ours any more, and not here.
+	// data are digests of the content that [FieldOwner] applied to an object that can belong to a Signer, by the
+	// key in a ConfigMap. Content that another field manager has changed is not included.
 	data map[string]digest
-	// locked is set of a ConfigMap that cannot be mended, but only made anew: it is immutable, or has
-	// binaryData, in which a key cannot be that is in its data.
+	// locked is true for a ConfigMap that must be deleted and created again, because it is immutable, or has
+	// binaryData: a key cannot be in both data and binaryData.
 	locked bool
 }
 
 type owner struct {
-	signer bool // and not of another kind
+	signer bool // the kind is Signer of this API group
 	kind   string
 	name   string
 	uid    types.UID
@@ -46,15 +46,15 @@ type digest [sha256.Size]byte
 
 func digestOf(text string) digest { return sha256.Sum256([]byte(text)) }
 
-// same reports whether nothing of interest has changed.
-func same(a, b *seen) bool {
+// same reports whether two observations of an object lead to the same plan.
+func same(a, b *observed) bool {
 	return a.uid == b.uid && a.labelled == b.labelled && a.locked == b.locked &&
 		slices.Equal(a.owners, b.owners) && maps.Equal(a.data, b.data)
 }
 
-// look takes from an object what is kept of it.
-func look(o client.Object) *seen {
-	s := &seen{
+// observe returns the part of an object that is kept in memory.
+func observe(o client.Object) *observed {
+	s := &observed{
 		uid: o.GetUID(), resourceVersion: o.GetResourceVersion(),
 		labelled: o.GetLabels()[ManagedByLabel] == ManagedBy,
 	}
@@ -80,37 +80,37 @@ func look(o client.Object) *seen {
 	return s
 }
 
-// applied are the keys of a ConfigMap that [FieldOwner] has applied and nobody has changed since.
-// Those are the ones that an apply without them takes away.
+// applied returns the keys of a ConfigMap that [FieldOwner] has applied and no other field manager has changed
+// since. An apply without them removes them.
 func applied(o *corev1.ConfigMap) []string {
-	for _, entry := range o.ManagedFields {
-		if entry.Manager != FieldOwner || entry.Operation != metav1.ManagedFieldsOperationApply || entry.FieldsV1 == nil {
-			continue
-		}
-		var fields struct {
-			Data map[string]json.RawMessage `json:"f:data"`
-		}
-		if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields) != nil {
-			return nil // as if it were not ours: it is applied again
-		}
-		var keys []string
-		for field := range fields.Data {
-			if key, ok := strings.CutPrefix(field, "f:"); ok {
-				keys = append(keys, key)
-			}
-		}
-		return keys
+	i := slices.IndexFunc(o.ManagedFields, func(entry metav1.ManagedFieldsEntry) bool {
+		return entry.Manager == FieldOwner && entry.Operation == metav1.ManagedFieldsOperationApply && entry.FieldsV1 != nil
+	})
+	if i < 0 {
+		return nil
 	}
-	return nil
+	var fields struct {
+		Data map[string]json.RawMessage `json:"f:data"`
+	}
+	if json.Unmarshal(o.ManagedFields[i].FieldsV1.GetRawBytes(), &fields) != nil {
+		return nil // the object is applied again
+	}
+	var keys []string
+	for field := range fields.Data {
+		if key, ok := strings.CutPrefix(field, "f:"); ok {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
-// ownedBy reports whether the object is the Signer's, so that the garbage collector deletes it with it.
-func (s seen) ownedBy(signer *v1alpha1.Signer) bool {
+// ownedBy reports whether the object belongs to the Signer: the garbage collector deletes both together.
+func (s observed) ownedBy(signer *v1alpha1.Signer) bool {
 	return slices.ContainsFunc(s.owners, func(o owner) bool { return o.signer && o.uid == signer.UID })
 }
 
-// foreign says why an object may not be written to for the Signer; empty if it may.
-func (s seen) foreign(signer *v1alpha1.Signer) string {
+// foreign returns why the object must not be written for the Signer, or "".
+func (s observed) foreign(signer *v1alpha1.Signer) string {
 	if s.ownedBy(signer) || s.labelled && len(s.owners) == 0 {
 		return ""
 	}
@@ -127,7 +127,7 @@ func (s seen) foreign(signer *v1alpha1.Signer) string {
 	return fmt.Sprintf("exists without the label %s=%s", ManagedByLabel, ManagedBy)
 }
 
-// holds reports whether the object is as it is written for the Signer.
-func (s seen) holds(signer *v1alpha1.Signer, data map[string]digest) bool {
+// holds reports whether the object is equal to what is written for the Signer.
+func (s observed) holds(signer *v1alpha1.Signer, data map[string]digest) bool {
 	return s.labelled && s.ownedBy(signer) && maps.Equal(s.data, data)
 }
