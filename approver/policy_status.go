@@ -119,11 +119,11 @@ func testsCondition(result policy.LoadResult) metav1.Condition {
 	c := metav1.Condition{Type: v1alpha1.ConditionTestsPassed}
 	switch problem := result.Problem(); {
 	case !result.Compiled():
-		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, v1alpha1.ReasonNotCompiled, "the tests did not run, because the source does not compile"
+		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, v1alpha1.ReasonNotCompiled, "the tests were not run, because the source does not compile"
 	case problem.Reason != "":
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, problem.Reason, problem.Message
 	case result.Tests.Tests == 0:
-		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, v1alpha1.ReasonNoTests, "the source has no tests, and spec.minCoverage does not require any"
+		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, v1alpha1.ReasonNoTests, "the source has no tests, and spec.minCoverage requires none"
 	default:
 		c.Status, c.Reason = metav1.ConditionTrue, v1alpha1.ReasonTestsPassed
 		c.Message = fmt.Sprintf("%d tests, %d%% covered", result.Tests.Tests, result.Tests.Percent)
@@ -137,14 +137,14 @@ func readyCondition(load *policyLoad) metav1.Condition {
 	case mode == v1alpha1.ModeDisabled:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonDisabled, "spec.mode is Disabled: the policy is not evaluated"
 	case load.result.Usable() && mode == v1alpha1.ModeAudit:
-		c.Reason, c.Message = v1alpha1.ReasonPolicyLoaded, "the source in the spec is evaluated and does not decide requests: spec.mode is Audit"
+		c.Reason, c.Message = v1alpha1.ReasonPolicyLoaded, "the source in spec.rego is active, and it does not decide requests because spec.mode is Audit"
 	case load.result.Usable():
-		c.Reason, c.Message = v1alpha1.ReasonPolicyLoaded, "the source in the spec decides requests"
+		c.Reason, c.Message = v1alpha1.ReasonPolicyLoaded, "the source in spec.rego is active"
 	case load.lastGood != nil:
 		c.Reason = v1alpha1.ReasonLastGoodActive
 		c.Message = fmt.Sprintf("revision %.12s remains active for its signers; requests for other signers stay pending", load.active().Revision())
 	default:
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonNotLoaded, "no revision is usable; requests that the policy matches stay pending"
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonNotLoaded, "requests that the policy matches stay pending"
 	}
 	return c
 }

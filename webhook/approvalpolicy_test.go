@@ -168,12 +168,12 @@ func TestApprovalPolicy(t *testing.T) {
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Rego, s.MinCoverage = source("mine.rego", half, "mine_test.rego", passing), 90
 			}, grants: granted,
-			want: refused("spec.minCoverage: the tests cover 25% of the policy; spec.minCoverage is 90. Add tests for mine.rego:7, mine.rego:9, mine.rego:11"),
+			want: refused("spec.minCoverage: the tests cover 25% of the policy, spec.minCoverage is 90: add tests for mine.rego:7, mine.rego:9, mine.rego:11"),
 		},
 		{
 			name:   "no tests, and some are asked for",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.MinCoverage = 1 }, grants: granted,
-			want: refused("spec.minCoverage: the tests cover 0% of the policy; spec.minCoverage is 1. Add _test.rego files"),
+			want: refused("spec.minCoverage: the tests cover 0% of the policy, spec.minCoverage is 1: add _test.rego files"),
 		},
 		{
 			name:   "parameters that are no object",
@@ -204,12 +204,12 @@ func TestApprovalPolicy(t *testing.T) {
 		{
 			name:   "a ConfigMap that may come",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = fromConfigMap("later") }, grants: granted,
-			want: answer{Allowed: true, Warnings: []string{"ConfigMap countersign-system/later does not exist. Create it, or change spec.rego.configMapRef; the policy cannot be used until then"}},
+			want: answer{Allowed: true, Warnings: []string{"ConfigMap countersign-system/later does not exist: create it, or name another in spec.rego.configMapRef; the policy cannot be used until then"}},
 		},
 		{
 			name:   "a candidate's ConfigMap that may come",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Candidate = &v1alpha1.Candidate{Rego: fromConfigMap("later")} }, grants: granted,
-			want: answer{Allowed: true, Warnings: []string{"ConfigMap countersign-system/later does not exist. Create it, or change spec.candidate.rego.configMapRef; the policy cannot be used until then"}},
+			want: answer{Allowed: true, Warnings: []string{"ConfigMap countersign-system/later does not exist: create it, or name another in spec.candidate.rego.configMapRef; the policy cannot be used until then"}},
 		},
 		{
 			name: "a ConfigMap that may come, and a candidate with faults",
@@ -218,7 +218,7 @@ func TestApprovalPolicy(t *testing.T) {
 			}, grants: granted,
 			want: answer{
 				Code: 422, Reason: metav1.StatusReasonInvalid, Message: "spec.candidate.rego: mine.rego:5:6: rego_unsafe_var_error: var y is unsafe\n" + strings.Replace(fixRego, "spec.rego", "spec.candidate.rego", 1),
-				Warnings: []string{"ConfigMap countersign-system/later does not exist. Create it, or change spec.rego.configMapRef; the policy cannot be used until then"},
+				Warnings: []string{"ConfigMap countersign-system/later does not exist: create it, or name another in spec.rego.configMapRef; the policy cannot be used until then"},
 			},
 		},
 		{

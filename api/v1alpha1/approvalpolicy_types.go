@@ -365,19 +365,19 @@ const (
 	ReasonCompiled = "Compiled"
 	// ReasonInvalidRego: the source does not compile, or it breaks a rule for policies. status.errors
 	// lists each error.
-	// Example: "policy.rego:7:5: rego_type_error: undefined ref: input.request.dnsName"
+	// Example: "policy.rego:11:1: applies is a function: write it as a rule, without arguments"
 	ReasonInvalidRego = "InvalidRego"
 	// ReasonInvalidParameters: spec.parameters does not match the parameters.schema.json of the source.
 	// Example: "spec.parameters: maxNames: Invalid type. Expected: integer, given: string"
 	ReasonInvalidParameters = "InvalidParameters"
 	// ReasonTestsPassed: all tests of the source pass.
-	// Example: "42 tests, 100% covered"
+	// Example: "3 tests, 100% covered"
 	ReasonTestsPassed = "TestsPassed"
 	// ReasonTestsFailed: a test fails or times out. status.errors lists each failure.
-	// Example: "policy_test.rego:12: test_allows_own_address failed"
+	// Example: "policy_test.rego:7:1: test_allows_own_address fails"
 	ReasonTestsFailed = "TestsFailed"
 	// ReasonCoverageTooLow: the tests pass and cover less than spec.minCoverage.
-	// Example: "the tests cover 60% of the policy, spec.minCoverage is 90: add tests for policy.rego:8"
+	// Example: "the tests cover 33% of the policy, spec.minCoverage is 90: add tests for policy.rego:7, policy.rego:9"
 	ReasonCoverageTooLow = "CoverageTooLow"
 	// ReasonNoTests: the source has no tests, and spec.minCoverage requires none.
 	// Example: "the source has no tests, and spec.minCoverage requires none"

@@ -82,7 +82,7 @@ func (l Loader) source(ctx context.Context, object *v1alpha1.ApprovalPolicy, reg
 		key := types.NamespacedName{Namespace: l.Namespace, Name: rego.ConfigMapRef.Name}
 		if err := l.Reader.Get(ctx, key, &configMap); apierrors.IsNotFound(err) {
 			source.MissingObject = true
-			source.NotFound = fmt.Sprintf("ConfigMap %s does not exist. Create it, or change %s.configMapRef", key, field)
+			source.NotFound = fmt.Sprintf("ConfigMap %s does not exist: create it, or name another in %s.configMapRef", key, field)
 		} else if err != nil {
 			return Source{}, fmt.Errorf("reading ConfigMap %s: %w", key, err)
 		}
@@ -176,9 +176,9 @@ func (r LoadResult) Problem() Problem {
 }
 
 func (r LoadResult) coverageMessage() string {
-	text := fmt.Sprintf("the tests cover %d%% of the policy; spec.minCoverage is %d. ", r.Tests.Percent, r.minCoverage)
+	text := fmt.Sprintf("the tests cover %d%% of the policy, spec.minCoverage is %d: ", r.Tests.Percent, r.minCoverage)
 	if r.Tests.Tests == 0 {
-		return text + "Add _test.rego files"
+		return text + "add _test.rego files"
 	}
-	return text + "Add tests for " + strings.Join(r.Tests.NotCovered[:min(len(r.Tests.NotCovered), 16)], ", ")
+	return text + "add tests for " + strings.Join(r.Tests.NotCovered[:min(len(r.Tests.NotCovered), 16)], ", ")
 }

@@ -12,24 +12,24 @@ import "countersign.dev/countersign/pkcs10"
 // If the PKCS#10 is rejected, the reason is the one of package pkcs10, such as WeakKey.
 const (
 	// ReasonPolicyAllowed means that every policy that applies allows the request.
-	// Example: "allowed by pod-serving (revision 3f1c0a9d5b7e)".
+	// Example: "allowed by pod-serving (revision 3f1c0a9d5b7e)"
 	ReasonPolicyAllowed = "PolicyAllowed"
 	// ReasonSubjectDoesNotControlKey means that requirement 1 is violated, whatever else is.
-	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): pod-gone: Pod my-namespace/my-pod, which made the request, is gone".
+	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): pod-gone: Pod my-namespace/my-pod, which made the request, is gone"
 	ReasonSubjectDoesNotControlKey = "SubjectDoesNotControlKey"
 	// ReasonSubjectNotAuthorized means that requirement 2 is violated, and requirement 1 is not.
-	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): dns-name-not-owned: Service my-namespace/web selects app=web; Pod my-pod has app=api".
+	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): dns-name-not-owned: Service my-namespace/web selects app=web; Pod my-pod has app=api"
 	ReasonSubjectNotAuthorized = "SubjectNotAuthorized"
 	// ReasonHoldExpired means that the violations are retryable, and were not resolved within holdFor.
-	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): ip-address-unknown: nothing has address 10.0.34.2 yet; held for 30s".
+	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): ip-address-unknown: nothing has address 10.0.34.2 yet; held for 30s"
 	ReasonHoldExpired = "HoldExpired"
 	// ReasonHeld means that the violations are retryable. The request is requeued until holdFor has passed.
-	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): ip-address-unknown: nothing has address 10.0.34.2 yet".
+	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): ip-address-unknown: nothing has address 10.0.34.2 yet"
 	ReasonHeld = "Held"
 	// ReasonTooManyNames means that the request has more than [MaxNames] names and addresses.
-	// Example: "TooManyNames: the request has 65 names and addresses; the maximum is 64".
+	// Example: "TooManyNames: the request has 65 names and addresses; the maximum is 64"
 	ReasonTooManyNames pkcs10.Reason = "TooManyNames"
 	// ReasonUsageMismatch means that the PKCS#10 request asks for a usage that spec.usages does not contain.
-	// Example: "UsageMismatch: the PKCS#10 request asks for usage \"client auth\", which spec.usages does not contain".
+	// Example: "UsageMismatch: the PKCS#10 request asks for usage \"client auth\", which spec.usages does not contain"
 	ReasonUsageMismatch pkcs10.Reason = "UsageMismatch"
 )

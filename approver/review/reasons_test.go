@@ -1,0 +1,63 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package review
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	certificatesv1 "k8s.io/api/certificates/v1"
+
+	"countersign.dev/countersign/approver/evaluator"
+	"countersign.dev/countersign/pkcs10"
+	"countersign.dev/countersign/test/reasons"
+)
+
+// TestReasonExamples compares the examples in the comments of reasons.go with the messages of
+// decisions that have these reasons.
+func TestReasonExamples(t *testing.T) {
+	answer := func(violations ...evaluator.Violation) []Evaluation {
+		return []Evaluation{{
+			Policy: "pod-serving", Revision: "3f1c0a9d5b7e8d2c", HoldFor: 30 * time.Second,
+			Result: evaluator.Result{Allowed: len(violations) == 0, Violations: violations},
+		}}
+	}
+	unknown := evaluator.Violation{Requirement: 2, ID: "ip-address-unknown", Message: "nothing has address 10.0.34.2 yet", Retryable: true}
+	spec := &certificatesv1.CertificateSigningRequestSpec{Usages: []certificatesv1.KeyUsage{"server auth"}}
+	many := &pkcs10.Request{}
+	for i := range MaxNames + 1 {
+		many.DNSNames = append(many.DNSNames, strconv.Itoa(i))
+	}
+	got := map[string]string{}
+	for _, tc := range []struct {
+		constant, reason string
+		decision         Decision
+	}{
+		{"ReasonPolicyAllowed", ReasonPolicyAllowed, Decide(since, since, answer())},
+		{"ReasonSubjectDoesNotControlKey", ReasonSubjectDoesNotControlKey, Decide(since, since, answer(evaluator.Violation{
+			Requirement: 1, ID: "pod-gone", Message: "Pod my-namespace/my-pod, which made the request, is gone",
+		}))},
+		{"ReasonSubjectNotAuthorized", ReasonSubjectNotAuthorized, Decide(since, since, answer(evaluator.Violation{
+			Requirement: 2, ID: "dns-name-not-owned", Message: "Service my-namespace/web selects app=web; Pod my-pod has app=api",
+		}))},
+		{"ReasonHoldExpired", ReasonHoldExpired, Decide(since, since.Add(30*time.Second), answer(unknown))},
+		{"ReasonHeld", ReasonHeld, Decide(since, since, answer(unknown))},
+		{"ReasonTooManyNames", string(ReasonTooManyNames), Refusal(spec, many, nil)},
+		{"ReasonUsageMismatch", string(ReasonUsageMismatch), Refusal(spec, &pkcs10.Request{Usages: []certificatesv1.KeyUsage{"client auth"}}, nil)},
+	} {
+		if tc.decision.Reason != tc.reason {
+			t.Errorf("%s: the reason of the decision is %s", tc.constant, tc.decision.Reason)
+		}
+		got[tc.constant] = tc.decision.Message
+	}
+	want, err := reasons.Examples("reasons.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("messages (-example +got):\n%s", diff)
+	}
+}
