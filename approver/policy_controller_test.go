@@ -131,7 +131,7 @@ func modules(text string, more ...string) map[string]string {
 
 const passing = "package countersign.mine_test\n\nimport rego.v2\n\nimport data.countersign.mine\n\ntest_control if mine.subject_controls_key\n"
 
-func TestWhatBecomesOfAPolicy(t *testing.T) {
+func TestPolicyConditions(t *testing.T) {
 	failingTest := strings.Replace(passing, "if mine", "if not mine", 1)
 	for _, tc := range []struct {
 		name       string
@@ -238,9 +238,9 @@ func TestWhatBecomesOfAPolicy(t *testing.T) {
 	}
 }
 
-// TestOneFaultDoesNotKeepBackTheOthers: neither a policy that is written wrongly in whatever way, nor one
+// TestPolicyErrorsAreIndependent: neither a policy that is written wrongly in whatever way, nor one
 // whose ConfigMap cannot be read now.
-func TestOneFaultDoesNotKeepBackTheOthers(t *testing.T) {
+func TestPolicyErrorsAreIndependent(t *testing.T) {
 	function := policyOf("function", modules(allowing+"\napplies(x) if x\n"))
 	unread := &v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: "unread", UID: "unread"}, Spec: v1alpha1.ApprovalPolicySpec{
 		Match: v1alpha1.ApprovalPolicyMatch{SignerNames: []string{"example.com/unread"}},
@@ -282,9 +282,9 @@ func TestOneFaultDoesNotKeepBackTheOthers(t *testing.T) {
 	}
 }
 
-// TestLastGoodDecidesWhatItWasMeantFor: while what the spec names cannot be used, the revision before
+// TestLastGoodRevision: while what the spec names cannot be used, the revision before
 // goes on for the signers and namespaces it was loaded for, and for no others.
-func TestLastGoodDecidesWhatItWasMeantFor(t *testing.T) {
+func TestLastGoodRevision(t *testing.T) {
 	l := newLoading(t, policyOf("p", modules(allowing)))
 	status, _ := l.loads(t, "p")
 	good := status.Revision
@@ -317,7 +317,7 @@ func TestLastGoodDecidesWhatItWasMeantFor(t *testing.T) {
 	}
 }
 
-func TestACandidateInTheStatus(t *testing.T) {
+func TestCandidateStatus(t *testing.T) {
 	policy := policyOf("p", modules(allowing))
 	policy.Spec.Candidate = &v1alpha1.Candidate{Rego: v1alpha1.RegoSource{Package: "countersign.mine", Modules: modules(denying)}}
 	l := newLoading(t, policy)
@@ -349,8 +349,8 @@ func TestACandidateInTheStatus(t *testing.T) {
 	}
 }
 
-// TestReplicasThatAreGone: in a cluster, entries of Pods that are no more are left out.
-func TestReplicasThatAreGone(t *testing.T) {
+// TestReplicaStatus: in a cluster, entries of Pods that are no more are left out.
+func TestReplicaStatus(t *testing.T) {
 	policy := policyOf("p", modules(allowing))
 	policy.Status.Replicas = []v1alpha1.ReplicaStatus{{Name: "approver-b", Revision: "1"}, {Name: "approver-gone", Revision: "1"}}
 	pod := func(name string) *corev1.Pod {
@@ -363,9 +363,9 @@ func TestReplicasThatAreGone(t *testing.T) {
 	}
 }
 
-// TestNothingIsTakenUpAgainForNothing: a load that changes nothing that decides, to tell of a candidate
+// TestRequeueOnlyOnChange: a load that changes nothing that decides, to tell of a candidate
 // for one, does not have every pending request judged again.
-func TestNothingIsTakenUpAgainForNothing(t *testing.T) {
+func TestRequeueOnlyOnChange(t *testing.T) {
 	policy := policyOf("p", modules(allowing))
 	l := newLoading(t, policy)
 	taken := 0

@@ -226,7 +226,7 @@ func (w *world) told(t *testing.T) []string {
 	return out
 }
 
-func TestReconcileFaults(t *testing.T) {
+func TestReconcileErrors(t *testing.T) {
 	resource := schema.GroupResource{Group: "certificates.k8s.io", Resource: "certificatesigningrequests"}
 	for _, tc := range []struct {
 		name    string
@@ -299,8 +299,8 @@ func TestReconcileFaults(t *testing.T) {
 	}
 }
 
-// TestAHoldBeginsWhenItIsFound: neither the age of a request, nor a fault, counts as time it was held.
-func TestAHoldBeginsWhenItIsFound(t *testing.T) {
+// TestHoldPeriod: neither the age of a request, nor a fault, counts as time it was held.
+func TestHoldPeriod(t *testing.T) {
 	w := newWorld(t, waits)
 	w.away = errors.New("connection refused")
 	if _, err := w.reconcile(t, since.Add(time.Hour)); err == nil {
@@ -341,7 +341,7 @@ func TestAHoldBeginsWhenItIsFound(t *testing.T) {
 	}
 }
 
-func TestWhatIsNobodysIsNotTouched(t *testing.T) {
+func TestPendingIsNotTouched(t *testing.T) {
 	selector, err := labels.Parse("team=blue")
 	if err != nil {
 		t.Fatal(err)
@@ -379,9 +379,9 @@ func TestWhatIsNobodysIsNotTouched(t *testing.T) {
 	}
 }
 
-// TestAuditDoesNotDecide: what a policy that is only looked at says, or fails to say, is on record
+// TestShadowDoesNotDecide: what a policy that is only looked at says, or fails to say, is on record
 // beside the verdict of the others, and changes nothing.
-func TestAuditDoesNotDecide(t *testing.T) {
+func TestShadowDoesNotDecide(t *testing.T) {
 	for _, module := range []string{denying, failing, waits} {
 		w := newWorld(t, allowing)
 		watched := mine(t, module)
@@ -396,9 +396,9 @@ func TestAuditDoesNotDecide(t *testing.T) {
 	}
 }
 
-// TestMalformedRequestsOfOtherNamespaces: what the kernel refuses is denied by who decides for the
+// TestMalformedRequestNamespaces: what the kernel refuses is denied by who decides for the
 // namespace, and by nobody else.
-func TestMalformedRequestsOfOtherNamespaces(t *testing.T) {
+func TestMalformedRequestNamespaces(t *testing.T) {
 	selector, err := labels.Parse("team=blue")
 	if err != nil {
 		t.Fatal(err)
@@ -438,7 +438,7 @@ func TestMalformedRequestsOfOtherNamespaces(t *testing.T) {
 	}
 }
 
-func TestACandidateIsComparedAndDecidesNothing(t *testing.T) {
+func TestCandidateComparison(t *testing.T) {
 	for _, tc := range []struct {
 		name              string
 		active, candidate string
@@ -478,7 +478,7 @@ func TestACandidateIsComparedAndDecidesNothing(t *testing.T) {
 	}
 }
 
-func TestTheRecordReplays(t *testing.T) {
+func TestRecordReplays(t *testing.T) {
 	w := newWorld(t, denying)
 	if _, err := w.reconcile(t, since); err != nil {
 		t.Fatal(err)
@@ -502,9 +502,9 @@ func TestTheRecordReplays(t *testing.T) {
 	}
 }
 
-// TestWhatIsWaitedForBringsBackWhoWaits: a request is looked at again when its Pod, a Service of its
+// TestChangeRequeues: a request is looked at again when its Pod, a Service of its
 // namespace or its Node changes, and sees the change at once: what was read a moment ago does not count.
-func TestWhatIsWaitedForBringsBackWhoWaits(t *testing.T) {
+func TestChangeRequeues(t *testing.T) {
 	const untilThereIsAService = regoHeader + `subject_controls_key := true
 
 subject_is_authorized if has_service

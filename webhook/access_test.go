@@ -31,7 +31,7 @@ func (g grants) access(asked *[]authorizationv1.SubjectAccessReviewSpec) access 
 	}
 }
 
-func TestMaySigner(t *testing.T) {
+func TestAccessSigner(t *testing.T) {
 	unclear := authorizationv1.SubjectAccessReviewStatus{EvaluationError: "clusterrole x not found"}
 	for _, tc := range []struct {
 		name   string

@@ -67,7 +67,7 @@ func check(t *testing.T, want answer, got admission.Response) {
 	}
 }
 
-func TestWarningsFit(t *testing.T) {
+func TestWarning(t *testing.T) {
 	for name, tc := range map[string]struct{ text, follows, want string }{
 		"short":              {"no: not today", " (would be denied)", "no: not today (would be denied)"},
 		"control characters": {"no:\nnot\ttoday\x00", "", "no: not today "},
@@ -85,7 +85,7 @@ func TestWarningsFit(t *testing.T) {
 	}
 }
 
-func TestWarningsAreFew(t *testing.T) {
+func TestLimitWarnings(t *testing.T) {
 	warnings := make([]string, 20)
 	for i := range warnings {
 		warnings[i] = strings.Repeat(string(rune('a'+i)), maxWarning)
@@ -106,8 +106,8 @@ func TestWarningsAreFew(t *testing.T) {
 	}
 }
 
-// TestAFaultIsAnHTTPError: only that lets the API server do as the failurePolicy says.
-func TestAFaultIsAnHTTPError(t *testing.T) {
+// TestFailureIsAnHTTPError: only that lets the API server do as the failurePolicy says.
+func TestFailureIsAnHTTPError(t *testing.T) {
 	review := admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
 		Request:  &admissionv1.AdmissionRequest{UID: "u"},

@@ -283,8 +283,8 @@ func selecting(key, value string) func(*v1alpha1.ApprovalPolicySpec) {
 	}
 }
 
-// TestAPolicyWithFaultsMayBeRelabelled: and its finalizers may be taken away.
-func TestAPolicyWithFaultsMayBeRelabelled(t *testing.T) {
+// TestApprovalPolicyUnchangedSpec: and its finalizers may be taken away.
+func TestApprovalPolicyUnchangedSpec(t *testing.T) {
 	broken := func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = source("mine.rego", misspelt) }
 	labelled, deleting := policyWith(broken), policyWith(broken)
 	labelled.Labels = map[string]string{"team": "blue"}
@@ -310,7 +310,7 @@ func TestAPolicyWithFaultsMayBeRelabelled(t *testing.T) {
 	}
 }
 
-func TestAPolicyThatCannotBeRead(t *testing.T) {
+func TestApprovalPolicyInvalidObject(t *testing.T) {
 	got := shop(t, nil, "").Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 		Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: []byte("{")},
 	}})
@@ -319,8 +319,8 @@ func TestAPolicyThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestTheApproverIsWhoIsAskedAbout: not who makes the policy.
-func TestTheApproverIsWhoIsAskedAbout(t *testing.T) {
+// TestApprovalPolicyApprover: not who makes the policy.
+func TestApprovalPolicyApprover(t *testing.T) {
 	h := shop(t, nil, "")
 	var asked []authorizationv1.SubjectAccessReviewSpec
 	h.access = grants{"approve example.com/serving": yes}.access(&asked)

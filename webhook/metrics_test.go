@@ -13,8 +13,8 @@ import (
 	"countersign.dev/countersign/audit"
 )
 
-// TestVerdictsAreCountedFromZero: the first approval of a verdict is an increase.
-func TestVerdictsAreCountedFromZero(t *testing.T) {
+// TestVerdictsStartAtZero: the first approval of a verdict is an increase.
+func TestVerdictsStartAtZero(t *testing.T) {
 	if err := registerMetrics(prometheus.NewRegistry(), audit.NewLog(io.Discard)); err != nil {
 		t.Fatal(err)
 	}

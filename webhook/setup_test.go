@@ -71,8 +71,8 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestWithFilesTheBundleIsLeftAlone, unless a ConfigMap is named.
-func TestWithFilesTheBundleIsLeftAlone(t *testing.T) {
+// TestFilesWithoutBundle, unless a ConfigMap is named.
+func TestFilesWithoutBundle(t *testing.T) {
 	for _, configMap := range []string{"", "mine"} {
 		o := Options{CertFile: "c", KeyFile: "k", OnDenial: Reject, CABundleConfigMap: configMap}
 		if err := o.complete(); err != nil {

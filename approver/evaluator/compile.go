@@ -17,7 +17,7 @@ import (
 	"countersign.dev/countersign/policies"
 )
 
-// Policy is a compiled source.
+// Policy is a compiled source. It is immutable.
 type Policy struct {
 	revision         string
 	parameters       *ast.Term
@@ -25,13 +25,13 @@ type Policy struct {
 	query            rego.PreparedEvalQuery
 }
 
-// Revision of the source it was compiled from.
+// Revision returns the revision of the source.
 func (p *Policy) Revision() string { return p.revision }
 
-// required are the rules every policy has.
+// required are the rules that every policy must have.
 var required = []string{"subject_controls_key", "subject_is_authorized", "violations"}
 
-// forbidden are the built-in functions that reach outside of the input or are not deterministic.
+// forbidden are the built-in functions that use more than the input, or are not deterministic.
 var forbidden = []string{
 	"http.send", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "uuid.rfc4122",
 	"trace", "time.now_ns", "rego.parse_module",
@@ -45,8 +45,8 @@ var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	return c
 })
 
-// schemas are what a policy is compiled against: the schema of the input, with that of the
-// policy's own parameters in it if there is one.
+// schemas returns the schema of the input, which policies are compiled against. It includes the schema
+// of the policy's parameters if there is one.
 func schemas(parameters any) (*ast.SchemaSet, error) {
 	var schema map[string]any
 	if err := json.Unmarshal(policies.InputSchema, &schema); err != nil {
@@ -56,12 +56,12 @@ func schemas(parameters any) (*ast.SchemaSet, error) {
 		properties["parameters"] = parameters
 	}
 	set := ast.NewSchemaSet()
-	set.Put(ast.SchemaRootRef, schema)                // for modules that say nothing
+	set.Put(ast.SchemaRootRef, schema)                // for modules without METADATA
 	set.Put(ast.MustParseRef("schema.input"), schema) // for modules that name it in METADATA
 	return set, nil
 }
 
-// compiler compiles modules as strictly as OPA can.
+// compiler compiles modules in the strictest mode of OPA.
 func compiler(modules map[string]*ast.Module, parametersSchema any) (*ast.Compiler, error) {
 	schemas, err := schemas(parametersSchema)
 	if err != nil {
@@ -78,7 +78,7 @@ func compiler(modules map[string]*ast.Module, parametersSchema any) (*ast.Compil
 	return c, nil
 }
 
-// Compile checks and compiles a source. The error is of type [Errors] if the source is at fault.
+// Compile validates and compiles a source. The error is of type [Errors] if it is about the source.
 func Compile(ctx context.Context, s Source) (*Policy, error) {
 	modules, err := s.parse(false)
 	if err != nil {
@@ -96,23 +96,8 @@ func Compile(ctx context.Context, s Source) (*Policy, error) {
 	if err != nil {
 		return nil, Errors{{Message: err.Error()}}
 	}
-	var faults Errors
-	for _, name := range append(slices.Clone(required), "applies") {
-		rules := c.GetRulesExact(pkg.Append(ast.StringTerm(name)))
-		if len(rules) == 0 && name != "applies" {
-			faults = append(faults, Error{Message: fmt.Sprintf("package %s has no rule %s: every policy needs %s", s.Package, name, strings.Join(required, ", "))})
-		}
-		for _, rule := range rules {
-			if len(rule.Head.Args) > 0 {
-				faults = append(faults, Error{
-					File: rule.Location.File, Row: rule.Location.Row, Col: rule.Location.Col,
-					Message: fmt.Sprintf("%s is a function: write it as a rule, without arguments", name),
-				})
-			}
-		}
-	}
-	if faults != nil {
-		return nil, faults
+	if problems := ruleProblems(c, s.Package, pkg); problems != nil {
+		return nil, problems
 	}
 	prepared, err := rego.New(
 		rego.Compiler(c),
@@ -132,9 +117,29 @@ func Compile(ctx context.Context, s Source) (*Policy, error) {
 	return &Policy{revision: s.Revision(), parameters: parameters, parametersLength: length, query: prepared}, nil
 }
 
-// query asks for the rules in a way that is defined even where one of them is not: a rule
-// with a single value becomes an array of at most one. A policy without a rule `applies`
-// applies to everything.
+// ruleProblems checks that the required rules exist, and that no rule is a function.
+func ruleProblems(c *ast.Compiler, name string, pkg ast.Ref) Errors {
+	var problems Errors
+	for _, rule := range required {
+		if len(c.GetRulesExact(pkg.Append(ast.StringTerm(rule)))) == 0 {
+			problems = append(problems, Error{Message: fmt.Sprintf("package %s has no rule %s: every policy needs %s", name, rule, strings.Join(required, ", "))})
+		}
+	}
+	for _, rule := range append(slices.Clone(required), "applies") {
+		for _, r := range c.GetRulesExact(pkg.Append(ast.StringTerm(rule))) {
+			if len(r.Head.Args) > 0 {
+				problems = append(problems, Error{
+					File: r.Location.File, Row: r.Location.Row, Col: r.Location.Col,
+					Message: fmt.Sprintf("%s is a function: write it as a rule, without arguments", rule),
+				})
+			}
+		}
+	}
+	return problems
+}
+
+// query returns a query for the rules that is defined even if one of them is not: a rule with a single
+// value becomes an array of at most one. A policy without a rule `applies` applies to every request.
 func query(pkg ast.Ref, hasApplies bool) string {
 	applies := "[true]"
 	if hasApplies {
@@ -149,7 +154,7 @@ func query(pkg ast.Ref, hasApplies bool) string {
 func packageRef(name string) (ast.Ref, error) {
 	ref, err := ast.ParseRef("data." + name)
 	if err != nil || name == "" {
-		return nil, fmt.Errorf("%q is not a package name: write it as in the module, such as countersign.pod_serving", name)
+		return nil, fmt.Errorf("%q is not a valid package name: use the name in the module, such as countersign.pod_serving", name)
 	}
 	return ref, nil
 }

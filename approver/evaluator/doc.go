@@ -3,17 +3,16 @@
 
 // Package evaluator compiles Rego policies and evaluates them over facts.
 //
-// It is the only package of the approver that knows OPA. A [Source] is compiled
-// once into a [Policy], which is immutable and safe for concurrent use; evaluating it
-// does no I/O, ends at a deadline, and never reads anything but its input.
+// No other package of the approver imports OPA. A [Source] is compiled once into a [Policy],
+// which is immutable and safe for concurrent use. An evaluation does no I/O, ends at a deadline,
+// and reads nothing but its input.
 //
-// Policies are compiled in strict mode against the JSON Schema of the input, so that a
-// misspelt field is an error with file, row and column. Built-in functions that reach
-// outside (the network, the environment, chance) do not exist for them. Every module
-// must `import rego.v2`, because before it a negated expression over an undefined
-// reference is undefined too, and a refusal that was meant silently is not made; no module
-// may use `with`, by which a policy could replace the facts it judges; and more such, see
-// lint.go. A policy's own tests are run with coverage by [Test], before it may decide.
+// Policies are compiled in strict mode against the JSON Schema of the input, so that a misspelt
+// field is an error with file, row and column. Built-in functions that use the network, the
+// environment or random numbers are not available. Every module must `import rego.v2`: without it,
+// a negated expression over an undefined reference is undefined, and a violation is lost. No module
+// may use `with`, which would let a policy replace its facts. lint.go has the complete list.
+// [Test] runs the tests of a policy with coverage, before the policy decides requests.
 //
-// A policy that gives no clear answer is an error, never a verdict: see [Policy.Evaluate].
+// A policy that gives no valid answer is an error, never a verdict: see [Policy.Evaluate].
 package evaluator

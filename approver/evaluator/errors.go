@@ -11,12 +11,12 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Error is one fault of a source. Row and Col count from 1; 0 is unknown.
+// Error is one problem of a source. Row and Col count from 1; 0 means unknown.
 type Error struct {
 	File     string
 	Row, Col int
 	Message  string
-	// Suggestions are the names that there are, if one was used that is not.
+	// Suggestions are the valid names, if the source uses an unknown one.
 	Suggestions []string
 }
 
@@ -34,7 +34,7 @@ func (e Error) Error() string {
 	return text
 }
 
-// Errors are all faults of a source, in the order of file, row and column.
+// Errors are all problems of a source, in the order of file, row and column.
 type Errors []Error
 
 func (e Errors) Error() string {
@@ -45,7 +45,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "; ")
 }
 
-// fromError makes Errors of what OPA says of a source.
+// fromError converts an error of OPA about a source.
 func fromError(file string, err error) Errors {
 	if opa, ok := errors.AsType[ast.Errors](err); ok {
 		return fromOPA(opa)
@@ -62,23 +62,34 @@ func fromError(file string, err error) Errors {
 func fromOPA(in ast.Errors) Errors {
 	out := make(Errors, 0, len(in))
 	for _, e := range in {
-		fault := Error{Message: e.Code + ": " + e.Message}
+		problem := Error{Message: e.Code + ": " + e.Message}
 		if e.Location != nil {
-			// OPA counts columns from 0 where it finds nothing more to read.
-			fault.File, fault.Row, fault.Col = e.Location.File, e.Location.Row, max(e.Location.Col, 1)
+			// OPA counts columns from 0 at the end of a module.
+			problem.File, problem.Row, problem.Col = e.Location.File, e.Location.Row, max(e.Location.Col, 1)
 		}
 		if detail, ok := e.Details.(*ast.RefErrInvalidDetail); ok {
 			for _, value := range detail.OneOf {
-				fault.Suggestions = append(fault.Suggestions, strings.Trim(value.String(), `"`))
+				problem.Suggestions = append(problem.Suggestions, strings.Trim(value.String(), `"`))
 			}
-		} else if e.Details != nil {
-			for _, line := range e.Details.Lines() {
-				if line = strings.TrimSpace(line); line != "" && strings.Trim(line, "^") != "" {
-					fault.Message += "; " + line
-				}
-			}
+		} else {
+			problem.Message += detailLines(e.Details)
 		}
-		out = append(out, fault)
+		out = append(out, problem)
 	}
 	return out
+}
+
+// detailLines returns the lines of the details of an error, each after "; ". It omits the lines that
+// mark a column.
+func detailLines(details ast.ErrorDetails) string {
+	if details == nil {
+		return ""
+	}
+	text := ""
+	for _, line := range details.Lines() {
+		if line = strings.TrimSpace(line); strings.Trim(line, "^") != "" {
+			text += "; " + line
+		}
+	}
+	return text
 }

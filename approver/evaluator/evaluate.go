@@ -17,43 +17,43 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// Timeout bounds one evaluation. A policy takes a fraction of a millisecond; one that
-// runs into this is broken, or the machine is, and the request is tried again.
+// Timeout bounds one evaluation. A policy usually takes less than a millisecond. A request whose
+// evaluation times out is retried.
 const Timeout = time.Second
 
-// MaxInput is how many bytes of facts are evaluated, as JSON. What most requests need is a few
-// thousand; the objects of a cluster can hold megabytes.
+// MaxInput is the maximum size of the facts, in bytes of JSON. Most requests have a few thousand. The
+// objects of a cluster can have megabytes.
 const MaxInput = 1 << 20
 
-// Result is what one policy says of one request.
+// Result is the answer of one policy to one request.
 type Result struct {
-	// Abstains is true if the policy says by its rule `applies` that the request is none of its business.
+	// Abstains is true if the rule `applies` of the policy is not true.
 	Abstains bool
-	// Allowed is true only if both requirements are stated to hold and there is no violation.
+	// Allowed is true only if the policy states that both requirements hold, and there is no violation.
 	Allowed bool
-	// Violations in the order of requirement, id and value. Not empty if the policy neither allows nor abstains.
+	// Violations are in the order of requirement, id and value. They are not empty if the policy neither
+	// allows nor abstains.
 	Violations []Violation
 }
 
-// Violation is one reason against a request.
+// Violation is one reason not to approve a request.
 type Violation struct {
 	// Requirement is 1 (the subject controls the key) or 2 (the subject is authorized).
 	Requirement int `json:"requirement"`
-	// ID names the rule that is broken, such as "dns-name-not-owned".
+	// ID names the rule that is violated, such as "dns-name-not-owned".
 	ID string `json:"id"`
-	// Message says to the requester what is wrong.
+	// Message says what is wrong, for the requester.
 	Message string `json:"message"`
-	// Value is what is wrong: a name, an address, a usage; may be empty.
+	// Value is the name, address or usage that is wrong. It can be empty.
 	Value string `json:"value,omitempty"`
-	// Retryable is true if time may mend it.
+	// Retryable is true if the violation can be resolved without a new request.
 	Retryable bool `json:"retryable,omitempty"`
 }
 
 // Evaluate evaluates the policy over facts and its own parameters.
 //
-// An error means that the policy gave no answer that could be relied on: it failed, ran
-// out of time, had an undefined or ill-formed result, or neither allowed the request nor
-// said why not. An error is no verdict: retry.
+// An error means that the policy gave no valid answer: it failed or timed out, its result is undefined
+// or malformed, or it neither allowed the request nor had a violation. An error is not a verdict: retry.
 func (p *Policy) Evaluate(ctx context.Context, in *Input) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -62,7 +62,7 @@ func (p *Policy) Evaluate(ctx context.Context, in *Input) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	ended := topdown.NewCancel() // as OPA would do it itself, by a goroutine for each query
+	ended := topdown.NewCancel() // OPA itself would start a goroutine for each query
 	defer context.AfterFunc(ctx, ended.Cancel)()
 	results, err := p.query.Eval(ctx, rego.EvalParsedInput(document), rego.EvalExternalCancel(ended))
 	if err != nil {
@@ -82,7 +82,7 @@ func read(b rego.Vars) (Result, error) {
 	case !isTrue(b["applies"]):
 		return Result{Abstains: true}, nil
 	case b["violations"] == nil:
-		return Result{}, errors.New("violations is null: it must be a set, the empty one if there is nothing against the request")
+		return Result{}, errors.New("violations is null: it must be a set, and empty if there is no violation")
 	}
 	for _, v := range violations {
 		if (v.Requirement != 1 && v.Requirement != 2) || v.ID == "" || v.Message == "" {
@@ -92,7 +92,7 @@ func read(b rego.Vars) (Result, error) {
 	allowed := isTrue(b["controls"]) && isTrue(b["authorized"])
 	switch {
 	case len(violations) == 0 && !allowed:
-		return Result{}, errors.New("the policy neither allows the request nor gives a violation: it must say why not")
+		return Result{}, errors.New("the policy neither allows the request nor has a violation: add a violation that says why")
 	case len(violations) == 0:
 		return Result{Allowed: true}, nil
 	}
@@ -114,12 +114,12 @@ func violationsOf(value any) ([]Violation, error) {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&violations); err != nil {
-		return nil, fmt.Errorf("a violation must be an object of requirement, id, message, value and retryable: %w", err)
+		return nil, fmt.Errorf("a violation must be an object with requirement, id, message, value and retryable: %w", err)
 	}
 	return violations, nil
 }
 
-// isTrue says whether a value is an array of one true.
+// isTrue reports whether a value is the array [true].
 func isTrue(value any) bool {
 	values, ok := value.([]any)
 	return ok && len(values) == 1 && values[0] == true

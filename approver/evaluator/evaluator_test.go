@@ -51,7 +51,7 @@ func compile(t *testing.T, s evaluator.Source) *evaluator.Policy {
 	return p
 }
 
-func TestCompileRefuses(t *testing.T) {
+func TestCompileErrors(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		source evaluator.Source
@@ -71,17 +71,17 @@ func TestCompileRefuses(t *testing.T) {
 		{
 			"with",
 			source(allow + "\nhelper if data.countersign.mine.subject_controls_key with input as {}\n"),
-			"mine.rego:11:54: `with` replaces the facts a policy judges: it is allowed in _test.rego files only",
+			"mine.rego:11:54: `with` replaces the facts that a policy evaluates: it is allowed in _test.rego files only",
 		},
 		{
 			"!= on input",
 			source(strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized if input.requester.username != "mallory"`, 1)),
-			"mine.rego:7:26: `!=` is undefined, and so no reason, where what it compares is missing, such as a field of input: write `not … == …`",
+			"mine.rego:7:26: `!=` is undefined if an operand is missing, such as a field of input, so the condition does not hold: write `not … == …`",
 		},
 		{
 			"a default of true",
 			source(strings.Replace(allow, "subject_is_authorized := true", "default subject_is_authorized := true", 1)),
-			"mine.rego:7:1: a default of true allows whatever was forgotten",
+			"mine.rego:7:1: a default of true allows every case that the policy does not handle",
 		},
 		{
 			"a violation without a message",
@@ -96,7 +96,7 @@ func TestCompileRefuses(t *testing.T) {
 		{
 			"a third requirement",
 			source(strings.Replace(allow, "violations contains v if some v in []", `violations contains {"requirement": 3, "id": "no", "message": "no"} if true`, 1)),
-			"mine.rego:9:21: requirement is 1, the subject controls the key, or 2, it is authorized",
+			"mine.rego:9:21: requirement must be 1 (the subject controls the key) or 2 (the subject is authorized)",
 		},
 		{
 			"a field of a violation that is misspelt",
@@ -121,20 +121,20 @@ func TestCompileRefuses(t *testing.T) {
 		{
 			"a file of another kind",
 			evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"mine.rego": allow, "README.md": "read me"}},
-			"README.md:1:1: a policy has files that end in .rego, and parameters.schema.json: rename it or leave it out",
+			"README.md:1:1: unexpected file: a policy can contain files that end in .rego, and parameters.schema.json",
 		},
-		{"a schema of parameters that is none", withParameters("{", nil), "parameters.schema.json:1:1: it is not a JSON object: "},
-		{"a schema of parameters of another type", withParameters(`{"type": "array"}`, nil), `parameters.schema.json:1:1: parameters are an object: set "type": "object"`},
-		{"a schema of parameters that is wrong", withParameters(`{"type": "object", "required": 7}`, nil), "parameters.schema.json:1:1: it is not a JSON Schema"},
+		{"a schema of parameters that is none", withParameters("{", nil), "parameters.schema.json:1:1: the file is not a JSON object: "},
+		{"a schema of parameters of another type", withParameters(`{"type": "array"}`, nil), `parameters.schema.json:1:1: parameters must be an object: set "type": "object"`},
+		{"a schema of parameters that is wrong", withParameters(`{"type": "object", "required": 7}`, nil), "parameters.schema.json:1:1: the file is not a JSON Schema"},
 		{
 			"a schema of parameters on a server",
 			withParameters(`{"type": "object", "properties": {"x": {"$ref": "http://127.0.0.1/x"}}}`, nil),
-			`parameters.schema.json:1:1: $ref leads to other places, which are not read: write what is meant in its place`,
+			`parameters.schema.json:1:1: $ref refers to another schema, which is not loaded: write the schema in its place`,
 		},
 		{
 			"a schema of parameters relative to a server",
 			withParameters(`{"$id": "http://127.0.0.1/x#z", "type": "object", "properties": {"x": {"$ref": "#foo"}}}`, nil),
-			`parameters.schema.json:1:1: $id leads to other places, which are not read: write what is meant in its place`,
+			`parameters.schema.json:1:1: $id refers to another schema, which is not loaded: write the schema in its place`,
 		},
 		{
 			"!= on what an import names",
@@ -144,7 +144,7 @@ func TestCompileRefuses(t *testing.T) {
 		{
 			"a package of the library",
 			evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"mine.rego": allow, "key.rego": "package countersign.lib.key\n\nimport rego.v2\n\nis_later(_) if true\n"}},
-			"key.rego:1:1: this package is the library's: choose another",
+			"key.rego:1:1: the library uses this package: choose another",
 		},
 		{
 			"a parameter of another type",
@@ -179,7 +179,7 @@ func TestCompileRefuses(t *testing.T) {
 		{
 			"a file name of the library",
 			evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"lib/names.rego": allow}},
-			"lib/names.rego:1:1: this file name belongs to the library: choose another",
+			"lib/names.rego:1:1: the library contains a file of this name: choose another name",
 		},
 		{"no modules", evaluator.Source{Package: "countersign.mine"}, "package countersign.mine has no rule subject_controls_key"},
 	} {
@@ -196,7 +196,7 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
-func TestMisspeltFieldIsAnsweredWithSuggestions(t *testing.T) {
+func TestCompileSuggestsFields(t *testing.T) {
 	_, err := evaluator.Compile(t.Context(), source(strings.Replace(allow, "subject_controls_key := true", `subject_controls_key if input.requester.usrname == "x"`, 1)))
 	if err == nil || !strings.Contains(err.Error(), `; there are: credentialID, groups, node, pod, serviceAccount, uid, username`) {
 		t.Errorf("got %v", err)
@@ -222,13 +222,13 @@ func TestEvaluate(t *testing.T) {
 			"no violation is not enough",
 			strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized if input.request.name == "nobody"`, 1),
 			evaluator.Result{},
-			"the policy neither allows the request nor gives a violation: it must say why not",
+			"the policy neither allows the request nor has a violation: add a violation that says why",
 		},
 		{
 			"a requirement that is not exactly true does not hold",
 			strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized := "true"`, 1),
 			evaluator.Result{},
-			"the policy neither allows the request nor gives a violation: it must say why not",
+			"the policy neither allows the request nor has a violation: add a violation that says why",
 		},
 		{
 			"applies that is not true abstains",
@@ -252,7 +252,7 @@ func TestEvaluate(t *testing.T) {
 			"a violation of another shape",
 			strings.Replace(allow, "violations contains v if some v in []", `violations contains v if some v in ["no"]`, 1),
 			evaluator.Result{},
-			"a violation must be an object of requirement, id, message, value and retryable: ",
+			"a violation must be an object with requirement, id, message, value and retryable: ",
 		},
 		{
 			"no violations at all, not even the empty set",
@@ -289,7 +289,7 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
-func TestEvaluateEndsAtTheDeadline(t *testing.T) {
+func TestEvaluateTimeout(t *testing.T) {
 	endless := strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == -1\n}", 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -299,7 +299,7 @@ func TestEvaluateEndsAtTheDeadline(t *testing.T) {
 	}
 }
 
-func TestParametersAreThePolicysOwn(t *testing.T) {
+func TestEvaluateParameters(t *testing.T) {
 	s := source(strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized if input.parameters.open == true", 1))
 	s.Parameters = map[string]any{"open": true}
 	got, err := compile(t, s).Evaluate(t.Context(), evaluator.NewInput(&facts.Facts{Parameters: map[string]any{"open": false}}))
@@ -308,7 +308,7 @@ func TestParametersAreThePolicysOwn(t *testing.T) {
 	}
 }
 
-func TestRevisionCoversWhatDecides(t *testing.T) {
+func TestRevision(t *testing.T) {
 	base := source(allow)
 	changed := source(allow + "# another\n")
 	parameters := source(allow)
@@ -329,7 +329,7 @@ func TestRevisionCoversWhatDecides(t *testing.T) {
 	}
 }
 
-func TestBuiltinsCompile(t *testing.T) {
+func TestCompileBuiltins(t *testing.T) {
 	pkg, modules, ok := policies.Builtin("pod-serving")
 	if !ok {
 		t.Fatal("no builtin pod-serving")
@@ -337,7 +337,7 @@ func TestBuiltinsCompile(t *testing.T) {
 	compile(t, evaluator.Source{Package: pkg, Modules: modules})
 }
 
-func TestParametersOfTheSchemaCompile(t *testing.T) {
+func TestCompileParameters(t *testing.T) {
 	s := withParameters(`{"type": "object", "properties": {"team": {"type": "string"}}, "additionalProperties": false}`,
 		map[string]any{"team": "blue"}, `input.parameters.team == "blue"`)
 	got, err := compile(t, s).Evaluate(t.Context(), evaluator.NewInput(&facts.Facts{}))
@@ -346,7 +346,7 @@ func TestParametersOfTheSchemaCompile(t *testing.T) {
 	}
 }
 
-func TestTests(t *testing.T) {
+func TestTest(t *testing.T) {
 	policy := strings.Replace(allow, "subject_is_authorized := true", "subject_is_authorized if {\n\tinput.requester.username == \"jane\"\n}", 1)
 	const testHeader = "package countersign.mine_test\n\nimport rego.v2\n\nimport data.countersign.mine\n\n"
 	for _, tc := range []struct {
@@ -381,7 +381,7 @@ func TestTests(t *testing.T) {
 			strings.Replace(testHeader, "countersign.mine_test", "countersign.mine", 1) + "violations contains v if v := {\"requirement\": 2, \"id\": \"x\", \"message\": \"x\"}\n",
 			evaluator.TestReport{Failures: evaluator.Errors{{
 				File: "mine_test.rego", Row: 1, Col: 1,
-				Message: "tests need a package of their own, such as countersign.mine_test: the rules here would be there for the tests and not for requests",
+				Message: "tests need a package of their own, such as countersign.mine_test: rules here would exist for the tests, but not for requests",
 			}}},
 		},
 		{
@@ -406,7 +406,7 @@ func TestTests(t *testing.T) {
 	}
 }
 
-func TestTestsEndWithTheContext(t *testing.T) {
+func TestTestTimeout(t *testing.T) {
 	s := source(allow)
 	s.Modules["mine_test.rego"] = "package countersign.mine_test\n\nimport rego.v2\n\ntest_endless if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == -1\n}\n"
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -416,10 +416,10 @@ func TestTestsEndWithTheContext(t *testing.T) {
 	}
 }
 
-func TestAnInputThatIsTooLargeIsAFault(t *testing.T) {
+func TestEvaluateTooLargeInput(t *testing.T) {
 	f := facts.Facts{}
 	f.Request.Name = strings.Repeat("x", evaluator.MaxInput)
-	if got, err := compile(t, source(allow)).Evaluate(t.Context(), evaluator.NewInput(&f)); err == nil || !strings.Contains(err.Error(), "at most 1048576 are evaluated") {
+	if got, err := compile(t, source(allow)).Evaluate(t.Context(), evaluator.NewInput(&f)); err == nil || !strings.Contains(err.Error(), "the maximum is 1048576") {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

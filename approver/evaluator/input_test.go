@@ -98,7 +98,7 @@ func sameAsJSON(t *testing.T, f facts.Facts, parameters map[string]any) {
 	}
 }
 
-func TestTheInputIsWhatItsJSONSays(t *testing.T) {
+func TestInputEqualsJSON(t *testing.T) {
 	sameAsJSON(t, facts.Facts{}, nil)
 	parameters := []map[string]any{nil, {}, {"max": 86400.0, "huge": 1e21, "allow": true, "list": []any{"a", nil, -0.5}, "<\xff>": map[string]any{"x": "\u2028"}}}
 	for seed := range uint64(2000) {
@@ -112,14 +112,14 @@ func TestTheInputIsWhatItsJSONSays(t *testing.T) {
 }
 
 // The key that stands later in the JSON, whose order is that of the bytes, counts.
-func TestOfKeysThatAreOneTextTheLastCounts(t *testing.T) {
+func TestInputDuplicateKeys(t *testing.T) {
 	f := facts.Facts{Cluster: facts.Cluster{Subject: facts.ClusterSubject{Pod: &facts.Pod{Labels: map[string]string{"\xff": "1", "\xfe": "2", "\ufffd": "3", "\xf0": "4"}}}}}
 	for range 20 {
 		sameAsJSON(t, f, nil)
 	}
 }
 
-func FuzzTheInputIsWhatItsJSONSays(f *testing.F) {
+func FuzzInputEqualsJSON(f *testing.F) {
 	for _, text := range texts {
 		f.Add(text, text, int32(0))
 	}
@@ -134,7 +134,7 @@ func FuzzTheInputIsWhatItsJSONSays(f *testing.F) {
 }
 
 // The limit is on the JSON of facts and parameters together.
-func TestTheLimitIsOnFactsAndParameters(t *testing.T) {
+func TestInputLimit(t *testing.T) {
 	empty, err := json.Marshal(facts.Facts{Parameters: map[string]any{}})
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +160,7 @@ func TestTheLimitIsOnFactsAndParameters(t *testing.T) {
 			_, err = NewInput(&facts.Facts{Request: facts.Request{Name: tc.text}}).with(term, length)
 			want := ""
 			if tc.over > 0 {
-				want = fmt.Sprintf("the input has %d bytes, and at most %d are evaluated: give the objects that the request is about fewer labels", MaxInput+tc.over, MaxInput)
+				want = fmt.Sprintf("the input has %d bytes, the maximum is %d: remove labels from the objects that the request is about", MaxInput+tc.over, MaxInput)
 			}
 			if got := fmt.Sprint(err); got != want && (err != nil || want != "") {
 				t.Errorf("got  %s\nwant %s", got, want)

@@ -11,27 +11,30 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// lint holds the rules for policies that OPA does not.
+// violationFields are the fields of a violation. The first three are required.
+var violationFields = []string{"requirement", "id", "message", "value", "retryable"}
+
+// lint checks the rules for policies that OPA does not check.
 func lint(file string, module *ast.Module) Errors {
-	var faults Errors
+	var problems Errors
 	add := func(at *ast.Location, format string, args ...any) {
-		faults = append(faults, Error{File: file, Row: at.Row, Col: at.Col, Message: fmt.Sprintf(format, args...)})
+		problems = append(problems, Error{File: file, Row: at.Row, Col: at.Col, Message: fmt.Sprintf(format, args...)})
 	}
 	if !slices.ContainsFunc(module.Imports, func(i *ast.Import) bool { return ast.RegoV2CompatibleRef.Equal(i.Path.Value) }) {
 		add(module.Package.Location, "add `import rego.v2` below the package: without it, `not` over an undefined reference does not hold")
 	}
 	ast.WalkExprs(module, func(e *ast.Expr) bool {
 		for _, with := range e.With {
-			add(with.Location, "`with` replaces the facts a policy judges: it is allowed in _test.rego files only")
+			add(with.Location, "`with` replaces the facts that a policy evaluates: it is allowed in _test.rego files only")
 		}
 		if e.IsCall() && e.Operator().Equal(ast.NotEqual.Ref()) {
-			add(e.Location, "`!=` is undefined, and so no reason, where what it compares is missing, such as a field of input: write `not … == …`")
+			add(e.Location, "`!=` is undefined if an operand is missing, such as a field of input, so the condition does not hold: write `not … == …`")
 		}
 		return false
 	})
 	ast.WalkRules(module, func(r *ast.Rule) bool {
 		if r.Default && r.Head.Value != nil && r.Head.Value.Equal(ast.BooleanTerm(true)) {
-			add(r.Location, "a default of true allows whatever was forgotten: leave the rule undefined unless its conditions hold")
+			add(r.Location, "a default of true allows every case that the policy does not handle: leave the rule undefined unless its conditions hold")
 		}
 		if r.Head.Key != nil && len(r.Head.Reference) > 0 && strings.TrimPrefix(r.Head.Reference[0].String(), "data.") == "violations" {
 			for _, problem := range violationProblems(r) {
@@ -40,46 +43,63 @@ func lint(file string, module *ast.Module) Errors {
 		}
 		return false
 	})
-	return faults
+	return problems
 }
 
-// violationProblems looks at the object that a rule adds to violations: the one in its head or
-// the one assigned in its body to the variable there. What is made elsewhere is looked at when
-// it is evaluated.
+// violationProblems checks the object that a rule adds to violations: the one in its head, or the
+// one that its body assigns to the variable in its head. An object that is created elsewhere is
+// checked when it is evaluated.
 func violationProblems(r *ast.Rule) []string {
-	key := r.Head.Key
-	if _, ok := key.Value.(ast.Var); ok {
-		for _, e := range r.Body {
-			if e.IsAssignment() && len(e.Operands()) == 2 && e.Operand(0).Equal(key) {
-				key = e.Operand(1)
-			}
-		}
-	}
-	object, ok := key.Value.(ast.Object)
-	if !ok {
-		if _, variable := key.Value.(ast.Var); variable {
-			return nil
-		}
+	switch key := assignedKey(r).Value.(type) {
+	case ast.Var:
+		return nil
+	case ast.Object:
+		return append(requiredFieldProblems(key), unknownFieldProblems(key)...)
+	default:
 		return []string{"a violation is an object with requirement, id and message, and may have value and retryable"}
 	}
+}
+
+// assignedKey returns the key in the head of a rule or, if that is a variable, its value in the body.
+func assignedKey(r *ast.Rule) *ast.Term {
+	key := r.Head.Key
+	if _, ok := key.Value.(ast.Var); !ok {
+		return key
+	}
+	for _, e := range r.Body {
+		if e.IsAssignment() && len(e.Operands()) == 2 && e.Operand(0).Equal(key) {
+			key = e.Operand(1)
+		}
+	}
+	return key
+}
+
+func requiredFieldProblems(violation ast.Object) []string {
 	var problems []string
-	for _, name := range []string{"requirement", "id", "message"} {
-		value := object.Get(ast.StringTerm(name))
-		switch {
-		case value == nil:
+	for _, name := range violationFields[:3] {
+		value := violation.Get(ast.StringTerm(name))
+		if value == nil {
 			problems = append(problems, fmt.Sprintf("the violation has no %s: it needs requirement (1 or 2), id and message", name))
-		case name == "requirement":
-			if number, ok := value.Value.(ast.Number); ok && number.String() != "1" && number.String() != "2" {
-				problems = append(problems, "requirement is 1, the subject controls the key, or 2, it is authorized")
+			continue
+		}
+		switch v := value.Value.(type) {
+		case ast.Number:
+			if name == "requirement" && v.String() != "1" && v.String() != "2" {
+				problems = append(problems, "requirement must be 1 (the subject controls the key) or 2 (the subject is authorized)")
 			}
-		default:
-			if text, ok := value.Value.(ast.String); ok && text == "" {
+		case ast.String:
+			if name != "requirement" && v == "" {
 				problems = append(problems, fmt.Sprintf("the violation has an empty %s", name))
 			}
 		}
 	}
-	object.Foreach(func(k, _ *ast.Term) {
-		if name, ok := k.Value.(ast.String); ok && !slices.Contains([]string{"requirement", "id", "message", "value", "retryable"}, string(name)) {
+	return problems
+}
+
+func unknownFieldProblems(violation ast.Object) []string {
+	var problems []string
+	violation.Foreach(func(k, _ *ast.Term) {
+		if name, ok := k.Value.(ast.String); ok && !slices.Contains(violationFields, string(name)) {
 			problems = append(problems, fmt.Sprintf("a violation has no field %q: it has requirement, id, message, value and retryable", string(name)))
 		}
 	})

@@ -16,11 +16,11 @@ import (
 	"github.com/open-policy-agent/opa/v1/rego"
 )
 
-// ParametersField is the File of an [Error] that is about the parameters of a source.
+// ParametersField is the File of an [Error] about the parameters of a source.
 const ParametersField = "spec.parameters"
 
-// checkParameters compares the parameters of a source with its schema for them, and returns
-// that schema; nil if it has none.
+// checkParameters validates the parameters of a source with its schema for them, and returns the
+// schema. It returns nil if the source has none.
 func (s Source) checkParameters(ctx context.Context) (any, error) {
 	text, ok := s.Modules[ParametersSchemaFile]
 	if !ok {
@@ -31,13 +31,13 @@ func (s Source) checkParameters(ctx context.Context) (any, error) {
 	}
 	var schema map[string]any
 	if err := json.Unmarshal([]byte(text), &schema); err != nil {
-		return nil, invalid("it is not a JSON object: %v", err)
+		return nil, invalid("the file is not a JSON object: %v", err)
 	}
 	if keyword := reference(schema); keyword != "" {
-		return nil, invalid("%s leads to other places, which are not read: write what is meant in its place", keyword)
+		return nil, invalid("%s refers to another schema, which is not loaded: write the schema in its place", keyword)
 	}
 	if schema["type"] != "object" {
-		return nil, invalid("parameters are an object: set \"type\": \"object\"")
+		return nil, invalid("parameters must be an object: set \"type\": \"object\"")
 	}
 	parameters := s.Parameters
 	if parameters == nil {
@@ -53,9 +53,9 @@ func (s Source) checkParameters(ctx context.Context) (any, error) {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("checking parameters: %w", ctx.Err())
 	case err != nil:
-		return nil, invalid("it is not a JSON Schema: %v", err)
+		return nil, invalid("the file is not a JSON Schema: %v", err)
 	case len(results) != 1 || results[0].Bindings["valid"] != true:
-		return nil, invalid("it is not a JSON Schema")
+		return nil, invalid("the file is not a JSON Schema")
 	}
 	raw, err := json.Marshal(results[0].Bindings["problems"])
 	if err != nil {
@@ -65,22 +65,22 @@ func (s Source) checkParameters(ctx context.Context) (any, error) {
 	if err := json.Unmarshal(raw, &problems); err != nil {
 		return nil, fmt.Errorf("checking parameters: %w", err)
 	}
-	var faults Errors
+	var out Errors
 	for _, p := range problems {
 		text := p.Desc
 		if !strings.EqualFold(p.Field, "(root)") {
 			text = p.Field + ": " + p.Desc
 		}
-		faults = append(faults, Error{File: ParametersField, Message: text})
+		out = append(out, Error{File: ParametersField, Message: text})
 	}
-	if faults != nil {
-		slices.SortFunc(faults, func(a, b Error) int { return strings.Compare(a.Message, b.Message) })
-		return nil, faults
+	if out != nil {
+		slices.SortFunc(out, func(a, b Error) int { return strings.Compare(a.Message, b.Message) })
+		return nil, out
 	}
 	return schema, nil
 }
 
-// parametersTerm is the parameters as policies see them, and how long they are as JSON.
+// parametersTerm returns the parameters as a term of OPA, and their length as JSON.
 func (s Source) parametersTerm() (*ast.Term, int, error) {
 	raw := []byte("{}")
 	if s.Parameters != nil {
@@ -96,20 +96,13 @@ func (s Source) parametersTerm() (*ast.Term, int, error) {
 	return ast.NewTerm(value), len(raw), nil
 }
 
-// reference is the first keyword in a schema that names another place, or a place that others
-// are relative to: OPA would ask a server for it.
+// reference returns the first keyword in a schema that names another place, or a base for relative
+// references. OPA would send a request to a server for it.
 func reference(value any) string {
 	switch v := value.(type) {
 	case map[string]any:
 		for _, key := range slices.Sorted(maps.Keys(v)) {
-			_, isText := v[key].(string)
-			switch {
-			case slices.Contains([]string{"$ref", "$id", "id", "$dynamicRef", "$recursiveRef"}, key) && isText:
-				return key
-			case slices.Contains([]string{"default", "const", "enum", "examples"}, key):
-				continue // values, and no schemas
-			}
-			if keyword := reference(v[key]); keyword != "" {
+			if keyword := referenceIn(key, v[key]); keyword != "" {
 				return keyword
 			}
 		}
@@ -121,4 +114,17 @@ func reference(value any) string {
 		}
 	}
 	return ""
+}
+
+// referenceIn returns the first such keyword in one member of a schema.
+func referenceIn(key string, value any) string {
+	switch key {
+	case "$ref", "$id", "id", "$dynamicRef", "$recursiveRef":
+		if _, ok := value.(string); ok {
+			return key
+		}
+	case "default", "const", "enum", "examples":
+		return "" // values, not schemas
+	}
+	return reference(value)
 }

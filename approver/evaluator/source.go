@@ -25,28 +25,26 @@ const (
 	testSuffix = "_test.rego"
 )
 
-// Source is the text of a policy.
+// Source is the Rego of a policy.
 type Source struct {
 	// Package holds the rules, such as "countersign.pod_serving".
 	Package string
 	// Modules by file name. Names ending in _test.rego are the policy's tests, which decide
-	// nothing. [ParametersSchemaFile] may stand among them. The modules of policies/lib are
-	// always there beside them.
+	// nothing. [ParametersSchemaFile] can be among them. The modules of policies/lib are always added.
 	Modules map[string]string
 	// Parameters become input.parameters; nil means none.
 	Parameters map[string]any
 }
 
-// Revision is the SHA-256, in lower-case hex, of everything in the source that a
-// decision can depend on: package, modules, library and parameters.
+// Revision returns the SHA-256, in lower-case hex, of everything that a decision can depend on:
+// package, modules, library and parameters.
 func (s Source) Revision() string {
 	modules := maps.Clone(s.Modules)
 	maps.DeleteFunc(modules, func(name, _ string) bool { return strings.HasSuffix(name, testSuffix) })
 	return digest(s.Package, modules, policies.Lib(), s.Parameters)
 }
 
-// Digest is the SHA-256, in lower-case hex, of all of the source, its tests too: of two sources
-// with one digest, the one is as good as the other.
+// Digest returns the SHA-256, in lower-case hex, of the whole source, including its tests.
 func (s Source) Digest() string { return digest(s.Package, s.Modules, policies.Lib(), s.Parameters) }
 
 func digest(of ...any) string {
@@ -56,14 +54,14 @@ func digest(of ...any) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// parse parses the modules of the policy and of the library; those of the tests too, if wanted.
+// parse parses the modules of the policy and of the library, and optionally the tests.
 func (s Source) parse(tests bool) (map[string]*ast.Module, error) {
 	library := policies.Lib()
 	parsed := map[string]*ast.Module{}
-	var faults Errors
+	var problems Errors
 	for name := range library {
 		if _, taken := s.Modules[name]; taken {
-			faults = append(faults, Error{File: name, Row: 1, Col: 1, Message: "this file name belongs to the library: choose another"})
+			problems = append(problems, Error{File: name, Row: 1, Col: 1, Message: "the library contains a file of this name: choose another name"})
 		}
 	}
 	sources := maps.Clone(library)
@@ -73,7 +71,7 @@ func (s Source) parse(tests bool) (map[string]*ast.Module, error) {
 		case name == ParametersSchemaFile, strings.HasSuffix(name, testSuffix) && !tests:
 			continue
 		case !strings.HasSuffix(name, regoSuffix):
-			faults = append(faults, Error{File: name, Row: 1, Col: 1, Message: fmt.Sprintf("a policy has files that end in %s, and %s: rename it or leave it out", regoSuffix, ParametersSchemaFile)})
+			problems = append(problems, Error{File: name, Row: 1, Col: 1, Message: fmt.Sprintf("unexpected file: a policy can contain files that end in %s, and %s", regoSuffix, ParametersSchemaFile)})
 			continue
 		}
 		module, err := ast.ParseModuleWithOpts(name, sources[name], ast.ParserOptions{
@@ -82,24 +80,25 @@ func (s Source) parse(tests bool) (map[string]*ast.Module, error) {
 		})
 		switch {
 		case err != nil:
-			faults = append(faults, fromError(name, err)...)
+			problems = append(problems, fromError(name, err)...)
 		case module == nil:
-			faults = append(faults, Error{File: name, Row: 1, Col: 1, Message: "the module is empty"})
+			problems = append(problems, Error{File: name, Row: 1, Col: 1, Message: "the module is empty"})
 		default:
 			parsed[name] = module
 			if !strings.HasSuffix(name, testSuffix) {
-				faults = append(faults, lint(name, module)...)
+				problems = append(problems, lint(name, module)...)
 			}
 		}
 	}
-	if faults = append(faults, s.checkPackages(parsed)...); faults != nil {
-		return nil, faults
+	if problems = append(problems, s.checkPackages(parsed)...); problems != nil {
+		return nil, problems
 	}
 	return parsed, nil
 }
 
-// checkPackages keeps apart what decides, what tests it, and the library: a rule that only tests
-// see, or that changes the library, would make of the policy another than the one that was tested.
+// checkPackages checks that policy, tests and library use different packages. A test in the package of
+// the policy could define rules that requests do not see. A policy in a package of the library could
+// change the library.
 func (s Source) checkPackages(parsed map[string]*ast.Module) Errors {
 	const library = "data.countersign.lib"
 	own := map[string]bool{}
@@ -108,7 +107,7 @@ func (s Source) checkPackages(parsed map[string]*ast.Module) Errors {
 			own[module.Package.Path.String()] = true
 		}
 	}
-	var faults Errors
+	var problems Errors
 	for _, name := range slices.Sorted(maps.Keys(parsed)) {
 		if _, ours := s.Modules[name]; !ours {
 			continue
@@ -117,13 +116,13 @@ func (s Source) checkPackages(parsed map[string]*ast.Module) Errors {
 		message := ""
 		switch {
 		case pkg == library || strings.HasPrefix(pkg, library+"."):
-			message = "this package is the library's: choose another"
+			message = "the library uses this package: choose another"
 		case strings.HasSuffix(name, testSuffix) && own[pkg]:
-			message = "tests need a package of their own, such as " + strings.TrimPrefix(pkg, "data.") + "_test: the rules here would be there for the tests and not for requests"
+			message = "tests need a package of their own, such as " + strings.TrimPrefix(pkg, "data.") + "_test: rules here would exist for the tests, but not for requests"
 		default:
 			continue
 		}
-		faults = append(faults, Error{File: name, Row: at.Row, Col: at.Col, Message: message})
+		problems = append(problems, Error{File: name, Row: at.Row, Col: at.Col, Message: message})
 	}
-	return faults
+	return problems
 }

@@ -13,54 +13,44 @@ import (
 	"strings"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/cover"
 	"github.com/open-policy-agent/opa/v1/tester"
 )
 
-// TestTimeout bounds all tests of a policy together.
+// TestTimeout bounds the tests of a policy, all together.
 const TestTimeout = 10 * time.Second
 
-// maxCases is how many failing cases of one test are named.
+// maxCases is the maximum number of failing cases that are named for one test.
 const maxCases = 8
 
-// TestReport is what the tests of a source say.
+// TestReport is the result of the tests of a source.
 type TestReport struct {
-	// Tests is how many there are.
+	// Tests is the number of tests.
 	Tests int
-	// Failures are the tests that fail, or that could not be run; nil if all pass.
+	// Failures are the tests that fail or cannot run. Nil if all pass.
 	Failures Errors
-	// Percent of the lines of the policy's own rules that the tests reach, rounded down.
+	// Percent is the share of the lines in the policy's rules that the tests cover, rounded down.
 	Percent int
-	// TimedOut is true if they did not end in time, which may be the machine's fault.
+	// TimedOut reports that the tests did not end in time. A busy machine can be the cause.
 	TimedOut bool
-	// NotCovered are the lines that they do not reach, each as file:row.
+	// NotCovered are the lines that the tests do not cover, each as file:row.
 	NotCovered []string
 }
 
-// Test runs the tests of a source that compiles. What is wrong with the tests is in the report;
-// an error is a fault of the machine, such as a context that ended.
+// Test runs the tests of a source that compiles. Problems of the tests are in the report. An error
+// is a problem of this process, such as a context that ended.
 func Test(ctx context.Context, s Source) (TestReport, error) {
 	files := slices.Sorted(maps.Keys(s.Modules))
 	if !slices.ContainsFunc(files, func(name string) bool { return strings.HasSuffix(name, testSuffix) }) {
 		return TestReport{}, nil
 	}
-	refused := func(err error) (TestReport, error) {
-		if faults, ok := errors.AsType[Errors](err); ok {
-			return TestReport{Failures: faults}, nil
-		}
+	modules, c, err := s.compileTests(ctx)
+	if problems, ok := errors.AsType[Errors](err); ok {
+		return TestReport{Failures: problems}, nil
+	}
+	if err != nil {
 		return TestReport{}, err
-	}
-	modules, err := s.parse(true)
-	if err != nil {
-		return refused(err)
-	}
-	schema, err := s.checkParameters(ctx)
-	if err != nil {
-		return refused(err)
-	}
-	c, err := compiler(modules, schema)
-	if err != nil {
-		return refused(err)
 	}
 	limited, cancel := context.WithTimeout(ctx, TestTimeout)
 	defer cancel()
@@ -71,19 +61,13 @@ func Test(ctx context.Context, s Source) (TestReport, error) {
 		RaiseBuiltinErrors(false).
 		SetTimeout(TestTimeout).
 		SetCoverageQueryTracer(coverage).
-		SetCoverageRuns([]cover.Kind{}). // one run: the others tell why a line is not reached
+		SetCoverageRuns([]cover.Kind{}). // one run: the others explain why a line is not covered
 		RunTests(limited, nil)
 	if err != nil {
 		return TestReport{Failures: fromError("", err)}, nil
 	}
 	var report TestReport
-	for r := range results {
-		report.Tests++
-		if r.Pass() && !r.Skip {
-			continue
-		}
-		report.Failures = append(report.Failures, Error{File: r.Location.File, Row: r.Location.Row, Col: r.Location.Col, Message: failure(r)})
-	}
+	report.addResults(results)
 	switch {
 	case ctx.Err() != nil:
 		return TestReport{}, fmt.Errorf("running the tests of package %s: %w", s.Package, ctx.Err())
@@ -94,14 +78,43 @@ func Test(ctx context.Context, s Source) (TestReport, error) {
 	slices.SortFunc(report.Failures, func(a, b Error) int {
 		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Row, b.Row))
 	})
-	reached := coverage.Report(modules).Files
-	covered, all := 0, 0
+	report.addCoverage(coverage.Report(modules).Files, files)
+	return report, nil
+}
+
+// compileTests parses and compiles a source together with its tests.
+func (s Source) compileTests(ctx context.Context) (map[string]*ast.Module, *ast.Compiler, error) {
+	modules, err := s.parse(true)
+	if err != nil {
+		return nil, nil, err
+	}
+	schema, err := s.checkParameters(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := compiler(modules, schema)
+	return modules, c, err
+}
+
+// addResults waits for the results, and adds the tests that fail.
+func (report *TestReport) addResults(results <-chan *tester.Result) {
+	for r := range results {
+		report.Tests++
+		if !r.Pass() || r.Skip {
+			report.Failures = append(report.Failures, Error{File: r.Location.File, Row: r.Location.Row, Col: r.Location.Col, Message: failure(r)})
+		}
+	}
+}
+
+// addCoverage adds the coverage of the files that are not tests.
+func (report *TestReport) addCoverage(covered map[string]*cover.FileReport, files []string) {
+	lines, all := 0, 0
 	for _, name := range files {
-		file := reached[name]
+		file := covered[name]
 		if file == nil || strings.HasSuffix(name, testSuffix) {
 			continue
 		}
-		covered, all = covered+file.CoveredLines, all+file.CoveredLines+file.NotCoveredLines
+		lines, all = lines+file.CoveredLines, all+file.CoveredLines+file.NotCoveredLines
 		for _, gap := range file.NotCovered {
 			for row := gap.Start.Row; row <= gap.End.Row; row++ {
 				report.NotCovered = append(report.NotCovered, fmt.Sprintf("%s:%d", name, row))
@@ -110,12 +123,11 @@ func Test(ctx context.Context, s Source) (TestReport, error) {
 	}
 	report.NotCovered = slices.Compact(report.NotCovered)
 	if all > 0 {
-		report.Percent = 100 * covered / all
+		report.Percent = 100 * lines / all
 	}
-	return report, nil
 }
 
-// failure says which test failed, and in which cases.
+// failure describes a test that failed, and in which cases.
 func failure(r *tester.Result) string {
 	text := r.Name + " fails"
 	switch {

@@ -202,7 +202,7 @@ func details(resolved []Resolved) []string {
 	return out
 }
 
-func TestGatherForAPod(t *testing.T) {
+func TestGatherPod(t *testing.T) {
 	s := &scene{cached: []client.Object{
 		namespaceObject(), podObject("my-pod", nil),
 		podObject("other", func(p *corev1.Pod) { p.Status.PodIPs[0].IP = "10.0.34.4" }),
@@ -239,7 +239,7 @@ func TestGatherForAPod(t *testing.T) {
 	}
 }
 
-func TestGatherForADelegate(t *testing.T) {
+func TestGatherDelegate(t *testing.T) {
 	objects := []client.Object{namespaceObject(), podObject("my-pod", nil), podObject("other", func(p *corev1.Pod) { p.Status.PodIPs[0].IP = "10.0.34.4" })}
 	for _, tc := range []struct {
 		name       string
@@ -317,8 +317,8 @@ func TestGatherForADelegate(t *testing.T) {
 	}
 }
 
-// TestLiveFactsDoNotTrustTheCache: whatever a denial could rest on is gone by now, or has changed.
-func TestLiveFactsDoNotTrustTheCache(t *testing.T) {
+// TestLiveIgnoresStaleCache: whatever a denial could rest on is gone by now, or has changed.
+func TestLiveIgnoresStaleCache(t *testing.T) {
 	key := newKey(t)
 	before, _ := request(t, "before", byHuman, key, []string{"example.com"})
 	recreated, _ := request(t, "recreated", byHuman, key, []string{"example.com"})
@@ -358,7 +358,7 @@ func TestLiveFactsDoNotTrustTheCache(t *testing.T) {
 	}
 }
 
-func TestSurroundingsAreAskedForOnceASecond(t *testing.T) {
+func TestSurroundingsAreReadOnceASecond(t *testing.T) {
 	s := &scene{cached: []client.Object{namespaceObject(), podObject("my-pod", nil)}}
 	g := s.gatherer(t)
 	csr, parsed := request(t, "mine", byPod("my-pod"), newKey(t), []string{"my-pod.ns.pod.cluster.local"})
@@ -388,9 +388,9 @@ func TestSurroundingsAreAskedForOnceASecond(t *testing.T) {
 	}
 }
 
-// TestNamesOfNothing: no object can have such a name, so the API server must not be asked for one:
+// TestGatherInvalidNames: no object can have such a name, so the API server must not be asked for one:
 // it would answer that the question is wrong, which is no finding.
-func TestNamesOfNothing(t *testing.T) {
+func TestGatherInvalidNames(t *testing.T) {
 	s := &scene{cached: []client.Object{namespaceObject(), podObject("my-pod", nil)}}
 	names := []string{".ns.svc", "web..svc", "a/b.ns.svc", "a%b.ns.svc", ".ns.pod.cluster.local", "..ns.svc", "-.ns.svc", ".svc", "a..ns.svc.cluster.local"}
 	for _, live := range []bool{false, true} {
@@ -413,8 +413,8 @@ func TestNamesOfNothing(t *testing.T) {
 	}
 }
 
-// TestCrowds: a crowd that shares a name, or a key, costs no more than a few reads, and hides nobody.
-func TestCrowds(t *testing.T) {
+// TestGatherCrowds: a crowd that shares a name, or a key, costs no more than a few reads, and hides nobody.
+func TestGatherCrowds(t *testing.T) {
 	key := newKey(t)
 	objects := []client.Object{namespaceObject(), podObject("my-pod", nil)}
 	for i := range 100 {
@@ -485,9 +485,9 @@ func TestAwaits(t *testing.T) {
 	}
 }
 
-// TestEveryFaultIsAnError fails each call in turn: what could not be learned is never taken for
+// TestGatherErrors fails each call in turn: what could not be learned is never taken for
 // what does not exist.
-func TestEveryFaultIsAnError(t *testing.T) {
+func TestGatherErrors(t *testing.T) {
 	key := newKey(t)
 	other, _ := request(t, "other", byPod("other"), key, []string{"example.com"})
 	objects := []client.Object{
@@ -521,9 +521,9 @@ func TestEveryFaultIsAnError(t *testing.T) {
 	}
 }
 
-// TestLabelsOfAMegabyteAreNotRepeated: who may make objects can give them as many labels as fit, and ask
+// TestGatherShortensLabels: who may make objects can give them as many labels as fit, and ask
 // for many names whose reason would tell of them.
-func TestLabelsOfAMegabyteAreNotRepeated(t *testing.T) {
+func TestGatherShortensLabels(t *testing.T) {
 	many := map[string]string{"app": "my-app"}
 	for i := range 10000 {
 		many[fmt.Sprintf("example.com/label-%d", i)] = strings.Repeat("x", 63)
@@ -559,9 +559,9 @@ func TestLabelsOfAMegabyteAreNotRepeated(t *testing.T) {
 	}
 }
 
-// TestOneWhoGoesAwayDoesNotFailTheOthers: requests of one second share one answer of the API server, and
+// TestSurroundingsCanceledRequest: requests of one second share one answer of the API server, and
 // not the deadline of whoever came first; an answer that took too long is asked for again.
-func TestOneWhoGoesAwayDoesNotFailTheOthers(t *testing.T) {
+func TestSurroundingsCanceledRequest(t *testing.T) {
 	s := &scene{cached: []client.Object{namespaceObject(), podObject("my-pod", nil)}}
 	g := s.gatherer(t)
 	slow := make(chan struct{})

@@ -11,7 +11,7 @@ import (
 	"countersign.dev/countersign/approver/evaluator"
 )
 
-// Decision is an outcome and its reason. The zero Decision is no opinion.
+// Decision is an outcome and its reason. The zero Decision has the outcome NoOpinion.
 type Decision struct {
 	Outcome Outcome
 	// Reason is one of the constants of this package, or a [pkcs10.Reason].

@@ -10,7 +10,7 @@
 // webhook use the same Reviewer. Constructing one needs no manager.
 //
 // The package guarantees:
-//   - An error never approves and never denies. The zero Decision is no opinion.
+//   - An error never approves and never denies. The zero Decision has the outcome NoOpinion.
 //   - A denial is based on facts that were read live from the API server.
 //   - Package review writes nothing to the API server.
 package review
