@@ -60,8 +60,9 @@ func TestBundleReconciler(t *testing.T) {
 		{name: "both CAs published", published: string(other.pem()) + string(ca.pem()), bundles: []string{""}, want: []string{string(other.pem()) + string(ca.pem())}, patches: 1},
 		{name: "files, other CA", published: string(other.pem()), bundles: []string{""}, files: true, want: []string{string(other.pem())}, patches: 1},
 		{name: "no certificate yet", published: string(other.pem()), bundles: []string{""}, unserved: true, want: []string{string(other.pem())}, patches: 1},
-		{name: "API error", published: string(ca.pem()), bundles: []string{""}, apiError: errors.New("connection refused"), want: []string{""}, patches: 1,
-			err: "updating caBundle of ValidatingWebhookConfiguration \"countersign\": connection refused",
+		{
+			name: "API error", published: string(ca.pem()), bundles: []string{""}, apiError: errors.New("connection refused"), want: []string{""}, patches: 1,
+			err: `updating caBundle of ValidatingWebhookConfiguration "countersign": connection refused`,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

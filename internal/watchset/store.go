@@ -44,7 +44,7 @@ func newStore[O client.Object, T any](s *Set[O, T], key string) *store[O, T] {
 
 // start runs the watch until ctx ends or stop is called.
 func (w *store[O, T]) start(ctx context.Context) {
-	ctx, w.stop = context.WithCancel(ctx)
+	ctx, w.stop = context.WithCancel(ctx) //nolint:gosec // drop calls it, or ctx ends
 	w.ctx = ctx
 	o := &w.set.options
 	source := o.Source(w.key)
