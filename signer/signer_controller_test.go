@@ -110,7 +110,7 @@ func TestSignerReconciler(t *testing.T) {
 		},
 	}
 	publishes := func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = &v1alpha1.TrustConfigMap{Name: "example-ca"} }
-	const wholly = "CN=Test CA, until 2036-03-01T12:00:00Z"
+	const wholly = "CN=Test CA, valid until 2036-03-01T12:00:00Z"
 
 	type conditions map[string]string // type -> "status reason: message"
 	tests := map[string]struct {
@@ -131,7 +131,7 @@ func TestSignerReconciler(t *testing.T) {
 		},
 		"looked at again when the CA becomes unfit": {
 			secret: loaded{ca: soon},
-			want:   conditions{"Ready": "True CALoaded: CN=Test CA, until 2026-03-01T12:10:20Z", "TrustPublished": "True NotRequested: spec.trust requests neither a ConfigMap nor a ClusterTrustBundle"},
+			want:   conditions{"Ready": "True CALoaded: CN=Test CA, valid until 2026-03-01T12:10:20Z", "TrustPublished": "True NotRequested: spec.trust requests neither a ConfigMap nor a ClusterTrustBundle"},
 			ready:  true, result: reconcile.Result{RequeueAfter: 19*time.Second + 510*time.Millisecond},
 		},
 		"published": {

@@ -59,7 +59,7 @@ func setReady(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, d decision
 	described := d.ready.ca.Status()
 	status.CA = &described
 	setCondition(signer, status, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonCALoaded,
-		fmt.Sprintf("%s, until %s", described.Subject, described.NotAfter.UTC().Format(time.RFC3339)))
+		fmt.Sprintf("%s, valid until %s", described.Subject, described.NotAfter.UTC().Format(time.RFC3339)))
 }
 
 func setRotating(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, d decision, from source.Result) {

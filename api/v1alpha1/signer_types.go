@@ -525,83 +525,83 @@ const ConditionApprovalTooOld = "ApprovalTooOld"
 // writes.
 const (
 	// ReasonCALoaded: the CA is loaded and signs.
-	// Example: "CN=My Example Signer, valid until 2035-02-01T00:00:00Z"
+	// Example: "CN=My Example Signer, valid until 2036-03-01T12:00:00Z"
 	ReasonCALoaded = "CALoaded"
 	// ReasonSecretNotFound: the Secret in spec.ca.secretRef does not exist or cannot be read.
 	// Example: "Secret countersign-system/serving-ca does not exist: create it with 'kubectl create secret tls serving-ca --namespace=countersign-system --cert=ca.crt --key=ca.key'"
 	ReasonSecretNotFound = "SecretNotFound"
 	// ReasonFileNotFound: the files in spec.ca.file do not exist or cannot be read.
-	// Example: "spec.ca.file.directory \"serving\" requires the flag --ca-dir: mount the CA, and set --ca-dir to the parent directory"
+	// Example: "the signer reads no files: mount the CA, and set --ca-dir to the directory above serving"
 	ReasonFileNotFound = "FileNotFound"
 	// ReasonInvalidCA: the Secret or the files do not contain a usable CA.
-	// Example: "the certificate \"CN=example\" is not a CA certificate: its basic constraints must be CA:TRUE"
+	// Example: "the certificate \"CN=My Example Signer\" is not a CA certificate: its basic constraints must be CA:TRUE"
 	ReasonInvalidCA = "InvalidCA"
 	// ReasonCAKeyMismatch: the private key does not match the CA certificate.
-	// Example: "tls.key does not match the first certificate in tls.crt, \"CN=My Example Signer\": replace both together, with the CA certificate before its issuers"
+	// Example: "tls.key does not match the first certificate in tls.crt, \"CN=My Example Signer\": replace both together, and put the CA certificate before its issuers"
 	ReasonCAKeyMismatch = "CAKeyMismatch"
 	// ReasonCAExpired: the CA certificate has expired, or expires too soon to issue the shortest
 	// certificate.
-	// Example: "the certificate \"CN=My Example Signer\" expired at 2026-02-01T00:00:00Z: replace it with a renewed CA"
+	// Example: "the certificate \"CN=My Example Signer\" expired at 2036-03-01T12:00:00Z: replace the CA with a renewed one"
 	ReasonCAExpired = "CAExpired"
 	// ReasonCANotYetValid: the CA certificate is not valid yet.
-	// Example: "the certificate \"CN=My Example Signer\" is not valid before 2026-02-01T00:00:00Z: wait until then, or correct the clock"
+	// Example: "the certificate \"CN=My Example Signer\" is not valid before 2025-03-01T12:00:00Z: wait until then, or correct the clock"
 	ReasonCANotYetValid = "CANotYetValid"
 	// ReasonCADistrusted: the CA or one of its issuers is listed in spec.trust.distrusted.
-	// Example: "\"CN=My Example Signer\" or an issuer of it is listed in spec.trust.distrusted: use another CA"
+	// Example: "\"CN=My Example Signer\", or one of its issuers, is listed in spec.trust.distrusted: use another CA"
 	ReasonCADistrusted = "CADistrusted"
 	// ReasonCAPropagating: the key of the previous CA is lost, and the next CA does not sign until
 	// spec.trust.propagation has passed. Approved requests stay pending.
-	// Example: "the key of \"CN=Previous\" (0a1b2c3d) is lost, and \"CN=Next\" (4e5f6a7b) must reach clients before it signs: it signs from 2026-02-01T00:05:00Z; requests stay pending until then"
+	// Example: "the key of \"CN=My Example Signer\" (0a1b2c3d) is lost, and clients must trust \"CN=My Example Signer\" (4e5f6a7b) before it signs: it signs from 2026-03-01T12:05:00Z; requests stay pending. If no client trusts the former, list its fingerprint in spec.trust.distrusted"
 	ReasonCAPropagating = "CAPropagating"
 	// ReasonInvalidProfile: the spec is invalid. The API server already rejects most invalid specs.
-	// Example: "spec.certificate.maxDuration is 5s: must be at least 10s"
+	// Example: "maxDuration 5s is invalid: must be at least 10s"
 	ReasonInvalidProfile = "InvalidProfile"
 	// ReasonNotManaged: the type of the Secret in spec.ca.managed or spec.ca.secretRef does not match
 	// the field.
-	// Example: "Secret serving-ca has type kubernetes.io/tls, want countersign.dev/managed-ca: set another spec.ca.managed.secretName, or use its CA with spec.ca.secretRef"
+	// Example: "Secret serving-ca has type kubernetes.io/tls, not countersign.dev/managed-ca: set spec.ca.managed.secretName to another name, or use the CA in the Secret with spec.ca.secretRef"
 	ReasonNotManaged = "NotManaged"
 	// ReasonSecretReadOnly: the signer cannot write the Secret of a managed CA.
-	// Example: "Secret countersign-system/serving-ca cannot be written: add its name to resourceNames in the signer's Role for secrets, with the verbs create and patch"
+	// Example: "the signer is not allowed to write Secret countersign-system/serving-ca: add its name to resourceNames in the signer's Role for secrets, with the verbs create and patch"
 	ReasonSecretReadOnly = "SecretReadOnly"
 	// ReasonDuplicateSecret: another Signer stores its managed CA in the same Secret. The Signer
 	// issues nothing.
-	// Example: "Signer serving is older and stores its CA in the same Secret serving-ca: set another spec.ca.managed.secretName"
+	// Example: "the older Signer serving keeps its CA in the same Secret serving-ca: set spec.ca.managed.secretName to another name"
 	ReasonDuplicateSecret = "DuplicateSecret"
 	// ReasonDuplicateSigner: an older Signer has the same spec.signerName. The Signer issues nothing.
-	// Example: "Signer serving is older and has the same signerName example.com/serving: this Signer issues nothing; delete one of them"
+	// Example: "the older Signer serving has the same signerName example.com/serving: this one issues no certificates; delete one of them"
 	ReasonDuplicateSigner = "DuplicateSigner"
 )
 
 // Reasons of the condition Rotating of a Signer.
 const (
 	// ReasonPublishing: the next CA exists and is not published everywhere yet.
-	// Example: "\"CN=My Example Signer\" (4e5f6a7b): it signs 5m0s after it is published everywhere, see the condition TrustPublished"
+	// Example: "\"CN=My Example Signer\" (0a1b2c3d): it signs 5m0s after it has been published everywhere, see the condition TrustPublished"
 	ReasonPublishing = "Publishing"
 	// ReasonPropagating: the next CA is published, and spec.trust.propagation has not passed.
-	// Example: "\"CN=My Example Signer\" (4e5f6a7b): it signs from 2026-02-01T00:05:00Z"
+	// Example: "\"CN=My Example Signer\" (0a1b2c3d): it signs from 2026-03-01T12:05:00Z"
 	ReasonPropagating = "Propagating"
 	// ReasonOverlapping: the newest CA signs, and an earlier CA is still published.
-	// Example: "\"CN=My Example Signer\" (0a1b2c3d) is published until 2026-02-02T00:00:00Z, when its last certificate has expired"
+	// Example: "\"CN=My Example Signer\" (0a1b2c3d) is published until 2026-03-02T12:05:30Z, when its last certificate expires"
 	ReasonOverlapping = "Overlapping"
 	// ReasonSettled: one CA is published.
 	// Example: "one CA is trusted"
 	ReasonSettled = "Settled"
 	// ReasonRotationFailed: the CA must be rotated, and the next CA cannot be created.
-	// Example: "\"CN=My Example Signer\" expires at 2026-02-01T00:00:00Z, and its root expires at the same time or soon after: renew the root in the Secret root-ca"
+	// Example: "\"CN=My Example Signer\" expires at 2036-03-01T13:00:00Z, and its root soon after: put a renewed root into Secret root-ca"
 	ReasonRotationFailed = "RotationFailed"
 )
 
 // Reasons of the condition TrustPublished of a Signer.
 const (
 	// ReasonPublished: all objects in spec.trust have the CA certificates.
-	// Example: "ClusterTrustBundle example.com:serving:serving; ConfigMap serving-ca in 12 namespaces"
+	// Example: "ClusterTrustBundle example.com:serving:serving; ConfigMap example-ca in 12 namespaces"
 	ReasonPublished = "Published"
 	// ReasonPublishFailed: an object cannot be written.
-	// Example: "nothing is published until the Signer is Ready; objects that were published before are unchanged"
+	// Example: "there is no CA to publish until the Signer is ready; earlier publications stay unchanged"
 	ReasonPublishFailed = "PublishFailed"
 	// ReasonWithdrawn: the published objects are removed, because all CAs are listed in
 	// spec.trust.distrusted.
-	// Example: "nothing is published: all CAs are listed in spec.trust.distrusted"
+	// Example: "no CA is published, because every CA is listed in spec.trust.distrusted"
 	ReasonWithdrawn = "Withdrawn"
 	// ReasonNotRequested: spec.trust requests neither a ConfigMap nor a ClusterTrustBundle.
 	// Example: "spec.trust requests neither a ConfigMap nor a ClusterTrustBundle"
