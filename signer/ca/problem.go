@@ -9,17 +9,15 @@ import (
 	"time"
 )
 
-// Problem is the reason why a Signer does not issue or a CA cannot be used. A cluster admin can resolve it:
-// no request is failed because of a Problem.
+// Problem is the reason why a CA cannot be used, a Signer does not issue, or a request is not issued. It is
+// a verdict: it does not implement error, which means a retry. Requests never fail because of the Problem
+// of a CA, since a cluster admin can resolve it.
 type Problem struct {
-	// Reason is one of the condition reasons of a Signer in package v1alpha1.
+	// Reason is a condition reason of a Signer in package v1alpha1, or a reason of package issuance.
 	Reason string
 	// Message states what is wrong and how to fix it. It contains no part of a private key.
 	Message string
 }
-
-// Error returns the message.
-func (p *Problem) Error() string { return p.Message }
 
 // Problemf returns a Problem with a formatted message.
 func Problemf(reason, format string, args ...any) *Problem {

@@ -56,7 +56,7 @@ func checkKey(request *pkcs10.Request, profile *Profile) *ca.Problem {
 	if slices.Contains(profile.keyAlgorithms, request.Key.Algorithm) {
 		return nil
 	}
-	return problemf(ReasonKeyNotAllowed, "key algorithm %s is not allowed: the Signer allows %s",
+	return ca.Problemf(ReasonKeyNotAllowed, "key algorithm %s is not allowed: the Signer allows %s",
 		request.Key.Algorithm, quoteAll(profile.keyAlgorithms))
 }
 
@@ -67,9 +67,9 @@ func checkSubject(request *pkcs10.Request, profile *Profile) *ca.Problem {
 	}
 	switch {
 	case request.Subject.CommonName == "":
-		return problemf(ReasonSubjectNotAllowed, "the request has neither a common name nor a subject alternative name: add one")
+		return ca.Problemf(ReasonSubjectNotAllowed, "the request has neither a common name nor a subject alternative name: add one")
 	case !profile.keeps(v1alpha1.SubjectCommonName):
-		return problemf(ReasonSubjectNotAllowed, "the request has no subject alternative name, and the Signer leaves the common name out: add a subject alternative name")
+		return ca.Problemf(ReasonSubjectNotAllowed, "the request has no subject alternative name, and the Signer leaves the common name out: add a subject alternative name")
 	}
 	return nil
 }
@@ -81,7 +81,7 @@ func grantLifetime(expirationSeconds *int32, profile *Profile) (time.Duration, *
 	}
 	asked := time.Duration(*expirationSeconds) * time.Second
 	if asked < profile.minDuration {
-		return 0, problemf(ReasonLifetimeNotAllowed, "expirationSeconds is %d, but the Signer issues for at least %v: request %d or more",
+		return 0, ca.Problemf(ReasonLifetimeNotAllowed, "expirationSeconds is %d, but the Signer issues for at least %v: request %d or more",
 			*expirationSeconds, profile.minDuration, int64((profile.minDuration+time.Second-1)/time.Second))
 	}
 	return min(asked, profile.maxDuration), nil
@@ -92,7 +92,7 @@ func parseURIs(list []string) ([]*url.URL, *ca.Problem) {
 	for _, text := range list {
 		uri, err := url.Parse(text)
 		if err != nil {
-			return nil, problemf(ReasonLintFailed, "URI %q is invalid", text)
+			return nil, ca.Problemf(ReasonLintFailed, "URI %q is invalid", text)
 		}
 		uris = append(uris, uri)
 	}

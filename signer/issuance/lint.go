@@ -39,21 +39,21 @@ type expectation struct {
 func lint(d *draft) ([]byte, *ca.Problem) {
 	tbs, err := d.ca.ToBeSigned(d.template, d.expected.request.PublicKey)
 	if err != nil {
-		return nil, problemf(ReasonLintFailed, "creating the certificate failed: %v", err)
+		return nil, ca.Problemf(ReasonLintFailed, "creating the certificate failed: %v", err)
 	}
 	der, err := unsigned(tbs)
 	if err != nil {
-		return nil, problemf(ReasonLintFailed, "parsing the certificate failed: %v", err)
+		return nil, ca.Problemf(ReasonLintFailed, "parsing the certificate failed: %v", err)
 	}
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, problemf(ReasonLintFailed, "parsing the certificate failed: %v", err)
+		return nil, ca.Problemf(ReasonLintFailed, "parsing the certificate failed: %v", err)
 	}
 	if err := d.expected.check(certificate); err != nil {
-		return nil, problemf(ReasonLintFailed, "%v", err)
+		return nil, ca.Problemf(ReasonLintFailed, "%v", err)
 	}
 	if err := lintRFC(der); err != nil {
-		return nil, problemf(ReasonLintFailed, "%v", err)
+		return nil, ca.Problemf(ReasonLintFailed, "%v", err)
 	}
 	return tbs, nil
 }

@@ -54,7 +54,7 @@ func Prepare(now time.Time, csr *certificatesv1.CertificateSigningRequest, profi
 	request, err := pkcs10.Parse(csr.Spec.Request)
 	if err != nil {
 		if rejected, ok := errors.AsType[*pkcs10.Error](err); ok {
-			return Result{Outcome: Refused, Problem: problemf(ReasonRequestRefused, "%v", rejected)}, nil
+			return Result{Outcome: Refused, Problem: ca.Problemf(ReasonRequestRefused, "%v", rejected)}, nil
 		}
 		return Result{}, fmt.Errorf("parsing the request: %w", err)
 	}
@@ -104,11 +104,7 @@ func checkApprovalAge(now time.Time, csr *certificatesv1.CertificateSigningReque
 	if now.Sub(approved) <= limit {
 		return nil
 	}
-	return problemf(ReasonApprovalTooOld,
+	return ca.Problemf(ReasonApprovalTooOld,
 		"approved at %s, longer ago than the limit of %v: create a new request, or raise spec.maxApprovalAge of the Signer",
 		approved.UTC().Format(time.RFC3339), limit)
-}
-
-func problemf(reason, format string, args ...any) *ca.Problem {
-	return &ca.Problem{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }

@@ -73,7 +73,7 @@ func (p *Profile) probe(now time.Time, algorithm string, authority *ca.CA) (*ca.
 }
 
 func unusable(authority *ca.CA, why string) *ca.Problem {
-	return problemf(v1alpha1.ReasonInvalidCA,
+	return ca.Problemf(v1alpha1.ReasonInvalidCA,
 		"the CA %q cannot issue a valid certificate: %s; use a CA whose own certificate conforms to RFC 5280 and has a subject key identifier",
 		authority.Certificate().Subject, why)
 }

@@ -55,12 +55,12 @@ var consistent = map[certificatesv1.KeyUsage]x509.KeyUsage{
 func grantUsages(asked []certificatesv1.KeyUsage, request *pkcs10.Request, profile *Profile) ([]certificatesv1.KeyUsage, *ca.Problem) {
 	for _, usage := range asked {
 		if !slices.Contains(profile.usages, usage) {
-			return nil, problemf(ReasonUsageNotAllowed, "usage %q is not allowed: the Signer allows %s", usage, quoteAll(profile.usages))
+			return nil, ca.Problemf(ReasonUsageNotAllowed, "usage %q is not allowed: the Signer allows %s", usage, quoteAll(profile.usages))
 		}
 	}
 	for _, usage := range request.Usages {
 		if !slices.Contains(asked, usage) {
-			return nil, problemf(ReasonUsageNotAllowed, "the PKCS#10 request asks for usage %q, which spec.usages does not list: both must agree", usage)
+			return nil, ca.Problemf(ReasonUsageNotAllowed, "the PKCS#10 request asks for usage %q, which spec.usages does not list: both must agree", usage)
 		}
 	}
 	return fitUsages(asked, request.Key.Algorithm)
@@ -78,17 +78,17 @@ func fitUsages(asked []certificatesv1.KeyUsage, algorithm string) ([]certificate
 	// 5280, sections 4.2.1.3 and 4.2.1.12), which is more than the request asks for.
 	bits, extended := splitUsages(granted)
 	if bits == 0 {
-		return nil, problemf(ReasonUsageNotAllowed,
+		return nil, ca.Problemf(ReasonUsageNotAllowed,
 			`usages %s leave no key usage for a key of algorithm %s, which would allow every key usage: add "digital signature"`,
 			quoteAll(asked), algorithm)
 	}
 	if len(extended) == 0 {
-		return nil, problemf(ReasonUsageNotAllowed,
+		return nil, ca.Problemf(ReasonUsageNotAllowed,
 			`usages %s have no extended key usage, which would allow every extended key usage: add one such as "server auth" or "client auth"`,
 			quoteAll(asked))
 	}
 	if !slices.ContainsFunc(granted, func(usage certificatesv1.KeyUsage) bool { return consistent[usage]&bits != 0 }) {
-		return nil, problemf(ReasonUsageNotAllowed,
+		return nil, ca.Problemf(ReasonUsageNotAllowed,
 			`usages %s have no key usage for a key of algorithm %s that is consistent with an extended key usage (RFC 5280, section 4.2.1.12): add "digital signature"`,
 			quoteAll(asked), algorithm)
 	}

@@ -27,7 +27,7 @@ func checkCA(now time.Time, authority *ca.CA, usages []certificatesv1.KeyUsage, 
 	}
 	for _, usage := range usages {
 		if id, ok := extKeyUsages[usage]; ok && !authority.Permits(id) {
-			return problemf(v1alpha1.ReasonInvalidCA,
+			return ca.Problemf(v1alpha1.ReasonInvalidCA,
 				"the CA certificate, or one of its issuers, limits its extended key usages and does not list %q: use another CA, or remove the usage from spec.certificate.usages", usage)
 		}
 	}
@@ -72,9 +72,9 @@ func verify(now time.Time, d *draft) (*ca.Problem, error) {
 		return nil, nil
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.CANotAuthorizedForThisName {
-		return problemf(ReasonNameNotPermitted,
+		return ca.Problemf(ReasonNameNotPermitted,
 			"the name constraints of the CA %q or its issuers reject the request: %v. Use a CA that permits the names, or a policy that denies them",
 			issuer.Subject, err), nil
 	}
-	return problemf(v1alpha1.ReasonInvalidCA, "relying parties would reject certificates of the CA %q: %v. Use another CA", issuer.Subject, err), nil
+	return ca.Problemf(v1alpha1.ReasonInvalidCA, "relying parties would reject certificates of the CA %q: %v. Use another CA", issuer.Subject, err), nil
 }
