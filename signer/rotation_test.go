@@ -25,7 +25,7 @@ import (
 	"countersign.dev/countersign/signer/trust"
 )
 
-// life is a Signer whose source, clock and API server a test changes.
+// life is a Signer whose source, clock and API server the test controls.
 type life struct {
 	*signerReconciler
 	server client.Client
@@ -78,7 +78,7 @@ func newLife(t *testing.T) *life {
 	return l
 }
 
-// change edits the Signer, and has it reconciled.
+// change edits the Signer and reconciles it.
 func (l *life) change(t *testing.T, edit func(*v1alpha1.Signer)) error {
 	t.Helper()
 	s := l.signer(t)
@@ -101,12 +101,12 @@ func (l *life) signer(t *testing.T) *v1alpha1.Signer {
 	return s
 }
 
-// signs is the common name of the CA that signs, or "nobody".
+// signs is the common name of the CA that signs, or "none".
 func (l *life) signs() string {
 	if ready := l.signers.get(signerName); ready != nil {
 		return ready.ca.Certificate().Subject.CommonName
 	}
-	return "nobody"
+	return "none"
 }
 
 func twoCAs(t *testing.T) (one, two *ca.CA) {
@@ -117,29 +117,30 @@ func twoCAs(t *testing.T) (one, two *ca.CA) {
 	return newCA(t, testKeys().RSA, named("One")), newCA(t, testKeys().EC, named("Two"))
 }
 
-// TestSignerReconciler_memory: the CA that signed goes on until the next one is known to clients, whatever happened between
-// the two. Only who takes its Secret away ends it.
+// TestSignerReconciler_memory: the previous CA signs until the next one has propagated, whatever happens in between.
+// Only the deletion of its Secret ends it.
 func TestSignerReconciler_memory(t *testing.T) {
 	one, two := twoCAs(t)
-	tests := map[string]struct {
+	tests := []struct {
+		name    string
 		between func(*life)
 		signs   string
 	}{
-		"nothing": {func(*life) {}, "One"},
-		"certificate and key were written one after the other": {func(l *life) {
+		{"nothing", func(*life) {}, "One"},
+		{"certificate and key were written one after the other", func(l *life) {
 			l.source = loaded{problem: &ca.Problem{Reason: v1alpha1.ReasonCAKeyMismatch, Message: "not yet"}}
 		}, "One"},
-		"another Secret is named, and not read yet": {func(l *life) { l.source = loaded{err: source.ErrPending} }, "One"},
-		"the status was changed meanwhile": {func(l *life) {
+		{"another Secret is named, and not read yet", func(l *life) { l.source = loaded{err: source.ErrPending} }, "One"},
+		{"the status was changed meanwhile", func(l *life) {
 			l.source, l.fault = loaded{ca: two}, apierrors.NewConflict(corev1.Resource("signers"), "serving", errors.New("changed"))
 		}, "One"},
-		"the API server is away": {func(l *life) { l.source, l.fault = loaded{ca: two}, apierrors.NewInternalError(errors.New("away")) }, "One"},
-		"the Secret was deleted": {func(l *life) {
-			l.source = loaded{problem: &ca.Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: "gone"}}
-		}, "nobody"},
+		{"the API server is away", func(l *life) { l.source, l.fault = loaded{ca: two}, apierrors.NewInternalError(errors.New("away")) }, "One"},
+		{"the Secret was deleted", func(l *life) {
+			l.source = loaded{problem: &ca.Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: "deleted"}}
+		}, "none"},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			l := newLife(t)
 			l.source = loaded{ca: one}
 			if err := l.change(t, nil); err != nil || l.signs() != "One" {
@@ -159,7 +160,7 @@ func TestSignerReconciler_memory(t *testing.T) {
 	}
 }
 
-// withdrawing records what is asked to be published.
+// withdrawing records the last publication.
 type withdrawing struct {
 	published
 	last *string
@@ -174,7 +175,7 @@ func (w withdrawing) Publish(ctx context.Context, s *v1alpha1.Signer, bundle []b
 	return w.published.Publish(ctx, s, bundle)
 }
 
-// TestSignerReconciler_withdrawn: a CA that is distrusted is taken away from clients although none takes its place.
+// TestSignerReconciler_withdrawn: a distrusted CA is removed from clients even if there is no other CA.
 func TestSignerReconciler_withdrawn(t *testing.T) {
 	one, two := twoCAs(t)
 	l := newLife(t)
@@ -200,7 +201,7 @@ func TestSignerReconciler_withdrawn(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("conditions (-want +got):\n%s", diff)
 	}
-	if last != "nothing" || s.Status.Published != nil || s.Status.BundleSHA256 != "" || l.signs() != "nobody" {
+	if last != "nothing" || s.Status.Published != nil || s.Status.BundleSHA256 != "" || l.signs() != "none" {
 		t.Errorf("published %s, %+v %s; %s signs", last, s.Status.Published, s.Status.BundleSHA256, l.signs())
 	}
 	l.source = loaded{ca: two}
@@ -209,19 +210,19 @@ func TestSignerReconciler_withdrawn(t *testing.T) {
 	}
 }
 
-// TestSignerReconciler_oldCRD: nothing is signed that is not on record, and it is not tried as fast as can be.
+// TestSignerReconciler_oldCRD: no CA signs that is not on record, and the error is retried with backoff.
 func TestSignerReconciler_oldCRD(t *testing.T) {
 	one, _ := twoCAs(t)
 	l := newLife(t)
 	l.source, l.prunes = loaded{ca: one}, true
 	err := l.change(t, nil)
 	const want = "the API server drops status.trustAnchors: apply the custom resource definitions of this version, deploy/base/crds"
-	if err == nil || err.Error() != want || l.signs() != "nobody" {
+	if err == nil || err.Error() != want || l.signs() != "none" {
 		t.Errorf("%s signs; %v", l.signs(), err)
 	}
 }
 
-// TestSignerReconciler_targets: a next CA that was published elsewhere is not known to clients of the new place.
+// TestSignerReconciler_targets: propagation starts again when the next CA is published in another place.
 func TestSignerReconciler_targets(t *testing.T) {
 	one, two := twoCAs(t)
 	l := newLife(t)

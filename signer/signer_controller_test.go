@@ -51,7 +51,7 @@ func (l loaded) Load(_ context.Context, _ *v1alpha1.Signer, _ time.Time, fits so
 	return source.Result{Newest: l.ca}, nil
 }
 
-// published is what becomes of publishing.
+// published is a publisher with a fixed error.
 type published struct{ err error }
 
 func (published) Keep([]v1alpha1.Signer) {}
@@ -87,7 +87,7 @@ func newAPIServer(t *testing.T, objects ...client.Object) (c client.WithWatch, w
 		}).Build(), writes
 }
 
-// emitted returns the Events so far.
+// emitted returns the Events emitted so far.
 func emitted(recorder *events.FakeRecorder) []string {
 	var all []string
 	for len(recorder.Events) > 0 {
@@ -113,7 +113,8 @@ func TestSignerReconciler(t *testing.T) {
 	const wholly = "CN=Test CA, valid until 2036-03-01T12:00:00Z"
 
 	type conditions map[string]string // type -> "status reason: message"
-	tests := map[string]struct {
+	tests := []struct {
+		name    string
 		change  func(*v1alpha1.Signer)
 		others  []client.Object
 		secret  loaded
@@ -124,33 +125,39 @@ func TestSignerReconciler(t *testing.T) {
 		result reconcile.Result
 		events []string
 	}{
-		"ready": {
+		{
+			name:   "ready",
 			secret: loaded{ca: authority},
 			want:   conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "True NotRequested: spec.trust requests neither a ConfigMap nor a ClusterTrustBundle"},
 			ready:  true, result: reconcile.Result{RequeueAfter: resync},
 		},
-		"looked at again when the CA becomes unfit": {
+		{
+			name:   "requeued when the CA becomes unfit",
 			secret: loaded{ca: soon},
 			want:   conditions{"Ready": "True CALoaded: CN=Test CA, valid until 2026-03-01T12:10:20Z", "TrustPublished": "True NotRequested: spec.trust requests neither a ConfigMap nor a ClusterTrustBundle"},
 			ready:  true, result: reconcile.Result{RequeueAfter: 19*time.Second + 510*time.Millisecond},
 		},
-		"published": {
+		{
+			name:   "published",
 			change: publishes, secret: loaded{ca: authority},
 			want:  conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "True Published: ConfigMap example-ca in 2 namespaces"},
 			ready: true, result: reconcile.Result{RequeueAfter: resync},
 		},
-		"not published everywhere: issues all the same": {
+		{
+			name:   "not published everywhere: issues all the same",
 			change: publishes, secret: loaded{ca: authority}, publish: errors.New("one/example-ca: no"),
 			want:  conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "False PublishFailed: one/example-ca: no"},
 			ready: true, result: reconcile.Result{RequeueAfter: publishRetry + 10*time.Millisecond},
 			events: []string{"Warning PublishFailed one/example-ca: no"},
 		},
-		"what is published is not read yet: no verdict on it": {
+		{
+			name:   "what is published is not read yet: no verdict on it",
 			change: publishes, secret: loaded{ca: authority}, publish: trust.ErrPending,
 			want:  conditions{"Ready": "True CALoaded: " + wholly},
 			ready: true, result: reconcile.Result{RequeueAfter: publishRetry + 10*time.Millisecond},
 		},
-		"no usable CA": {
+		{
+			name:   "no usable CA",
 			change: publishes, secret: loaded{problem: &ca.Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: "Secret system/serving-ca does not exist"}},
 			want: conditions{
 				"Ready":          "False SecretNotFound: Secret system/serving-ca does not exist",
@@ -159,10 +166,12 @@ func TestSignerReconciler(t *testing.T) {
 			result: reconcile.Result{RequeueAfter: resync},
 			events: []string{"Warning SecretNotFound Secret system/serving-ca does not exist"},
 		},
-		"the Secret is not read yet: no verdict": {
+		{
+			name:   "the Secret is not read yet: no verdict",
 			secret: loaded{err: source.ErrPending}, want: conditions{}, result: reconcile.Result{RequeueAfter: pendingRetry},
 		},
-		"the CA is for clients only": {
+		{
+			name:   "the CA is for clients only",
 			secret: loaded{ca: clients},
 			want: conditions{
 				"Ready":          `False InvalidCA: the CA certificate, or one of its issuers, limits its extended key usages and does not list "server auth": use another CA, or remove the usage from spec.certificate.usages`,
@@ -171,7 +180,8 @@ func TestSignerReconciler(t *testing.T) {
 			result: reconcile.Result{RequeueAfter: resync},
 			events: []string{`Warning InvalidCA the CA certificate, or one of its issuers, limits its extended key usages and does not list "server auth": use another CA, or remove the usage from spec.certificate.usages`},
 		},
-		"a profile that the CRD would not let in": {
+		{
+			name:   "a profile that the CRD would not let in",
 			change: func(s *v1alpha1.Signer) { s.Spec.Certificate.MaxDuration = &metav1.Duration{Duration: time.Second} },
 			secret: loaded{ca: authority},
 			want: conditions{
@@ -181,7 +191,8 @@ func TestSignerReconciler(t *testing.T) {
 			result: reconcile.Result{RequeueAfter: resync},
 			events: []string{"Warning InvalidProfile maxDuration 1s is invalid: must be at least 10s"},
 		},
-		"an older Signer has the signerName": {
+		{
+			name:   "an older Signer has the signerName",
 			others: []client.Object{older}, secret: loaded{ca: authority},
 			want: conditions{
 				"Ready":          "False DuplicateSigner: the older Signer older has the same signerName example.com/serving: this one issues no certificates; delete one of them",
@@ -190,7 +201,8 @@ func TestSignerReconciler(t *testing.T) {
 			result: reconcile.Result{RequeueAfter: resync},
 			events: []string{"Warning DuplicateSigner the older Signer older has the same signerName example.com/serving: this one issues no certificates; delete one of them"},
 		},
-		"an older Signer publishes by the name": {
+		{
+			name:   "an older Signer publishes by the name",
 			change: func(s *v1alpha1.Signer) { publishes(s); s.Spec.SignerName = "example.com/another" },
 			others: []client.Object{older}, secret: loaded{ca: authority},
 			want: conditions{
@@ -201,8 +213,8 @@ func TestSignerReconciler(t *testing.T) {
 			events: []string{"Warning PublishFailed Signer older publishes in ConfigMaps of the same name example-ca and has precedence: choose another name in spec.trust.configMap"},
 		},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			signer := &v1alpha1.Signer{
 				ObjectMeta: metav1.ObjectMeta{Name: "serving", Generation: 3, CreationTimestamp: metav1.NewTime(now)},
 				Spec:       v1alpha1.SignerSpec{SignerName: signerName, CA: v1alpha1.SignerCA{SecretRef: &v1alpha1.LocalObjectReference{Name: "serving-ca"}}},
@@ -298,7 +310,7 @@ func TestSignerReconciler_atOnce(t *testing.T) {
 			t.Fatalf("Reconcile %d: %v, ready %v", i+1, err, !want)
 		}
 		if !want && result.RequeueAfter > time.Second {
-			t.Errorf("the CA may sign, and the Signer is not looked at for %s", result.RequeueAfter)
+			t.Errorf("the CA is allowed to sign, and the Signer is requeued after %s", result.RequeueAfter)
 		}
 	}
 }

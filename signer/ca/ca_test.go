@@ -75,7 +75,7 @@ func ecKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
 
 func rsaKey(t *testing.T, bits int) *rsa.PrivateKey {
 	t.Helper()
-	t.Setenv("GODEBUG", "rsa1024min=0") // weak keys are refused by us, too
+	t.Setenv("GODEBUG", "rsa1024min=0") // the package must reject weak keys itself
 	key, err := rsa.GenerateKey(rand.Reader, bits)
 	if err != nil {
 		t.Fatal(err)
@@ -136,29 +136,34 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	parameters := encode("EC PARAMETERS", []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07})
-	tests := map[string]struct {
+	tests := []struct {
+		name      string
 		cert, key []byte
 		chain     []*pair // that follows an issued certificate
 		trust     *pair
 	}{
-		"root, PKCS#8":                {certPEM(root), keyPEM(t, p256), nil, root},
-		"root, SEC 1":                 {certPEM(root), encode("EC PRIVATE KEY", sec1), nil, root},
-		"root, SEC 1 with parameters": {certPEM(root), append(parameters, encode("EC PRIVATE KEY", sec1)...), nil, root},
-		"root, Ed25519":               {certPEM(issue(t, "Ed", ed, nil, nil)), keyPEM(t, ed), nil, nil},
-		"root without key usage": {
+		{"root, PKCS#8", certPEM(root), keyPEM(t, p256), nil, root},
+		{"root, SEC 1", certPEM(root), encode("EC PRIVATE KEY", sec1), nil, root},
+		{"root, SEC 1 with parameters", certPEM(root), append(parameters, encode("EC PRIVATE KEY", sec1)...), nil, root},
+		{"root, Ed25519", certPEM(issue(t, "Ed", ed, nil, nil)), keyPEM(t, ed), nil, nil},
+		{
+			"root without key usage",
 			certPEM(issue(t, "Old", p256, nil, func(c *x509.Certificate) { c.KeyUsage = 0 })), keyPEM(t, p256), nil, nil,
 		},
-		"intermediate alone": {certPEM(lower), keyPEM(t, rsa2048), []*pair{lower}, lower},
-		"intermediate, PKCS#1": {
-			certPEM(lower), encode("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsa2048)), []*pair{lower}, lower,
+		{"intermediate alone", certPEM(lower), keyPEM(t, rsa2048), []*pair{lower}, lower},
+		{
+			"intermediate, PKCS#1",
+			certPEM(lower), encode("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsa2048)),
+			[]*pair{lower},
+			lower,
 		},
-		"intermediate with its issuer": {certPEM(lower, upper), keyPEM(t, rsa2048), []*pair{lower, upper}, upper},
-		"intermediate up to its root":  {certPEM(lower, upper, root), keyPEM(t, rsa2048), []*pair{lower, upper}, root},
-		"text around the certificate":  {slices.Concat([]byte("Issuer: CN=Root\n"), certPEM(root), []byte("\n\n")), keyPEM(t, p256), nil, root},
-		"its last second":              {certPEM(issue(t, "Late", p256, nil, func(c *x509.Certificate) { c.NotAfter = now })), keyPEM(t, p256), nil, nil},
+		{"intermediate with its issuer", certPEM(lower, upper), keyPEM(t, rsa2048), []*pair{lower, upper}, upper},
+		{"intermediate up to its root", certPEM(lower, upper, root), keyPEM(t, rsa2048), []*pair{lower, upper}, root},
+		{"text around the certificate", slices.Concat([]byte("Issuer: CN=Root\n"), certPEM(root), []byte("\n\n")), keyPEM(t, p256), nil, root},
+		{"its last second", certPEM(issue(t, "Late", p256, nil, func(c *x509.Certificate) { c.NotAfter = now })), keyPEM(t, p256), nil, nil},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			c, problem := Load(test.cert, test.key, now)
 			if problem != nil {
 				t.Fatal(problem)
@@ -196,131 +201,162 @@ func TestLoad_problems(t *testing.T) {
 	x25519 := []byte{0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x04, 0x22, 0x04, 0x20}
 	x25519 = append(x25519, bytes.Repeat([]byte{7}, 32)...)
 
-	tests := map[string]struct {
+	tests := []struct {
+		name      string
 		cert, key []byte
 		reason    string
 		message   string
 	}{
-		"no certificate": {nil, good, v1alpha1.ReasonInvalidCA, "tls.crt is missing or empty: both tls.crt and tls.key are required, as 'kubectl create secret tls' writes them"},
-		"no key":         {certPEM(root), []byte(" \n"), v1alpha1.ReasonInvalidCA, "tls.key is missing or empty: both tls.crt and tls.key are required, as 'kubectl create secret tls' writes them"},
-		"certificate is DER": {
+		{"no certificate", nil, good, v1alpha1.ReasonInvalidCA, "tls.crt is missing or empty: both tls.crt and tls.key are required, as 'kubectl create secret tls' writes them"},
+		{"no key", certPEM(root), []byte(" \n"), v1alpha1.ReasonInvalidCA, "tls.key is missing or empty: both tls.crt and tls.key are required, as 'kubectl create secret tls' writes them"},
+		{
+			"certificate is DER",
 			root.certificate.Raw, good, v1alpha1.ReasonInvalidCA, "tls.crt contains no PEM block: check that it is not DER, and not encoded in base64 twice",
 		},
-		"certificate is too large": {
+		{
+			"certificate is too large",
 			bytes.Repeat([]byte("x"), 64<<10+1), good, v1alpha1.ReasonInvalidCA, "tls.crt has 65537 bytes: the limit is 65536; remove what does not belong to this CA",
 		},
-		"certificate is cut off": {
+		{
+			"certificate is cut off",
 			append(certPEM(root), certPEM(root)[:100]...), good, v1alpha1.ReasonInvalidCA, "tls.crt contains a damaged PEM block: 2 begin, 1 can be decoded; copy the whole file again",
 		},
-		"certificate is garbage": {
+		{
+			"certificate is garbage",
 			encode("CERTIFICATE", []byte("garbage")), good, v1alpha1.ReasonInvalidCA, "certificate 1 in tls.crt is invalid: x509: malformed certificate; issue it again, or copy it again",
 		},
-		"key among the certificates": {
+		{
+			"key among the certificates",
 			append(certPEM(root), good...), good, v1alpha1.ReasonInvalidCA, `tls.crt contains a PEM block of type "PRIVATE KEY": it must contain only certificates`,
 		},
-		"key is garbage": {
+		{
+			"key is garbage",
 			certPEM(root), encode("PRIVATE KEY", []byte("garbage")), v1alpha1.ReasonInvalidCA,
 			"the private key in tls.key is invalid: it must be RSA, ECDSA or Ed25519 in PKCS#8, PKCS#1 or SEC 1; 'openssl pkey -in tls.key' shows details",
 		},
-		"key is a certificate": {
+		{
+			"key is a certificate",
 			certPEM(root), certPEM(root), v1alpha1.ReasonInvalidCA, `tls.key contains a PEM block of type "CERTIFICATE": it must contain only the private key`,
 		},
-		"key is missing beside its parameters": {
+		{
+			"key is missing beside its parameters",
 			certPEM(root), encode("EC PARAMETERS", []byte{5, 0}), v1alpha1.ReasonInvalidCA, "the private key in tls.key cannot sign: use RSA, ECDSA or Ed25519",
 		},
-		"key cannot sign": {
+		{
+			"key cannot sign",
 			certPEM(root), encode("PRIVATE KEY", x25519), v1alpha1.ReasonInvalidCA, "the private key in tls.key cannot sign: use RSA, ECDSA or Ed25519",
 		},
-		"two keys": {
+		{
+			"two keys",
 			certPEM(root), append(good, good...), v1alpha1.ReasonInvalidCA, "tls.key contains more than one key: keep only the key of the CA certificate",
 		},
-		"key is encrypted, PKCS#8": {
+		{
+			"key is encrypted, PKCS#8",
 			certPEM(root), encode("ENCRYPTED PRIVATE KEY", []byte("x")), v1alpha1.ReasonInvalidCA,
 			"the private key in tls.key is encrypted, and the signer has no passphrase: decrypt it with 'openssl pkey -in <encrypted> -out tls.key'",
 		},
-		"key is encrypted, by header": {
+		{
+			"key is encrypted, by header",
 			certPEM(root), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: []byte("x"), Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"}}),
 			v1alpha1.ReasonInvalidCA,
 			"the private key in tls.key is encrypted, and the signer has no passphrase: decrypt it with 'openssl pkey -in <encrypted> -out tls.key'",
 		},
-		"key of another certificate": {
+		{
+			"key of another certificate",
 			certPEM(root), keyPEM(t, otherKey), v1alpha1.ReasonCAKeyMismatch,
 			`tls.key does not match the first certificate in tls.crt, "CN=Root": replace both together, and put the CA certificate before its issuers`,
 		},
-		"key of another kind": {
+		{
+			"key of another kind",
 			certPEM(root), keyPEM(t, edKey(t)), v1alpha1.ReasonCAKeyMismatch,
 			`tls.key does not match the first certificate in tls.crt, "CN=Root": replace both together, and put the CA certificate before its issuers`,
 		},
-		"not a CA": {
+		{
+			"not a CA",
 			with(func(c *x509.Certificate) { c.IsCA = false }), good, v1alpha1.ReasonInvalidCA,
 			`the certificate "CN=Root" is not a CA certificate: its basic constraints must be CA:TRUE`,
 		},
-		"path length": {
+		{
+			"path length",
 			certPEM(issue(t, "Lower", key, root, nil), issue(t, "Root", key, nil, func(c *x509.Certificate) { c.MaxPathLenZero = true })), good, v1alpha1.ReasonInvalidCA,
 			`the certificate "CN=Root" allows at most 0 CAs below it, and there are 1: use an issuer with a longer path length, or sign with a CA further up`,
 		},
-		"no basic constraints": {
+		{
+			"no basic constraints",
 			with(func(c *x509.Certificate) { c.BasicConstraintsValid, c.IsCA = false, false }), good, v1alpha1.ReasonInvalidCA,
 			`the certificate "CN=Root" is not a CA certificate: its basic constraints must be CA:TRUE`,
 		},
-		"may not sign": {
+		{
+			"may not sign",
 			with(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }), good, v1alpha1.ReasonInvalidCA,
 			`the certificate "CN=Root" cannot sign certificates: its key usage must include certificate sign (keyCertSign)`,
 		},
-		"no subject": {
+		{
+			"no subject",
 			with(func(c *x509.Certificate) { c.Subject = pkix.Name{} }), good, v1alpha1.ReasonInvalidCA,
 			"the certificate with serial number 1 has no subject: an issuer requires one (RFC 5280, section 4.1.2.6)",
 		},
-		"unknown critical extension": {
+		{
+			"unknown critical extension",
 			with(func(c *x509.Certificate) {
 				c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
 			}), good, v1alpha1.ReasonInvalidCA,
 			`the certificate "CN=Root" has a critical extension 1.2.3 that TLS clients reject: issue the CA certificate without it`,
 		},
-		"weak RSA": {
+		{
+			"weak RSA",
 			certPEM(issue(t, "Weak", weakRSA, nil, nil)), keyPEM(t, weakRSA), v1alpha1.ReasonInvalidCA,
 			`the certificate "CN=Weak" has an RSA key of 1024 bits: use 2048 or more`,
 		},
-		"weak curve": {
+		{
+			"weak curve",
 			certPEM(issue(t, "Weak", p224, nil, nil)), keyPEM(t, p224), v1alpha1.ReasonInvalidCA,
 			`the certificate "CN=Weak" has an ECDSA key on curve P-224: use P-256, P-384 or P-521`,
 		},
-		"unknown kind of key": {
+		{
+			"unknown kind of key",
 			encode("CERTIFICATE", unknownKey), good, v1alpha1.ReasonInvalidCA,
 			`the certificate "CN=Root" has a key of unknown type: use RSA, ECDSA or Ed25519`,
 		},
-		"issuer is another": {
+		{
+			"issuer is another",
 			certPEM(lower, other), keyPEM(t, otherKey), v1alpha1.ReasonInvalidCA,
 			`the certificate "CN=Lower" is not issued by the next one, "CN=Other": put the CA certificate first, followed by each of its issuers`,
 		},
-		"issuer has the name but not the key": {
+		{
+			"issuer has the name but not the key",
 			certPEM(lower, sameName), keyPEM(t, otherKey), v1alpha1.ReasonInvalidCA,
 			`the certificate "CN=Lower" is not issued by the next one, "CN=Root": put the CA certificate first, followed by each of its issuers`,
 		},
-		"issuer has the key but not the name": {
+		{
+			"issuer has the key but not the name",
 			certPEM(lower, issue(t, "Renamed", key, nil, nil)), keyPEM(t, otherKey), v1alpha1.ReasonInvalidCA,
 			`the issuer of the certificate "CN=Lower" differs from the subject of the next one, "CN=Renamed"`,
 		},
-		"issuer first": {
+		{
+			"issuer first",
 			certPEM(root, lower), good, v1alpha1.ReasonInvalidCA,
 			`the certificate "CN=Root" is not issued by the next one, "CN=Lower": put the CA certificate first, followed by each of its issuers`,
 		},
-		"expired": {
+		{
+			"expired",
 			with(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) }), good, v1alpha1.ReasonCAExpired,
 			`the certificate "CN=Root" expired at 2026-03-01T11:00:00Z: replace the CA with a renewed one`,
 		},
-		"not yet valid": {
+		{
+			"not yet valid",
 			with(func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour) }), good, v1alpha1.ReasonCANotYetValid,
 			`the certificate "CN=Root" is not valid before 2026-03-01T13:00:00Z: wait until then, or correct the clock`,
 		},
-		"issuer expired": {
+		{
+			"issuer expired",
 			certPEM(issue(t, "Lower", otherKey, root, nil), issue(t, "Root", key, nil, func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) })),
 			keyPEM(t, otherKey), v1alpha1.ReasonCAExpired,
 			`the certificate "CN=Root" expired at 2026-03-01T11:00:00Z: replace the CA with a renewed one`,
 		},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			c, problem := Load(test.cert, test.key, now)
 			if c != nil {
 				t.Error("Load returns a CA together with a Problem")
@@ -380,19 +416,20 @@ func TestCA_permits(t *testing.T) {
 	limit := func(usages ...x509.ExtKeyUsage) func(*x509.Certificate) {
 		return func(c *x509.Certificate) { c.ExtKeyUsage = usages }
 	}
-	tests := map[string]struct {
+	tests := []struct {
+		name        string
 		root, lower func(*x509.Certificate)
 		want        bool
 	}{
-		"no limits":             {nil, nil, true},
-		"listed":                {nil, limit(x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth), true},
-		"any":                   {nil, limit(x509.ExtKeyUsageAny), true},
-		"not listed":            {nil, limit(x509.ExtKeyUsageClientAuth), false},
-		"not listed by issuer":  {limit(x509.ExtKeyUsageClientAuth), limit(x509.ExtKeyUsageServerAuth), false},
-		"only an unknown usage": {nil, func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{1, 2, 3}} }, false},
+		{"no limits", nil, nil, true},
+		{"listed", nil, limit(x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth), true},
+		{"any", nil, limit(x509.ExtKeyUsageAny), true},
+		{"not listed", nil, limit(x509.ExtKeyUsageClientAuth), false},
+		{"not listed by issuer", limit(x509.ExtKeyUsageClientAuth), limit(x509.ExtKeyUsageServerAuth), false},
+		{"only an unknown usage", nil, func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{1, 2, 3}} }, false},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			c := loadBelowRoot(t, key, test.root, test.lower)
 			if got := c.Permits(x509.ExtKeyUsageServerAuth); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
@@ -406,10 +443,17 @@ func TestCA_Sign(t *testing.T) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "web"}, DNSNames: []string{"web.example"}, NotBefore: now, NotAfter: now.AddDate(0, 0, 1),
 	}
-	for name, key := range map[string]crypto.Signer{
-		"P-256": ecKey(t, elliptic.P256()), "P-384": ecKey(t, elliptic.P384()), "RSA": rsaKey(t, 2048), "Ed25519": edKey(t),
+	for _, test := range []struct {
+		name string
+		key  crypto.Signer
+	}{
+		{"P-256", ecKey(t, elliptic.P256())},
+		{"P-384", ecKey(t, elliptic.P384())},
+		{"RSA", rsaKey(t, 2048)},
+		{"Ed25519", edKey(t)},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
+			key := test.key
 			c, problem := Load(certPEM(issue(t, "Root", key, nil, nil)), keyPEM(t, key), now)
 			if problem != nil {
 				t.Fatal(problem)
@@ -479,16 +523,17 @@ func TestCA_Sign_context(t *testing.T) {
 func TestCA_ConstrainsNames(t *testing.T) {
 	key := ecKey(t, elliptic.P256())
 	limit := func(c *x509.Certificate) { c.ExcludedDNSDomains = []string{"example.com"} }
-	tests := map[string]struct {
+	tests := []struct {
+		name        string
 		root, lower func(*x509.Certificate)
 		want        bool
 	}{
-		"nobody":     {nil, nil, false},
-		"the CA":     {nil, limit, true},
-		"its issuer": {limit, nil, true},
+		{"none", nil, nil, false},
+		{"the CA", nil, limit, true},
+		{"its issuer", limit, nil, true},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			c := loadBelowRoot(t, key, test.root, test.lower)
 			if got := c.ConstrainsNames(); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)

@@ -31,13 +31,14 @@ func managedSpec(change func(*v1alpha1.ManagedCA)) *v1alpha1.ManagedCA {
 
 func TestGenerate(t *testing.T) {
 	root := authority(t, "Root", func(c *x509.Certificate) { c.MaxPathLen = 1; c.NotAfter = now.AddDate(0, 0, 60) })
-	tests := map[string]struct {
+	tests := []struct {
+		name    string
 		spec    *v1alpha1.ManagedCA
 		root    *CA
 		check   func(*testing.T, *x509.Certificate)
 		problem string
 	}{
-		"a root": {spec: managedSpec(nil), check: func(t *testing.T, c *x509.Certificate) {
+		{name: "a root", spec: managedSpec(nil), check: func(t *testing.T, c *x509.Certificate) {
 			if key, ok := c.PublicKey.(*ecdsa.PublicKey); !ok || key.Curve.Params().BitSize != 256 {
 				t.Errorf("key is %T", c.PublicKey)
 			}
@@ -49,16 +50,18 @@ func TestGenerate(t *testing.T) {
 				t.Errorf("certificate is %+v", c)
 			}
 		}},
-		"an intermediate ends with its root": {spec: managedSpec(nil), root: root, check: func(t *testing.T, c *x509.Certificate) {
+		{name: "an intermediate ends with its root", spec: managedSpec(nil), root: root, check: func(t *testing.T, c *x509.Certificate) {
 			if err := c.CheckSignatureFrom(root.certificate); err != nil || !c.NotAfter.Equal(root.NotAfter()) {
 				t.Errorf("%v; ends at %v", err, c.NotAfter)
 			}
 		}},
-		"a root below which no CA may stand": {
+		{
+			name: "a root below which no CA may stand",
 			spec: managedSpec(nil), root: authority(t, "Narrow", func(c *x509.Certificate) { c.MaxPathLenZero = true }),
 			problem: `InvalidCA: the certificate "CN=Narrow" allows at most 0 CAs below it, and there are 1: use an issuer with a longer path length, or sign with a CA further up`,
 		},
-		"name constraints": {
+		{
+			name: "name constraints",
 			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
 				s.NameConstraints = &v1alpha1.NameConstraints{
 					PermittedDNSDomains: []string{"svc.cluster.local"}, ExcludedDNSDomains: []string{"kube-system.svc.cluster.local"},
@@ -78,27 +81,30 @@ func TestGenerate(t *testing.T) {
 				}
 			},
 		},
-		"a wildcard": {
+		{
+			name: "a wildcard",
 			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
 				s.NameConstraints = &v1alpha1.NameConstraints{ExcludedDNSDomains: []string{"*.kube-system.svc"}}
 			}),
 			problem: `InvalidCA: spec.ca.managed.nameConstraints.excludedDNSDomains contains "*.kube-system.svc": use a lower-case DNS name without wildcard, such as svc.cluster.local; it includes all names below it`,
 		},
-		"a URI in place of its host": {
+		{
+			name: "a URI in place of its host",
 			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
 				s.NameConstraints = &v1alpha1.NameConstraints{PermittedURIDomains: []string{"spiffe://cluster.local"}}
 			}),
 			problem: `InvalidCA: spec.ca.managed.nameConstraints.permittedURIDomains contains "spiffe://cluster.local": use a lower-case DNS name without wildcard, such as svc.cluster.local; it includes all names below it`,
 		},
-		"an address instead of a range": {
+		{
+			name: "an address instead of a range",
 			spec: managedSpec(func(s *v1alpha1.ManagedCA) {
 				s.NameConstraints = &v1alpha1.NameConstraints{ExcludedIPRanges: []string{"10.0.0.1"}}
 			}),
 			problem: `InvalidCA: spec.ca.managed.nameConstraints.excludedIPRanges contains "10.0.0.1": use a range such as 10.0.0.0/8 or fd00::/8`,
 		},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			c, problem, err := Generate(t.Context(), now, test.spec, test.root, ecKey(t, elliptic.P256()))
 			if err != nil {
 				t.Fatal(err)
@@ -138,36 +144,37 @@ func TestManaged_next(t *testing.T) {
 	spec, rooted := managedSpec(nil), managedSpec(func(s *v1alpha1.ManagedCA) { s.RootRef = &v1alpha1.LocalObjectReference{Name: "root"} })
 	id := func(c *CA) string { return fingerprint(c.Anchor()) }
 
-	tests := map[string]struct {
+	tests := []struct {
+		name string
 		kept Managed
 		in   Situation
 		want string
 	}{
-		"none yet":              {Managed{}, Situation{Spec: spec}, "Create: there was no CA"},
-		"young":                 {Managed{Newest: one}, Situation{Spec: spec, Current: id(one)}, "Keep"},
-		"asked for":             {Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Requested: true}, "Create: the annotation countersign.dev/rotate requested it"},
-		"old":                   {Managed{Newest: soon}, Situation{Spec: spec, Current: id(soon)}, `Create: "CN=Soon" expires at 2026-03-31T12:00:00Z`},
-		"ended":                 {Managed{Newest: ended}, Situation{Spec: spec, Current: id(ended)}, `Create: "CN=Ended" expires at 2026-03-01T11:00:00Z`},
-		"the next one waits":    {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one)}, "Keep"},
-		"and is not made twice": {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Requested: true}, "Keep"},
-		"the next one signs":    {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(two)}, "DropPrevious"},
-		"the next one waits, without the one before":  {Managed{Newest: two}, Situation{Spec: spec, Current: id(one), Requested: true}, "Keep"},
-		"the next one has ended before it could sign": {Managed{Newest: ended, Previous: one}, Situation{Spec: spec, Current: id(one)}, `Create: "CN=Ended" expired before it signed`},
-		"the next one cannot issue":                   {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Unfit: true}, "Keep"},
-		"and another is asked for":                    {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Unfit: true, Requested: true}, "Create: the annotation countersign.dev/rotate requested it, and the newest CA cannot issue"},
-		"lost":                                        {Managed{}, Situation{Spec: spec, Current: id(one)}, "Create: the previous CA was lost with its Secret"},
-		"that before it has ended":                    {Managed{Newest: two, Previous: ended}, Situation{Spec: spec, Current: id(ended)}, "DropPrevious"},
-		"distrusted":                                  {Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(one)}}, `Create: "CN=One" is listed in spec.trust.distrusted`},
-		"distrusted before it signs":                  {Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(two)}}, `Create: "CN=Two" is listed in spec.trust.distrusted`},
-		"below its root":                              {Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root)}, "Keep"},
-		"the root is renewed":                         {Managed{Newest: lower}, Situation{Spec: rooted, Root: renewed, Current: id(root)}, `Create: the root changed to "CN=Renewed"`},
-		"the root cannot be had":                      {Managed{Newest: lower}, Situation{Spec: rooted, Current: id(root)}, "Keep"},
-		"the root is distrusted":                      {Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root), Distrusted: []string{id(root)}}, `CADistrusted: the root "CN=Root" is listed in spec.trust.distrusted: put another root into Secret root`},
-		"the root ends not much later":                {Managed{Newest: last}, Situation{Spec: rooted, Root: short, Current: id(short)}, `RotationFailed: "CN=Last" expires at 2026-03-31T12:00:00Z, and its root soon after: put a renewed root into Secret root`},
-		"next below the same root: no wait":           {Managed{Newest: lower, Previous: below(t, root, "Lower0", nil)}, Situation{Spec: rooted, Root: root, Current: id(root)}, "DropPrevious"},
+		{"none yet", Managed{}, Situation{Spec: spec}, "Create: there was no CA"},
+		{"young", Managed{Newest: one}, Situation{Spec: spec, Current: id(one)}, "Keep"},
+		{"asked for", Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Requested: true}, "Create: the annotation countersign.dev/rotate requested it"},
+		{"old", Managed{Newest: soon}, Situation{Spec: spec, Current: id(soon)}, `Create: "CN=Soon" expires at 2026-03-31T12:00:00Z`},
+		{"ended", Managed{Newest: ended}, Situation{Spec: spec, Current: id(ended)}, `Create: "CN=Ended" expires at 2026-03-01T11:00:00Z`},
+		{"the next one waits", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one)}, "Keep"},
+		{"and is not made twice", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Requested: true}, "Keep"},
+		{"the next one signs", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(two)}, "DropPrevious"},
+		{"the next one waits, without the one before", Managed{Newest: two}, Situation{Spec: spec, Current: id(one), Requested: true}, "Keep"},
+		{"the next one has ended before it could sign", Managed{Newest: ended, Previous: one}, Situation{Spec: spec, Current: id(one)}, `Create: "CN=Ended" expired before it signed`},
+		{"the next one cannot issue", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Unfit: true}, "Keep"},
+		{"and another is asked for", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Unfit: true, Requested: true}, "Create: the annotation countersign.dev/rotate requested it, and the newest CA cannot issue"},
+		{"lost", Managed{}, Situation{Spec: spec, Current: id(one)}, "Create: the previous CA was lost with its Secret"},
+		{"that before it has ended", Managed{Newest: two, Previous: ended}, Situation{Spec: spec, Current: id(ended)}, "DropPrevious"},
+		{"distrusted", Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(one)}}, `Create: "CN=One" is listed in spec.trust.distrusted`},
+		{"distrusted before it signs", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(two)}}, `Create: "CN=Two" is listed in spec.trust.distrusted`},
+		{"below its root", Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root)}, "Keep"},
+		{"the root is renewed", Managed{Newest: lower}, Situation{Spec: rooted, Root: renewed, Current: id(root)}, `Create: the root changed to "CN=Renewed"`},
+		{"the root cannot be had", Managed{Newest: lower}, Situation{Spec: rooted, Current: id(root)}, "Keep"},
+		{"the root is distrusted", Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root), Distrusted: []string{id(root)}}, `CADistrusted: the root "CN=Root" is listed in spec.trust.distrusted: put another root into Secret root`},
+		{"the root ends not much later", Managed{Newest: last}, Situation{Spec: rooted, Root: short, Current: id(short)}, `RotationFailed: "CN=Last" expires at 2026-03-31T12:00:00Z, and its root soon after: put a renewed root into Secret root`},
+		{"next below the same root: no wait", Managed{Newest: lower, Previous: below(t, root, "Lower0", nil)}, Situation{Spec: rooted, Root: root, Current: id(root)}, "DropPrevious"},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			next, why, problem := test.kept.Next(now, test.in)
 			got := string(next)
 			if why != "" {

@@ -51,7 +51,7 @@ func phases(anchors []v1alpha1.TrustAnchor) string {
 
 func commonName(c *CA) string {
 	if c == nil {
-		return "nobody"
+		return "none"
 	}
 	return c.Certificate().Subject.CommonName
 }
@@ -62,16 +62,16 @@ type step struct {
 	at               time.Duration // since now
 	newest, previous *CA
 	settings         *Settings // if they change
-	unpublished      bool      // what was made of it could not be published
+	unpublished      bool      // the anchors could not be published
 
 	phases, signing string
 	reason          string        // of the condition Rotating, or of Waits
 	again           time.Duration // since now
-	message         string        // if it is to be looked at
+	message         string        // checked if set
 }
 
-// TestRotate goes through whole rotations. The record passes through JSON after each step, as through
-// the API server, and each step is taken twice: a restart must change nothing.
+// TestRotate runs complete rotations. Each step encodes the record as JSON, as the API server does, and runs twice: a
+// restart must change nothing.
 func TestRotate(t *testing.T) {
 	one, two, three := authority(t, "One", nil), authority(t, "Two", nil), authority(t, "Three", nil)
 	short := authority(t, "Short", func(c *x509.Certificate) { c.NotAfter = now.Add(time.Hour) })
@@ -114,10 +114,10 @@ func TestRotate(t *testing.T) {
 			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
 			{what: "replaced", at: time.Minute, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end},
 			{what: "replaced again: what never signed is dropped", at: 2 * time.Minute, newest: three, previous: one, phases: "Current One, Next Three", signing: "One", reason: "Publishing", again: end},
-			{what: "the signer restarts, and the old key is gone", at: 3 * time.Minute, newest: three, phases: "Current One, Next Three", signing: "nobody", reason: "CAPropagating", again: 7 * time.Minute},
+			{what: "the signer restarts, and the old key is lost", at: 3 * time.Minute, newest: three, phases: "Current One, Next Three", signing: "none", reason: "CAPropagating", again: 7 * time.Minute},
 			{what: "propagated", at: 7 * time.Minute, newest: three, phases: "Current Three, Retiring One", signing: "Three", reason: "Overlapping", again: 7*time.Minute + day + afterSwitch},
 			{what: "the old one is put back: clients know it", at: 10 * time.Minute, newest: one, previous: three, phases: "Current One, Retiring Three", signing: "One", reason: "Overlapping", again: 10*time.Minute + day + afterSwitch},
-			{what: "the Secret is gone", at: 20 * time.Minute, phases: "Current One, Retiring Three", signing: "nobody", reason: "Overlapping", again: 10*time.Minute + day + afterSwitch},
+			{what: "the Secret is deleted", at: 20 * time.Minute, phases: "Current One, Retiring Three", signing: "none", reason: "Overlapping", again: 10*time.Minute + day + afterSwitch},
 		},
 		"a CA that has not long to go": {
 			{what: "first", newest: short, phases: "Current Short", signing: "Short", reason: "Settled", again: time.Hour},
@@ -137,7 +137,7 @@ func TestRotate(t *testing.T) {
 		},
 		"a CA is distrusted": {
 			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
-			{what: "distrusted", at: time.Hour, settings: distrusting(one), newest: one, phases: "", signing: "nobody", reason: "Settled", again: never},
+			{what: "distrusted", at: time.Hour, settings: distrusting(one), newest: one, phases: "", signing: "none", reason: "Settled", again: never},
 			{what: "the next one signs at once: both reach clients by the same bundle", at: time.Hour, settings: distrusting(one), newest: two, previous: one, phases: "Current Two", signing: "Two", reason: "Settled", again: end},
 		},
 		"a CA that ends": {

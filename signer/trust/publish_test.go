@@ -67,7 +67,7 @@ func namespace(name, team string) *corev1.Namespace {
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"team": team}}}
 }
 
-// theirs is a ConfigMap of somebody else.
+// theirs returns a ConfigMap of another user.
 func theirs(namespace string, labels map[string]string, owners ...metav1.OwnerReference) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: mapped, UID: "theirs", Labels: labels, OwnerReferences: owners},
@@ -323,7 +323,8 @@ func TestPublish(t *testing.T) {
 		signer     *v1alpha1.Signer
 		namespaces []string // of its ConfigMaps
 	}
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name    string
 		objects []client.Object
 		before  []ours // published before
 		edit    func(t *testing.T, c client.Client)
@@ -337,23 +338,27 @@ func TestPublish(t *testing.T) {
 		message   string
 		err       string
 	}{
-		"in the chosen namespaces, and no other": {
+		{
+			name:    "in the chosen namespaces, and no other",
 			objects: []client.Object{namespace("one", "a"), namespace("two", "a"), namespace("other", "b"), dying},
 			signer:  newSigner(true),
 			there:   map[string]string{"one/example-ca": current, "two/example-ca": current, bundleName: ctb}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped},
 			message: "ClusterTrustBundle example.com:serving:serving; ConfigMap example-ca in 2 namespaces",
 		},
-		"by a Signer with a long name": {
+		{
+			name:    "by a Signer with a long name",
 			objects: []client.Object{namespace("one", "a")},
 			signer:  newSigner(true, func(s *v1alpha1.Signer) { s.Name = long }),
 			there:   map[string]string{"one/example-ca": current, "example.com:serving:" + long: ctb}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: "example.com:serving:" + long, ConfigMap: mapped},
 			message: "ClusterTrustBundle example.com:serving:" + long + "; ConfigMap example-ca in 1 namespace",
 		},
-		"no namespace is chosen": {
+		{
+			name:    "no namespace is chosen",
 			objects: []client.Object{namespace("other", "b")}, signer: newSigner(false),
 			there: map[string]string{}, message: "ConfigMap example-ca in 0 namespaces",
 		},
-		"a next CA": {
+		{
+			name:    "a next CA",
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(true), []string{"one"}}},
 			signer: newSigner(true, was(bundleName)), bundle: "next",
 			there: map[string]string{
@@ -362,7 +367,8 @@ func TestPublish(t *testing.T) {
 			published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped},
 			message:   "ClusterTrustBundle example.com:serving:serving; ConfigMap example-ca in 1 namespace",
 		},
-		"edits are undone; what others have added stays": {
+		{
+			name:    "edits are undone; what others have added stays",
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(true), []string{"one"}}},
 			edit: func(t *testing.T, c client.Client) {
 				update(t, c, "one", func(o *corev1.ConfigMap) { o.Data = map[string]string{"ca.crt": "evil", "more": "x"} })
@@ -379,7 +385,8 @@ func TestPublish(t *testing.T) {
 			there:  map[string]string{"one/example-ca": "[ca.crt:bundle more:x] managed-by countersign of signer-uid", bundleName: ctb}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped},
 			message: "ClusterTrustBundle example.com:serving:serving; ConfigMap example-ca in 1 namespace",
 		},
-		"a label or an owner that was taken away is put back": {
+		{
+			name:    "a label or an owner that was taken away is put back",
 			objects: []client.Object{namespace("one", "a"), namespace("two", "a")}, before: []ours{{newSigner(false), []string{"one", "two"}}},
 			edit: func(t *testing.T, c client.Client) {
 				update(t, c, "one", func(o *corev1.ConfigMap) { o.Labels = nil })
@@ -388,7 +395,8 @@ func TestPublish(t *testing.T) {
 			signer: newSigner(false, was("")), there: map[string]string{"one/example-ca": current, "two/example-ca": current},
 			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 2 namespaces",
 		},
-		"one that somebody has locked is made anew": {
+		{
+			name:    "an immutable ConfigMap is replaced",
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
 			edit: func(t *testing.T, c client.Client) {
 				update(t, c, "one", func(o *corev1.ConfigMap) {
@@ -398,19 +406,22 @@ func TestPublish(t *testing.T) {
 			signer: newSigner(false, was("")), there: map[string]string{"one/example-ca": current},
 			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
 		},
-		"the key is changed": {
+		{
+			name:    "the key is changed",
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
 			signer:    newSigner(false, was(""), func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap.Key = "roots.pem" }),
 			there:     map[string]string{"one/example-ca": "[roots.pem:bundle] managed-by countersign of signer-uid"},
 			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
 		},
-		"the version before wrote it": {
+		{
+			name:      "the version before wrote it",
 			objects:   []client.Object{namespace("one", "a"), namespace("other", "b"), theirs("one", label), theirs("other", label)},
 			signer:    newSigner(false),
 			there:     map[string]string{"one/example-ca": current, "other/example-ca": "[ca.crt:theirs] managed-by countersign"},
 			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
 		},
-		"what is somebody else's is left as it is, and holds up nothing": {
+		{
+			name: "objects of other users are unchanged, and delay nothing",
 			objects: []client.Object{
 				namespace("n1", "a"), namespace("n2", "a"), namespace("n3", "a"), namespace("n4", "a"), namespace("n5", "a"), namespace("n6", "a"),
 				theirs("n1", nil),
@@ -437,44 +448,51 @@ func TestPublish(t *testing.T) {
 				"n4/example-ca: the ConfigMap belongs to a Signer of this name that was deleted, and is removed by the garbage collector: delete it, or choose another name in spec.trust.configMap; " +
 				"n5/example-ca: the ConfigMap belongs to the Signer serving: delete it, or choose another name in spec.trust.configMap",
 		},
-		"a namespace is not chosen any more": {
+		{
+			name:      "a namespace is not chosen any more",
 			objects:   []client.Object{namespace("one", "a"), namespace("two", "b"), namespace("three", "b"), theirs("three", nil)},
 			before:    []ours{{newSigner(false), []string{"one", "two"}}},
 			signer:    newSigner(false, was("")),
 			there:     map[string]string{"one/example-ca": current, "three/example-ca": "[ca.crt:theirs]"},
 			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
 		},
-		"the name is changed": {
+		{
+			name:    "the name is changed",
 			objects: []client.Object{namespace("one", "a"), namespace("two", "b")}, before: []ours{{newSigner(false), []string{"one", "two"}}},
 			signer:    newSigner(false, named("new-ca"), was("")),
 			there:     map[string]string{"one/new-ca": current},
 			published: &v1alpha1.PublishedTrust{ConfigMap: "new-ca"}, message: "ConfigMap new-ca in 1 namespace",
 		},
-		"the name is changed, but the new one may not be written": {
+		{
+			name:    "the name is changed, but the new one may not be written",
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
 			refuse: forbidden("apply"), signer: newSigner(false, named("new-ca"), was("")),
 			there:     map[string]string{"one/example-ca": current},
 			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, partial: true, message: "ConfigMap new-ca in 0 namespaces",
 			err: `one/new-ca: configmaps "new-ca" is forbidden: User "signer" cannot apply it (grant the signer get, create, patch and delete on configmaps with resourceNames ["new-ca"], there or by a ClusterRole)`,
 		},
-		"the name is changed, and the old one may not be removed": {
+		{
+			name:    "the name is changed, and the old one may not be removed",
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
 			refuse: forbidden("delete"), signer: newSigner(false, named("new-ca"), was("")),
 			there:     map[string]string{"one/example-ca": current, "one/new-ca": current},
 			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap new-ca in 1 namespace",
 			err: `one/example-ca: no longer requested, and cannot be removed: configmaps "example-ca" is forbidden: User "signer" cannot delete it (grant the signer get, create, patch and delete on configmaps with resourceNames ["example-ca"], there or by a ClusterRole)`,
 		},
-		"nothing is wanted any more": {
+		{
+			name:    "nothing is wanted any more",
 			objects: []client.Object{namespace("one", "a"), namespace("two", "b"), theirs("two", label)}, before: []ours{{newSigner(true), []string{"one"}}},
 			signer: newSigner(false, was(bundleName), func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
 			there:  map[string]string{"two/example-ca": "[ca.crt:theirs] managed-by countersign"},
 		},
-		"what another Signer publishes is not removed": {
+		{
+			name:    "what another Signer publishes is not removed",
 			objects: []client.Object{namespace("one", "a"), theirs("one", label, ownedBy("countersign.dev/v1alpha1", "other", "other-uid"))},
 			signer:  newSigner(false, was(""), func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
 			there:   map[string]string{"one/example-ca": "[ca.crt:theirs] managed-by countersign of other-uid"},
 		},
-		"the namespace goes away in the moment": {
+		{
+			name:    "the namespace goes away in the moment",
 			objects: []client.Object{namespace("one", "a"), namespace("two", "a")}, signer: newSigner(false),
 			refuse: func(verb, _, namespace, name string) error {
 				if verb != "apply" {
@@ -489,7 +507,8 @@ func TestPublish(t *testing.T) {
 			},
 			there: map[string]string{}, message: "ConfigMap example-ca in 0 namespaces",
 		},
-		"a quota forbids it": {
+		{
+			name:    "a quota forbids it",
 			objects: []client.Object{namespace("one", "a")}, signer: newSigner(false),
 			refuse: func(verb, _, _, name string) error {
 				if verb == "apply" {
@@ -500,7 +519,8 @@ func TestPublish(t *testing.T) {
 			there: map[string]string{}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 0 namespaces",
 			err: `one/example-ca: configmaps "example-ca" is forbidden: exceeded quota: q`,
 		},
-		"it may not attest": {
+		{
+			name:   "it may not attest",
 			signer: newSigner(true, func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
 			refuse: func(verb, _, _, name string) error {
 				if verb == "apply" {
@@ -511,13 +531,15 @@ func TestPublish(t *testing.T) {
 			there: map[string]string{}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName}, partial: true,
 			err: `ClusterTrustBundle example.com:serving:serving: clustertrustbundles "example.com:serving:serving" is forbidden: user not permitted to attest for signerName "example.com/serving" (grant the signer attest on signers with resourceNames ["example.com/serving"])`,
 		},
-		"it may not read": {
+		{
+			name:    "it may not read",
 			objects: []client.Object{namespace("one", "a")}, signer: newSigner(true), refuse: forbidden("list"),
 			there: map[string]string{}, partial: true,
 			err: `the signer is not allowed to read ClusterTrustBundle example.com:serving:serving: grant list and watch on clustertrustbundles with resourceNames ["example.com:serving:serving"], by a ClusterRole; ` +
 				`the signer is not allowed to read ConfigMap example-ca: grant list and watch on configmaps with resourceNames ["example-ca"], by a ClusterRole`,
 		},
-		"the API server has no ClusterTrustBundles": {
+		{
+			name:   "the API server has no ClusterTrustBundles",
 			signer: newSigner(true, func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
 			refuse: func(_, kind, _, _ string) error {
 				return &meta.NoKindMatchError{GroupKind: schema.GroupKind{Group: "certificates.k8s.io", Kind: kind}, SearchedVersions: []string{"v1"}}
@@ -525,7 +547,8 @@ func TestPublish(t *testing.T) {
 			there: map[string]string{}, partial: true,
 			err: `reading ClusterTrustBundle example.com:serving:serving: no matches for kind "ClusterTrustBundle" in version "certificates.k8s.io/v1" (the API server must serve ClusterTrustBundles of certificates.k8s.io/v1, as Kubernetes 1.37 does)`,
 		},
-		"an invalid selector": {
+		{
+			name:    "an invalid selector",
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
 			signer: newSigner(false, was(""), func(s *v1alpha1.Signer) {
 				s.Spec.Trust.ConfigMap.NamespaceSelector = metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "team", Operator: "Near"}}}
@@ -533,26 +556,29 @@ func TestPublish(t *testing.T) {
 			there: map[string]string{"one/example-ca": current}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, partial: true,
 			err: `spec.trust.configMap.namespaceSelector: "Near" is not a valid label selector operator`,
 		},
-		"a key that cannot be": {
+		{
+			name:    "a key that cannot be",
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
 			signer: newSigner(false, was(""), func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap.Key = "a/b" }),
 			there:  map[string]string{"one/example-ca": current}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, partial: true,
 			err: "spec.trust.configMap.key: a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
 		},
-		"too large": {
+		{
+			name:    "too large",
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(true), []string{"one"}}},
 			signer: newSigner(true, was(bundleName)), bundle: strings.Repeat("x", 1<<20+1),
 			there: map[string]string{"one/example-ca": current, bundleName: ctb}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped}, partial: true,
 			err: "the CA certificates have 1048577 bytes in PEM, and the limit is 1048576: remove issuers from tls.crt of the CA",
 		},
-		"the Signer is being deleted": {
+		{
+			name:    "the Signer is being deleted",
 			objects: []client.Object{namespace("one", "a")},
 			signer:  newSigner(true, was(bundleName), func(s *v1alpha1.Signer) { s.DeletionTimestamp = &metav1.Time{Time: time.Now()} }),
 			there:   map[string]string{}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped}, partial: true,
 			err: "the Signer is being deleted, together with the objects that it has published",
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			api := newAPI(t, test.objects...)
 			for _, before := range test.before {
 				targets := []target{}
@@ -623,7 +649,7 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// update edits a ConfigMap as somebody else does.
+// update edits a ConfigMap as another user.
 func update(t *testing.T, c client.Client, namespace string, change func(*corev1.ConfigMap)) {
 	t.Helper()
 	var o corev1.ConfigMap
@@ -714,7 +740,7 @@ func TestPublish_twoNames(t *testing.T) {
 	})
 }
 
-// TestPublisher_changed: whoever publishes by a name is told of what happens to it.
+// TestPublisher_changed: changes of an object are reported for the Signers that publish it.
 func TestPublisher_changed(t *testing.T) {
 	api := newAPI(t, namespace("one", "a"))
 	api.setRefuse(func(verb, kind, _, name string) error {
@@ -729,7 +755,7 @@ func TestPublisher_changed(t *testing.T) {
 	if result := p.Publish(t.Context(), signer, []byte(bundle)); result.Complete || result.Err == nil {
 		t.Errorf("before anything is read: %+v", result)
 	}
-	// reconciled publishes each time it is told to, until all is well.
+	// reconciled publishes after each reported change, until the objects are as wanted.
 	reconciled := func(what string, want map[string]string) {
 		t.Helper()
 		deadline := time.After(10 * time.Second)
@@ -765,7 +791,7 @@ func TestPublisher_changed(t *testing.T) {
 	reconciled("a deletion", both)
 }
 
-// TestPublish_raced: an object that somebody else makes or replaces after it was last seen stays his.
+// TestPublish_raced: an object that another user creates or replaces after the observation is unchanged.
 func TestPublish_raced(t *testing.T) {
 	signer := newSigner(false)
 	made := theirs("one", nil)
@@ -773,10 +799,14 @@ func TestPublish_raced(t *testing.T) {
 	api := newAPI(t, namespace("one", "a"), made)
 	p := New(api, api, func(context.Context, string) {})
 	it := target{kind: kindConfigMap, namespace: "one", name: mapped, signer: signer, key: "ca.crt", content: bundle}
-	for name, have := range map[string]*observed{
-		"made":     nil,
-		"replaced": {uid: "theirs", resourceVersion: "1", labelled: true, owners: []owner{{true, "Signer", "serving", "signer-uid"}}},
+	for _, test := range []struct {
+		name string
+		have *observed
+	}{
+		{"created", nil},
+		{"replaced", &observed{uid: "theirs", resourceVersion: "1", labelled: true, owners: []owner{{true, "Signer", "serving", "signer-uid"}}}},
 	} {
+		name, have := test.name, test.have
 		if blocked, err := p.write(t.Context(), planWrite(it, have)); blocked == "" || err != nil {
 			t.Errorf("%s: writing: %q, %v", name, blocked, err)
 		}

@@ -16,23 +16,25 @@ func TestSelects(t *testing.T) {
 		return &v1alpha1.TrustConfigMap{NamespaceSelector: s}
 	}
 	team := metav1.LabelSelector{MatchLabels: map[string]string{"team": "a"}}
-	tests := map[string]struct {
+	tests := []struct {
+		name   string
 		where  *v1alpha1.TrustConfigMap
 		labels map[string]string
 		want   bool
 	}{
-		"no ConfigMap asked for": {nil, nil, false},
-		"empty selector":         {where(metav1.LabelSelector{}), nil, true},
-		"label matches":          {where(team), map[string]string{"team": "a", "x": "y"}, true},
-		"label differs":          {where(team), map[string]string{"team": "b"}, false},
-		"invalid selector": {
+		{"no ConfigMap asked for", nil, nil, false},
+		{"empty selector", where(metav1.LabelSelector{}), nil, true},
+		{"label matches", where(team), map[string]string{"team": "a", "x": "y"}, true},
+		{"label differs", where(team), map[string]string{"team": "b"}, false},
+		{
+			"invalid selector",
 			where(metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "team", Operator: "Like"}}}),
 			map[string]string{"team": "a"},
 			false,
 		},
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
 			if got := Selects(test.where, test.labels); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}

@@ -61,7 +61,7 @@ func (SecretKeys) Open(_ context.Context, reference KeyReference) (crypto.Signer
 	return key, problem, nil
 }
 
-// Destroy implements [KeyStore]. The key is already gone from the Secret.
+// Destroy implements [KeyStore]. The Secret no longer contains the key.
 func (SecretKeys) Destroy(context.Context, KeyReference) error { return nil }
 
 func generateKey(algorithm v1alpha1.KeyAlgorithm) (key crypto.Signer, _ *ca.Problem, err error) {
