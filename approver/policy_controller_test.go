@@ -25,7 +25,7 @@ import (
 	"countersign.dev/countersign/approver/policy"
 )
 
-// loading is a policyReconciler and the API server it reads from.
+// loading is a policyReconciler and its API server.
 type loading struct {
 	*policyReconciler
 	client client.Client
@@ -98,7 +98,7 @@ func (l *loading) change(t *testing.T, change func(*v1alpha1.ApprovalPolicySpec)
 	}
 }
 
-// decides says by which revisions requests of a signer are decided, "" for none.
+// decides returns the revisions that decide requests of a signer, "" for none.
 func (l *loading) decides(signerName string) []string {
 	var out []string
 	for _, p := range l.policies.Matching(signerName) {
@@ -232,14 +232,14 @@ func TestPolicyConditions(t *testing.T) {
 			}
 			before := l.get(t, "p").ResourceVersion
 			if l.loads(t, "p"); l.get(t, "p").ResourceVersion != before {
-				t.Error("a status that has not changed was written again")
+				t.Error("an unchanged status was written")
 			}
 		})
 	}
 }
 
-// TestPolicyErrorsAreIndependent: neither a policy that is written wrongly in whatever way, nor one
-// whose ConfigMap cannot be read now.
+// TestPolicyErrorsAreIndependent: a policy with a problem, or whose ConfigMap cannot be
+// read, does not affect the others.
 func TestPolicyErrorsAreIndependent(t *testing.T) {
 	function := policyOf("function", modules(allowing+"\napplies(x) if x\n"))
 	unread := &v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: "unread", UID: "unread"}, Spec: v1alpha1.ApprovalPolicySpec{
@@ -271,19 +271,19 @@ func TestPolicyErrorsAreIndependent(t *testing.T) {
 	}
 	loaded := l.decides("example.com/unread")
 	if loaded[0] == "" {
-		t.Fatal("not loaded although it can be read")
+		t.Fatal("the policy must be loaded once its ConfigMap can be read")
 	}
-	l.away = true // what was in force stays so
+	l.away = true // the active revision remains
 	if err := l.reconcile(t); err == nil {
-		t.Error("want a fault")
+		t.Error("want an error")
 	}
 	if diff := cmp.Diff(loaded, l.decides("example.com/unread")); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// TestLastGoodRevision: while what the spec names cannot be used, the revision before
-// goes on for the signers and namespaces it was loaded for, and for no others.
+// TestLastGoodRevision: while the source in the spec is not usable, the revision before
+// decides for the signers and namespaces that it was loaded for, and for no others.
 func TestLastGoodRevision(t *testing.T) {
 	l := newLoading(t, policyOf("p", modules(allowing)))
 	status, _ := l.loads(t, "p")
@@ -306,10 +306,10 @@ func TestLastGoodRevision(t *testing.T) {
 	if l.loads(t, "p"); !slices.Equal(l.decides("example.com/p"), []string{""}) {
 		t.Errorf("for namespaces it was not loaded for: %v", l.decides("example.com/p"))
 	}
-	l.change(t, func(spec *v1alpha1.ApprovalPolicySpec) { spec.Rego.Modules = modules(allowing + "# mended\n") })
+	l.change(t, func(spec *v1alpha1.ApprovalPolicySpec) { spec.Rego.Modules = modules(allowing + "# fixed\n") })
 	status, _ = l.loads(t, "p")
 	if status.Revision == good || !slices.Equal(l.decides("example.com/prod"), []string{status.Revision}) {
-		t.Errorf("mended: %q, decides by %v", status.Revision, l.decides("example.com/prod"))
+		t.Errorf("fixed: %q, decides by %v", status.Revision, l.decides("example.com/prod"))
 	}
 	l.change(t, func(spec *v1alpha1.ApprovalPolicySpec) { spec.Mode = v1alpha1.ModeDisabled })
 	if l.loads(t, "p"); len(l.decides("example.com/p")) > 0 {
@@ -349,7 +349,7 @@ func TestCandidateStatus(t *testing.T) {
 	}
 }
 
-// TestReplicaStatus: in a cluster, entries of Pods that are no more are left out.
+// TestReplicaStatus: in a cluster, the entries of Pods that do not exist are removed.
 func TestReplicaStatus(t *testing.T) {
 	policy := policyOf("p", modules(allowing))
 	policy.Status.Replicas = []v1alpha1.ReplicaStatus{{Name: "approver-b", Revision: "1"}, {Name: "approver-gone", Revision: "1"}}
@@ -363,8 +363,8 @@ func TestReplicaStatus(t *testing.T) {
 	}
 }
 
-// TestRequeueOnlyOnChange: a load that changes nothing that decides, to tell of a candidate
-// for one, does not have every pending request judged again.
+// TestRequeueOnlyOnChange: pending requests are requeued only if they can be decided
+// differently. A new candidate, for example, requeues nothing.
 func TestRequeueOnlyOnChange(t *testing.T) {
 	policy := policyOf("p", modules(allowing))
 	l := newLoading(t, policy)

@@ -46,23 +46,23 @@ const (
 	regoHeader = "package countersign.mine\n\nimport rego.v2\n\n"
 	allowing   = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := true\n\nviolations contains v if some v in []\n"
 	denying    = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := false\n\nviolations contains {\"requirement\": 2, \"id\": \"no\", \"message\": \"not today\"} if true\n"
-	waits      = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := false\n\nviolations contains {\"requirement\": 2, \"id\": \"soon\", \"message\": \"not yet\", \"retryable\": true} if true\n"
+	holding    = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := false\n\nviolations contains {\"requirement\": 2, \"id\": \"soon\", \"message\": \"not yet\", \"retryable\": true} if true\n"
 	abstaining = allowing + "\napplies := false\n"
 	failing    = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := true\n\nviolations contains v if some v in [{\"requirement\": 7, \"id\": \"no\", \"message\": \"not today\"}]\n"
 )
 
 var since = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// world is one request and what a reconciler makes of it. How requests fare when nothing fails is
-// tested against a real API server; here the API server and the audit log fail.
+// world is one request and a reconciler whose API server and audit log can fail. Other tests use a
+// real API server.
 type world struct {
 	reconciler *requestReconciler
 	recorder   *events.FakeRecorder
 	disk       bytes.Buffer
 	full       bool  // the disk of the audit log is full
-	writes     int   // to /approval, whether they went well or not
-	fault      error // of a write to /approval
-	away       error // of every read of a Pod
+	writes     int   // to /approval, including failed ones
+	writeErr   error // of a write to /approval
+	podErr     error // of every read of a Pod
 	now        time.Time
 }
 
@@ -107,8 +107,8 @@ func newWorld(t *testing.T, module string) *world {
 	w := &world{recorder: events.NewFakeRecorder(8), now: since}
 	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(csr, pod, namespace).WithStatusSubresource(csr).WithInterceptorFuncs(interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
-			if _, isPod := object.(*corev1.Pod); isPod && w.away != nil {
-				return w.away
+			if _, isPod := object.(*corev1.Pod); isPod && w.podErr != nil {
+				return w.podErr
 			}
 			return c.Get(ctx, key, object, options...)
 		},
@@ -118,13 +118,13 @@ func newWorld(t *testing.T, module string) *world {
 				t.Errorf("write to %q, resourceVersion %q", sub, object.GetResourceVersion())
 			}
 			if len(w.recorder.Events) > 0 {
-				t.Error("announced before it was written")
+				t.Error("the Event was emitted before the write")
 			}
 			if !strings.Contains(w.disk.String(), `"decision":`) {
-				t.Error("written before it was recorded")
+				t.Error("the verdict was written before it was recorded")
 			}
-			if w.fault != nil {
-				return w.fault
+			if w.writeErr != nil {
+				return w.writeErr
 			}
 			return c.Status().Update(ctx, object, options...)
 		},
@@ -133,7 +133,7 @@ func newWorld(t *testing.T, module string) *world {
 		t.Fatal(err)
 	}
 	policies := &policy.Set{}
-	policies.Replace([]policy.Policy{mine(t, module)})
+	policies.Replace([]policy.Policy{loadedPolicy(t, module)})
 	c := builder.Build()
 	gatherer := facts.NewGatherer(c, podsOf(t, pod), c, c, "cluster.local")
 	w.reconciler = &requestReconciler{
@@ -167,8 +167,8 @@ func podsOf(t *testing.T, objects ...client.Object) *facts.Pods {
 	return pods
 }
 
-// mine is a policy for every signer of example.com.
-func mine(t *testing.T, module string) policy.Policy {
+// loadedPolicy returns a policy for every signer of example.com.
+func loadedPolicy(t *testing.T, module string) policy.Policy {
 	t.Helper()
 	return policy.Policy{Name: "mine", UID: "mine-uid", SignerNames: []string{"example.com/*"}, HoldFor: time.Minute, Active: compile(t, module)}
 }
@@ -202,8 +202,8 @@ func (w *world) verdict(t *testing.T) string {
 	return string(csr.Status.Conditions[0].Type) + " " + csr.Status.Conditions[0].Reason
 }
 
-// told is the verdicts on record, and what became of each.
-func (w *world) told(t *testing.T) []string {
+// recorded returns the verdicts in the audit log, and the outcome of each.
+func (w *world) recorded(t *testing.T) []string {
 	t.Helper()
 	out := []string{}
 	for line := range strings.Lines(w.disk.String()) {
@@ -229,56 +229,56 @@ func (w *world) told(t *testing.T) []string {
 func TestReconcileErrors(t *testing.T) {
 	resource := schema.GroupResource{Group: "certificates.k8s.io", Resource: "certificatesigningrequests"}
 	for _, tc := range []struct {
-		name    string
-		module  string
-		full    bool
-		fault   error
-		away    error
-		want    reconcile.Result
-		wantErr string
-		told    []string
-		events  int
-		writes  int
-		verdict string
+		name     string
+		module   string
+		full     bool
+		writeErr error
+		podErr   error
+		want     reconcile.Result
+		wantErr  string
+		recorded []string
+		events   int
+		writes   int
+		verdict  string
 	}{
-		{name: "an approval, and nothing fails", module: allowing, told: []string{"Approved", "written"}, writes: 1, verdict: "Approved PolicyAllowed"},
-		{name: "a denial, and nothing fails", module: denying, told: []string{"Denied", "written"}, writes: 1, events: 1, verdict: "Denied SubjectNotAuthorized"},
+		{name: "an approval, and nothing fails", module: allowing, recorded: []string{"Approved", "written"}, writes: 1, verdict: "Approved PolicyAllowed"},
+		{name: "a denial, and nothing fails", module: denying, recorded: []string{"Denied", "written"}, writes: 1, events: 1, verdict: "Denied SubjectNotAuthorized"},
 		{
 			name:   "an approval that cannot be recorded",
-			module: allowing, full: true, told: []string{}, wantErr: "appending to the audit log: no space left on device",
+			module: allowing, full: true, recorded: []string{}, wantErr: "appending to the audit log: no space left on device",
 		},
 		{
 			name:   "a denial that cannot be recorded",
-			module: denying, full: true, told: []string{}, wantErr: "appending to the audit log: no space left on device",
+			module: denying, full: true, recorded: []string{}, wantErr: "appending to the audit log: no space left on device",
 		},
 		{
-			name:   "somebody else changed the request",
-			module: denying, fault: apierrors.NewConflict(resource, "web", errors.New("changed")), writes: 1,
-			told: []string{"Denied", `refused: Operation cannot be fulfilled on certificatesigningrequests.certificates.k8s.io "web": changed`},
-			want: reconcile.Result{RequeueAfter: conflictDelay},
+			name:   "another client changed the request",
+			module: denying, writeErr: apierrors.NewConflict(resource, "web", errors.New("changed")), writes: 1,
+			recorded: []string{"Denied", `refused: Operation cannot be fulfilled on certificatesigningrequests.certificates.k8s.io "web": changed`},
+			want:     reconcile.Result{RequeueAfter: conflictDelay},
 		},
 		{
 			name:   "the request was deleted",
-			module: denying, fault: apierrors.NewNotFound(resource, "web"), writes: 1,
-			told: []string{"Denied", `refused: certificatesigningrequests.certificates.k8s.io "web" not found`},
+			module: denying, writeErr: apierrors.NewNotFound(resource, "web"), writes: 1,
+			recorded: []string{"Denied", `refused: certificatesigningrequests.certificates.k8s.io "web" not found`},
 		},
 		{
-			name:   "the API server is away when it is to be written",
-			module: denying, fault: errors.New("connection refused"), writes: 1, wantErr: "connection refused",
-			told: []string{"Denied", "unknown: connection refused"},
+			name:   "the write fails",
+			module: denying, writeErr: errors.New("connection refused"), writes: 1, wantErr: "connection refused",
+			recorded: []string{"Denied", "unknown: connection refused"},
 		},
 		{
-			name:   "the API server is away when facts are gathered",
-			module: denying, away: errors.New("connection refused"), told: []string{}, wantErr: "gathering facts: finding the subject: connection refused",
+			name:   "gathering facts fails",
+			module: denying, podErr: errors.New("connection refused"), recorded: []string{}, wantErr: "gathering facts: finding the subject: connection refused",
 		},
 		{
 			name:   "a policy that gives no clear answer",
-			module: failing, told: []string{}, wantErr: "evaluating policy mine: violation",
+			module: failing, recorded: []string{}, wantErr: "evaluating policy mine: violation",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t, tc.module)
-			w.full, w.fault, w.away = tc.full, tc.fault, tc.away
+			w.full, w.writeErr, w.podErr = tc.full, tc.writeErr, tc.podErr
 			got, err := w.reconcile(t, since)
 			if (err != nil) != (tc.wantErr != "") || err != nil && !strings.Contains(err.Error(), tc.wantErr) {
 				t.Errorf("error %v, want %q", err, tc.wantErr)
@@ -286,7 +286,7 @@ func TestReconcileErrors(t *testing.T) {
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("result (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(tc.told, w.told(t)); diff != "" {
+			if diff := cmp.Diff(tc.recorded, w.recorded(t)); diff != "" {
 				t.Errorf("audit log (-want +got):\n%s", diff)
 			}
 			if w.writes != tc.writes || len(w.recorder.Events) != tc.events {
@@ -299,20 +299,20 @@ func TestReconcileErrors(t *testing.T) {
 	}
 }
 
-// TestHoldPeriod: neither the age of a request, nor a fault, counts as time it was held.
+// TestHoldPeriod: neither the age of a request nor the time of errors counts.
 func TestHoldPeriod(t *testing.T) {
-	w := newWorld(t, waits)
-	w.away = errors.New("connection refused")
+	w := newWorld(t, holding)
+	w.podErr = errors.New("connection refused")
 	if _, err := w.reconcile(t, since.Add(time.Hour)); err == nil {
-		t.Fatal("want a fault")
+		t.Fatal("want an error")
 	}
-	w.away = nil
+	w.podErr = nil
 	first := since.Add(2 * time.Hour)
 	for _, step := range []struct {
-		at      time.Duration
-		verdict string
-		told    int // decisions and outcomes on record
-		events  int
+		at       time.Duration
+		verdict  string
+		recorded int // decisions and outcomes on record
+		events   int
 	}{
 		{0, "", 1, 1},
 		{time.Second, "", 1, 1}, // said once
@@ -322,8 +322,8 @@ func TestHoldPeriod(t *testing.T) {
 		if err != nil || result.RequeueAfter <= 0 || result.RequeueAfter > 5*time.Second {
 			t.Errorf("after %s: %+v, %v", step.at, result, err)
 		}
-		if w.verdict(t) != step.verdict || len(w.told(t)) != step.told || len(w.recorder.Events) != step.events {
-			t.Errorf("after %s: %q, record %v, %d Events", step.at, w.verdict(t), w.told(t), len(w.recorder.Events))
+		if w.verdict(t) != step.verdict || len(w.recorded(t)) != step.recorded || len(w.recorder.Events) != step.events {
+			t.Errorf("after %s: %q, record %v, %d Events", step.at, w.verdict(t), w.recorded(t), len(w.recorder.Events))
 		}
 	}
 	if items := w.reconciler.holds.awaiting([]facts.Awaited{{Kind: "Pod", Namespace: "ns", Name: "my-pod"}}); len(items) != 1 || items[0].Name != "web" {
@@ -337,7 +337,7 @@ func TestHoldPeriod(t *testing.T) {
 		t.Errorf("at the end: %q, %v", w.verdict(t), err)
 	}
 	if len(w.reconciler.holds.requests)+len(w.reconciler.holds.byAwaited) > 0 {
-		t.Errorf("what is decided still waits: %+v", w.reconciler.holds)
+		t.Errorf("a decided request is still held: %+v", w.reconciler.holds)
 	}
 }
 
@@ -346,20 +346,20 @@ func TestPendingIsNotTouched(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	watched, elsewhere, unloaded := mine(t, denying), mine(t, denying), mine(t, allowing)
-	watched.Mode, elsewhere.Namespaces, unloaded.Active = v1alpha1.ModeAudit, selector, nil
-	broken := mine(t, failing)
+	shadow, elsewhere, unloaded := loadedPolicy(t, denying), loadedPolicy(t, denying), loadedPolicy(t, allowing)
+	shadow.Mode, elsewhere.Namespaces, unloaded.Active = v1alpha1.ModeAudit, selector, nil
+	broken := loadedPolicy(t, failing)
 	broken.Mode = v1alpha1.ModeAudit
 	for _, tc := range []struct {
 		name     string
 		policies []policy.Policy
-		told     []string
+		recorded []string
 	}{
-		{"a policy that is only looked at", []policy.Policy{watched}, []string{"Audited"}},
-		{"a policy that is only looked at, and fails", []policy.Policy{broken}, []string{"Audited"}},
+		{"a shadow policy", []policy.Policy{shadow}, []string{"Audited"}},
+		{"a shadow policy, and fails", []policy.Policy{broken}, []string{"Audited"}},
 		{"a policy for another namespace", []policy.Policy{elsewhere}, []string{}},
-		{"a policy that abstains", []policy.Policy{mine(t, abstaining)}, []string{}},
-		{"a policy that is not loaded, beside one that is", []policy.Policy{mine(t, allowing), unloaded}, []string{}},
+		{"a policy that abstains", []policy.Policy{loadedPolicy(t, abstaining)}, []string{}},
+		{"a policy that is not loaded, beside one that is", []policy.Policy{loadedPolicy(t, allowing), unloaded}, []string{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t, allowing)
@@ -372,38 +372,38 @@ func TestPendingIsNotTouched(t *testing.T) {
 			if w.writes > 0 || len(w.recorder.Events) > 0 {
 				t.Errorf("%d writes, %d Events", w.writes, len(w.recorder.Events))
 			}
-			if diff := cmp.Diff(tc.told, w.told(t)); diff != "" {
+			if diff := cmp.Diff(tc.recorded, w.recorded(t)); diff != "" {
 				t.Errorf("audit log (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// TestShadowDoesNotDecide: what a policy that is only looked at says, or fails to say, is on record
-// beside the verdict of the others, and changes nothing.
+// TestShadowDoesNotDecide: the answer or the error of a shadow policy is recorded with the verdict of
+// the other policies, and does not change it.
 func TestShadowDoesNotDecide(t *testing.T) {
-	for _, module := range []string{denying, failing, waits} {
+	for _, module := range []string{denying, failing, holding} {
 		w := newWorld(t, allowing)
-		watched := mine(t, module)
-		watched.Name, watched.UID, watched.Mode = "watched", "watched-uid", v1alpha1.ModeAudit
-		w.reconciler.reviewer.Policies.Replace([]policy.Policy{mine(t, allowing), watched})
+		shadow := loadedPolicy(t, module)
+		shadow.Name, shadow.UID, shadow.Mode = "shadow", "shadow-uid", v1alpha1.ModeAudit
+		w.reconciler.reviewer.Policies.Replace([]policy.Policy{loadedPolicy(t, allowing), shadow})
 		if _, err := w.reconcile(t, since); err != nil || w.verdict(t) != "Approved PolicyAllowed" {
 			t.Errorf("%q, %v", w.verdict(t), err)
 		}
-		if !strings.Contains(w.disk.String(), `"name":"watched"`) || !strings.Contains(w.disk.String(), `"audit":true`) {
+		if !strings.Contains(w.disk.String(), `"name":"shadow"`) || !strings.Contains(w.disk.String(), `"audit":true`) {
 			t.Errorf("not on record: %s", w.disk.String())
 		}
 	}
 }
 
-// TestMalformedRequestNamespaces: what the kernel refuses is denied by who decides for the
-// namespace, and by nobody else.
+// TestMalformedRequestNamespaces: a malformed request is denied only if a policy selects its
+// namespace.
 func TestMalformedRequestNamespaces(t *testing.T) {
 	selector, err := labels.Parse("team=blue")
 	if err != nil {
 		t.Fatal(err)
 	}
-	elsewhere := mine(t, allowing)
+	elsewhere := loadedPolicy(t, allowing)
 	elsewhere.Namespaces = selector
 	for _, tc := range []struct {
 		name     string
@@ -411,11 +411,11 @@ func TestMalformedRequestNamespaces(t *testing.T) {
 		want     string
 		human    bool
 	}{
-		{"of nobody's namespace", []policy.Policy{elsewhere}, "Denied MalformedRequest", true},
-		{"of everybody's policy", []policy.Policy{mine(t, allowing)}, "Denied MalformedRequest", false},
-		{"of another namespace's", []policy.Policy{elsewhere}, "", false},
-		{"of both", []policy.Policy{elsewhere, mine(t, allowing)}, "Denied MalformedRequest", false},
-		{"of one that is watching", []policy.Policy{{Name: "watched", Mode: v1alpha1.ModeAudit, SignerNames: []string{"example.com/*"}, Active: compile(t, allowing)}}, "", false},
+		{"without a namespace", []policy.Policy{elsewhere}, "Denied MalformedRequest", true},
+		{"a policy for all namespaces", []policy.Policy{loadedPolicy(t, allowing)}, "Denied MalformedRequest", false},
+		{"a policy for another namespace", []policy.Policy{elsewhere}, "", false},
+		{"both policies", []policy.Policy{elsewhere, loadedPolicy(t, allowing)}, "Denied MalformedRequest", false},
+		{"a shadow policy", []policy.Policy{{Name: "shadow", Mode: v1alpha1.ModeAudit, SignerNames: []string{"example.com/*"}, Active: compile(t, allowing)}}, "", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t, allowing)
@@ -461,18 +461,18 @@ func TestCandidateComparison(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t, tc.active)
-			compared := mine(t, tc.active)
+			compared := loadedPolicy(t, tc.active)
 			compared.Candidate = compile(t, tc.candidate)
 			w.reconciler.reviewer.Policies.Replace([]policy.Policy{compared})
-			told := 0
-			w.reconciler.compared = func() { told++ }
+			calls := 0
+			w.reconciler.compared = func() { calls++ }
 			if _, err := w.reconcile(t, since); err != nil || w.verdict(t) != tc.verdict {
 				t.Errorf("%q, %v", w.verdict(t), err)
 			}
 			got := w.reconciler.comparison.status("mine-uid", compared.Candidate.Revision(), nil)
 			want := v1alpha1.CandidateStatus{Revision: compared.Candidate.Revision(), Evaluations: 1, Disagreements: int64(len(tc.want)), Samples: tc.want}
-			if diff := cmp.Diff(want, got); diff != "" || told != 1 {
-				t.Errorf("told %d times; (-want +got):\n%s", told, diff)
+			if diff := cmp.Diff(want, got); diff != "" || calls != 1 {
+				t.Errorf("%d calls of compared; (-want +got):\n%s", calls, diff)
 			}
 		})
 	}
@@ -502,8 +502,8 @@ func TestRecordReplays(t *testing.T) {
 	}
 }
 
-// TestChangeRequeues: a request is looked at again when its Pod, a Service of its
-// namespace or its Node changes, and sees the change at once: what was read a moment ago does not count.
+// TestChangeRequeues: a request is requeued when its Pod, a Service of its namespace or
+// its Node changes. Its review then reads the changed object, not cached facts.
 func TestChangeRequeues(t *testing.T) {
 	const untilThereIsAService = regoHeader + `subject_controls_key := true
 
@@ -532,7 +532,7 @@ has_service if count(input.cluster.subject.services) > 0
 		{"another Pod", []facts.Awaited{{Kind: "Pod", Namespace: "ns", Name: "other"}, {Kind: "Pod", Namespace: "ns"}}, 0},
 		{"a Service of its namespace", facts.AwaitedBy(service), 1},
 		{"a Service of another", facts.AwaitedBy(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "my-svc"}}), 0},
-		{"a Node, for which no Pod waits", facts.AwaitedBy(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}), 0},
+		{"a Node, for which no Pod holding", facts.AwaitedBy(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}), 0},
 	} {
 		if items := w.reconciler.requeueFor(tc.changed); len(items) != tc.want || tc.want == 1 && items[0].Name != "web" {
 			t.Errorf("%s changes: brings back %v", tc.name, items)

@@ -118,6 +118,6 @@ func limitWarnings(warnings []string) []string {
 	if len(warnings) <= maxWarnings {
 		return warnings
 	}
-	kept := warnings[: maxWarnings-1 : maxWarnings-1]
-	return append(kept, fmt.Sprintf("and %d more", len(warnings)-len(kept)))
+	first := warnings[: maxWarnings-1 : maxWarnings-1]
+	return append(first, fmt.Sprintf("and %d more", len(warnings)-len(first)))
 }

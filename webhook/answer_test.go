@@ -106,7 +106,7 @@ func TestLimitWarnings(t *testing.T) {
 	}
 }
 
-// TestFailureIsAnHTTPError: only that lets the API server do as the failurePolicy says.
+// TestFailureIsAnHTTPError: the API server applies the failurePolicy only then.
 func TestFailureIsAnHTTPError(t *testing.T) {
 	review := admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
@@ -139,7 +139,7 @@ func TestFailureIsAnHTTPError(t *testing.T) {
 			want: admissionv1.AdmissionResponse{UID: "u", Result: &metav1.Status{Code: 503, Reason: "ServiceUnavailable", Message: "later"}},
 		},
 		{
-			name:    "a fault",
+			name:    "a failure",
 			handler: func() admission.Response { return failure(errors.New("connection refused")) }, code: 500, body: "connection refused\n",
 		},
 		{

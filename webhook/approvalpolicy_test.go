@@ -29,7 +29,7 @@ import (
 const (
 	regoHeader = "package countersign.mine\n\nimport rego.v2\n\n"
 	allowing   = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := true\n\nviolations contains v if some v in []\n"
-	// misspelt has a fault in each of the rows 5 and 7.
+	// misspelt has an error in row 5 and in row 7.
 	misspelt = regoHeader + "subject_controls_key if input.requester.usrname == \"x\"\n\nsubject_is_authorized if input.nwo == \"x\"\n\nviolations contains v if some v in []\n"
 	passing  = testHeader + "test_it if mine.subject_controls_key\n"
 	// testHeader begins a module of tests.
@@ -133,12 +133,12 @@ func TestApprovalPolicy(t *testing.T) {
 		},
 
 		{
-			name:   "two faults",
+			name:   "two errors",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = source("mine.rego", misspelt) }, grants: granted,
 			want: refused("spec.rego: "+line5, "spec.rego: "+line7, fixRego),
 		},
 		{
-			name:   "two faults in a ConfigMap",
+			name:   "two errors in a ConfigMap",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = fromConfigMap("misspelt-rego") }, grants: granted,
 			want: refused("spec.rego: "+line5, "spec.rego: "+line7, fixRego),
 		},
@@ -150,7 +150,7 @@ func TestApprovalPolicy(t *testing.T) {
 			want: refused("spec.rego: mine.rego:1:1: add `import rego.v2` below the package: without it, `not` over an undefined reference does not hold", fixRego),
 		},
 		{
-			name: "a candidate with faults",
+			name: "a candidate with errors",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Candidate = &v1alpha1.Candidate{Rego: fromConfigMap("misspelt-rego")}
 			}, grants: granted,
@@ -176,7 +176,7 @@ func TestApprovalPolicy(t *testing.T) {
 			want: refused("spec.minCoverage: the tests cover 0% of the policy, spec.minCoverage is 1: add _test.rego files"),
 		},
 		{
-			name:   "parameters that are no object",
+			name:   "parameters that are not an object",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Parameters = &apiextensionsv1.JSON{Raw: []byte("[1]")} }, grants: granted,
 			want: refused("spec.rego: spec.parameters must be an object: json: cannot unmarshal array into Go value of type map[string]interface {}"),
 		},
@@ -212,7 +212,7 @@ func TestApprovalPolicy(t *testing.T) {
 			want: answer{Allowed: true, Warnings: []string{"ConfigMap countersign-system/later does not exist: create it, or name another in spec.candidate.rego.configMapRef; the policy cannot be used until then"}},
 		},
 		{
-			name: "a ConfigMap that may come, and a candidate with faults",
+			name: "a ConfigMap that may come, and a candidate with errors",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Rego, s.Candidate = fromConfigMap("later"), &v1alpha1.Candidate{Rego: source("mine.rego", "package countersign.mine\n\nimport rego.v2\n\nx := y\n")}
 			}, grants: granted,
@@ -242,7 +242,7 @@ func TestApprovalPolicy(t *testing.T) {
 			}},
 		},
 		{
-			name:   "only looked at, and no grant",
+			name:   "a shadow policy without a grant",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Mode = v1alpha1.ModeAudit }, grants: grants{}, want: answer{Allowed: true},
 		},
 
@@ -283,7 +283,7 @@ func selecting(key, value string) func(*v1alpha1.ApprovalPolicySpec) {
 	}
 }
 
-// TestApprovalPolicyUnchangedSpec: and its finalizers may be taken away.
+// TestApprovalPolicyUnchangedSpec: labels and finalizers of a policy with errors can be changed.
 func TestApprovalPolicyUnchangedSpec(t *testing.T) {
 	broken := func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = source("mine.rego", misspelt) }
 	labelled, deleting := policyWith(broken), policyWith(broken)

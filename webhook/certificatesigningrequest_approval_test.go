@@ -77,7 +77,7 @@ func TestApproval(t *testing.T) {
 		return answer{Code: 403, Reason: metav1.StatusReasonForbidden, Message: message}
 	}
 	overrider := grants{"override-policy example.com/serving": yes}
-	mine := request("example.com/serving")
+	ours := request("example.com/serving")
 	type recorded struct{ Verdict, Reason, Message string }
 	for _, tc := range []struct {
 		name            string
@@ -94,13 +94,13 @@ func TestApproval(t *testing.T) {
 		recorded        *recorded         // nil if there is no record
 		annotations     map[string]string // annotations; ID stands for the decision's
 	}{
-		{name: "a denial", now: with(mine, "Denied"), reviewed: denied, want: answer{Allowed: true}},
-		{name: "a condition of another kind", now: with(mine, "Example"), reviewed: denied, want: answer{Allowed: true}},
-		{name: "approved already", old: with(mine, "Approved"), now: with(mine, "Approved", "Example"), reviewed: denied, want: answer{Allowed: true}},
+		{name: "a denial", now: with(ours, "Denied"), reviewed: denied, want: answer{Allowed: true}},
+		{name: "a condition of another kind", now: with(ours, "Example"), reviewed: denied, want: answer{Allowed: true}},
+		{name: "approved already", old: with(ours, "Approved"), now: with(ours, "Approved", "Example"), reviewed: denied, want: answer{Allowed: true}},
 		{name: "a signer without a policy", old: request("example.org/x"), now: with(request("example.org/x"), "Approved"), reviewed: denied, want: answer{Allowed: true}},
 		{
 			name: "another signer in the new object",
-			old:  request("example.org/x"), now: with(mine, "Approved"), reviewed: denied, want: answer{Allowed: true},
+			old:  request("example.org/x"), now: with(ours, "Approved"), reviewed: denied, want: answer{Allowed: true},
 		},
 
 		{
@@ -239,7 +239,7 @@ func TestApproval(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.old == nil {
-				tc.old = mine
+				tc.old = ours
 			}
 			if tc.now == nil {
 				tc.now = with(tc.old, "Approved")

@@ -185,8 +185,8 @@ func TestCompileErrors(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p, err := evaluator.Compile(t.Context(), tc.source)
-			var faults evaluator.Errors
-			if p != nil || !errors.As(err, &faults) {
+			var problems evaluator.Errors
+			if p != nil || !errors.As(err, &problems) {
 				t.Fatalf("got %v, %v; want evaluator.Errors", p, err)
 			}
 			if !strings.HasPrefix(err.Error(), tc.want) {
@@ -220,7 +220,7 @@ func TestEvaluate(t *testing.T) {
 		},
 		{
 			"no violation is not enough",
-			strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized if input.request.name == "nobody"`, 1),
+			strings.Replace(allow, "subject_is_authorized := true", `subject_is_authorized if input.request.name == "other"`, 1),
 			evaluator.Result{},
 			"the policy neither allows the request nor has a violation: add a violation that says why",
 		},
@@ -232,13 +232,13 @@ func TestEvaluate(t *testing.T) {
 		},
 		{
 			"applies that is not true abstains",
-			allow + "\napplies if input.request.name == \"nobody\"\n\napplies := false if input.request.name == \"\"\n",
+			allow + "\napplies if input.request.name == \"other\"\n\napplies := false if input.request.name == \"\"\n",
 			evaluator.Result{Abstains: true},
 			"",
 		},
 		{
 			"applies that is undefined abstains",
-			allow + "\napplies if input.request.name == \"nobody\"\n",
+			allow + "\napplies if input.request.name == \"other\"\n",
 			evaluator.Result{Abstains: true},
 			"",
 		},

@@ -30,13 +30,13 @@ const (
 	keySHA256Annotation = "countersign.dev/key-sha256" // in the cache only, see stripRequest
 )
 
-// CacheByObject is how the caches of the approver are kept: stripped to what facts
-// need, so that memory grows slowly with the cluster and hardly at all with requests
-// that are none of ours. managed says of a signerName whether some policy matches it. Pods are
-// not among them: see [Pods].
+// CacheByObject returns the options of the cache. The cache stores only the fields that facts need,
+// so that its memory grows slowly with the cluster, and hardly at all with requests for other
+// signers. managed reports whether a policy matches a signerName. Pods have a store of their own:
+// see [Pods].
 //
-// The request bytes of a request that is decided, or not managed, are not kept. Who
-// needs them nevertheless, because a policy came later, reads the request live.
+// The cache does not store the PKCS#10 of a request that is decided or not managed. Read the request
+// live if a policy matches it later: see [IsStripped].
 func CacheByObject(managed func(signerName string) bool) map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&corev1.Service{}:   {Transform: transform(stripService)},
@@ -50,7 +50,7 @@ func CacheByObject(managed func(signerName string) bool) map[client.Object]cache
 
 func transform[T any](strip func(T)) func(any) (any, error) {
 	return func(obj any) (any, error) {
-		if t, ok := obj.(T); ok { // a tombstone passes as it is
+		if t, ok := obj.(T); ok { // a tombstone is not changed
 			strip(t)
 		}
 		return obj, nil
@@ -82,13 +82,13 @@ func stripNamespace(namespace *corev1.Namespace) {
 	namespace.Spec, namespace.Status = corev1.NamespaceSpec{}, corev1.NamespaceStatus{}
 }
 
-// stripRequest keeps a request that may still have to be decided by us, since an update writes
-// back all of it. Of any other it keeps the identity, who made it, and a digest of its key. The
-// digest stands in an annotation: those of the requester are dropped, so nobody else can have
-// written it.
+// stripRequest does not change a request that is managed and undecided, since an update writes back
+// the whole object. It reduces any other request to its identity, its requester and a digest of its
+// key. The digest is in an annotation. The annotations of the requester are removed, so the digest
+// cannot be forged.
 func stripRequest(csr *certificatesv1.CertificateSigningRequest, managed func(string) bool) {
 	if len(csr.Spec.Request) > 0 && !certreq.IsDecided(csr) && managed(csr.Spec.SignerName) {
-		csr.ManagedFields = nil // which the API server takes as no change
+		csr.ManagedFields = nil // the API server ignores that
 		return
 	}
 	digest := csr.Annotations[keySHA256Annotation]
@@ -110,8 +110,8 @@ func stripRequest(csr *certificatesv1.CertificateSigningRequest, managed func(st
 	}
 }
 
-// digestOf is the digest of the key of a request as the cache keeps it. The annotation is ours only
-// where the bytes are not kept.
+// digestOf returns the digest of the key of a cached request. The annotation is trusted only if the
+// PKCS#10 was removed.
 func digestOf(csr *certificatesv1.CertificateSigningRequest) string {
 	if IsStripped(csr) {
 		return csr.Annotations[keySHA256Annotation]
@@ -119,14 +119,13 @@ func digestOf(csr *certificatesv1.CertificateSigningRequest) string {
 	return keySHA256(csr.Spec.Request)
 }
 
-// IsStripped says that the cache did not keep the bytes of a request: read it live.
+// IsStripped reports whether the PKCS#10 of a cached request was removed. Read the request live then.
 func IsStripped(csr *certificatesv1.CertificateSigningRequest) bool {
 	return len(csr.Spec.Request) == 0
 }
 
-// keySHA256 is the SHA-256 of the SubjectPublicKeyInfo of a PEM PKCS#10 request, found
-// without judging the rest of it; empty if there is none. A request may be malformed in
-// any other way and still be the first to show a key.
+// keySHA256 returns the SHA-256 of the SubjectPublicKeyInfo of a PEM PKCS#10 request, or "" if there is
+// none. It does not validate the rest: a malformed request can be the first one to show a key.
 func keySHA256(request []byte) string {
 	block, _ := pem.Decode(request)
 	if block == nil {
@@ -143,7 +142,7 @@ func keySHA256(request []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// AddIndexes adds the indexes that [Gatherer] looks things up by.
+// AddIndexes adds the indexes that [Gatherer] needs.
 func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	return errors.Join(
 		indexer.IndexField(ctx, &corev1.Service{}, servicesByIP, func(obj client.Object) []string {
@@ -202,7 +201,7 @@ func nodeAddresses(node *corev1.Node) []string {
 	return out
 }
 
-// canonical keeps what is an IP address ("None" is not), in its canonical text form.
+// canonical returns the IP addresses in their canonical text form, without other strings such as "None".
 func canonical(ips []string) []string {
 	out := make([]string, 0, len(ips))
 	for _, s := range ips {

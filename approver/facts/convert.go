@@ -23,8 +23,8 @@ func requestOf(csr *certificatesv1.CertificateSigningRequest) Request {
 	}
 }
 
-// requesterOf reads who made a request. Only the token of a ServiceAccount can be bound to
-// a Pod, so the extras of anybody else are not believed; nor is one with several values.
+// requesterOf returns the requester of a request. Only the token of a ServiceAccount can be bound to a
+// Pod: the extras of other users are ignored, as are extras with several values.
 func requesterOf(spec *certificatesv1.CertificateSigningRequestSpec) Requester {
 	r := Requester{Username: spec.Username, UID: spec.UID, Groups: list(spec.Groups)}
 	namespace, name, ok := certreq.ServiceAccount(spec.Username)
@@ -38,7 +38,7 @@ func requesterOf(spec *certificatesv1.CertificateSigningRequestSpec) Requester {
 	return r
 }
 
-// nodeOf is the name of the Node that a requester is: who has a kubelet's username and group
+// nodeOf returns the name of the Node of a requester with the username and the group of a kubelet
 // (KEP-0279, the Node authorizer).
 func nodeOf(r *Requester) (string, bool) {
 	name, ok := strings.CutPrefix(r.Username, "system:node:")
@@ -121,7 +121,7 @@ func serviceOf(s *corev1.Service) Service {
 	return out
 }
 
-// list and labelsOf make the empty value of what is nil: JSON null is for the unknown only.
+// list and labelsOf return an empty value for nil: JSON null is for unknown values only.
 func list[S ~[]E, E any](s S) S {
 	if s == nil {
 		return S{}

@@ -73,11 +73,11 @@ func TestStripRequest(t *testing.T) {
 		}
 	})
 	t.Run("a digest cannot be forged by an annotation", func(t *testing.T) {
-		kept, stripped := object(), object()
-		stripRequest(kept, ours)
+		whole, stripped := object(), object()
+		stripRequest(whole, ours)
 		stripRequest(stripped, func(string) bool { return false })
-		if digestOf(kept) == "forged" || digestOf(stripped) == "forged" || digestOf(kept) != digestOf(stripped) {
-			t.Errorf("got %q and %q", digestOf(kept), digestOf(stripped))
+		if digestOf(whole) == "forged" || digestOf(stripped) == "forged" || digestOf(whole) != digestOf(stripped) {
+			t.Errorf("got %q and %q", digestOf(whole), digestOf(stripped))
 		}
 	})
 	t.Run("another keeps who made it, and nothing of size, however often it is stripped", func(t *testing.T) {

@@ -1,15 +1,15 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package facts gathers what policies decide by.
+// Package facts gathers the input of policies.
 //
-// [Facts] is the document that Rego sees as `input`, and this package is the only
-// place that fills it in. Every key is always present: what is unknown is null or
-// empty, so that a policy never meets an undefined reference by accident. The JSON
-// Schema of the document is generated from these types (policies/schema/input.json).
+// [Facts] is the document that Rego sees as `input`. Only this package creates it. Every key is always
+// present, and unknown values are null or empty, so that a policy does not refer to an undefined
+// value by accident. The JSON Schema of the document is generated from these types
+// (policies/schema/input.json).
 //
-// Nothing in it comes from the name, labels or annotations of a request, which the
-// requester chooses and may change, except request.name, which is there for messages.
+// Nothing in the document comes from the labels or annotations of a request, which the requester can
+// choose and change. request.name is for messages only.
 package facts
 
 import (
@@ -24,13 +24,13 @@ import (
 type Facts struct {
 	// Request is the certificate request as the API server stores it.
 	Request Request `json:"request"`
-	// Requester is who made the request, from spec.username, uid, groups and extra only: the API server fills them in.
+	// Requester is the user that created the request, from spec.username, uid, groups and extra. The API server sets these fields.
 	Requester Requester `json:"requester"`
-	// PKCS10 is what the PKCS#10 request in it asks for. Its self-signature has been verified.
+	// PKCS10 is the content of the PKCS#10 request. Its self-signature has been verified.
 	PKCS10 PKCS10 `json:"pkcs10"`
-	// Cluster is what the live cluster says of the requester and of every name asked for.
+	// Cluster is the state of the live cluster: the subject, and the objects that have the requested names.
 	Cluster Cluster `json:"cluster"`
-	// Parameters are those of the ApprovalPolicy; their shape is the policy's own.
+	// Parameters are spec.parameters of the ApprovalPolicy.
 	Parameters map[string]any `json:"parameters"`
 	// Now is the time of the evaluation, RFC 3339 in UTC.
 	Now time.Time `json:"now"`
@@ -46,27 +46,27 @@ type Request struct {
 	Namespace string `json:"namespace"`
 	// UID of the object.
 	UID types.UID `json:"uid"`
-	// SignerName is the signer asked for.
+	// SignerName is the requested signer.
 	SignerName string `json:"signerName"`
-	// Usages asked for, by their Kubernetes names, such as "server auth".
+	// Usages that are requested, by their Kubernetes names, such as "server auth".
 	Usages []certificatesv1.KeyUsage `json:"usages"`
-	// ExpirationSeconds is the lifetime asked for; null leaves it to the signer.
+	// ExpirationSeconds is the requested lifetime; null means the default of the signer.
 	ExpirationSeconds *int32 `json:"expirationSeconds"`
 	// CreatedAt is the creation time of the object, RFC 3339, to the second.
 	CreatedAt time.Time `json:"createdAt"`
 }
 
-// Requester is who made the request.
+// Requester is the user that created the request.
 type Requester struct {
 	// Username as authenticated.
 	Username string `json:"username"`
-	// UID as authenticated; may be empty.
+	// UID as authenticated; can be empty.
 	UID string `json:"uid"`
 	// Groups as authenticated.
 	Groups []string `json:"groups"`
-	// ServiceAccount that the username stands for, or null.
+	// ServiceAccount of the username, or null.
 	ServiceAccount *ServiceAccountRef `json:"serviceAccount"`
-	// Pod that the requester's token is bound to, or null. It held when the request was made: compare cluster.subject.pod.
+	// Pod that the requester's token is bound to, or null. It existed when the request was created: compare cluster.subject.pod.
 	Pod *ObjectRef `json:"pod"`
 	// Node that the requester's token is bound to, or null.
 	Node *ObjectRef `json:"node"`
@@ -80,13 +80,13 @@ type ServiceAccountRef struct {
 	Name      string `json:"name"`
 }
 
-// ObjectRef names an object and its one life.
+// ObjectRef identifies an object by its name and UID.
 type ObjectRef struct {
 	Name string    `json:"name"`
 	UID  types.UID `json:"uid"`
 }
 
-// PKCS10 is what a PKCS#10 request (RFC 2986) asks for.
+// PKCS10 is the content of a PKCS#10 request (RFC 2986).
 type PKCS10 struct {
 	Subject Subject `json:"subject"`
 	// DNSNames of the subject alternative name extension, as written.
@@ -97,12 +97,12 @@ type PKCS10 struct {
 	URIs []string `json:"uris"`
 	// EmailAddresses of the subject alternative name extension.
 	EmailAddresses []string `json:"emailAddresses"`
-	// Usages that extensions of the PKCS#10 request itself ask for; often none.
+	// Usages in the extensions of the PKCS#10 request itself; often empty.
 	Usages []certificatesv1.KeyUsage `json:"usages"`
 	Key    Key                       `json:"key"`
 }
 
-// Subject is the distinguished name asked for.
+// Subject is the requested distinguished name.
 type Subject struct {
 	CommonName          string      `json:"commonName"`
 	Organizations       []string    `json:"organizations"`
@@ -110,7 +110,7 @@ type Subject struct {
 	Other               []Attribute `json:"other"`
 }
 
-// Attribute is an attribute of a distinguished name that has no field of its own.
+// Attribute is an attribute of a distinguished name without a field of its own.
 type Attribute struct {
 	// OID is the attribute's type, dotted.
 	OID   string `json:"oid"`
@@ -127,37 +127,37 @@ type Key struct {
 	SHA256 string `json:"sha256"`
 }
 
-// Cluster is what the live cluster says.
+// Cluster is the state of the live cluster.
 type Cluster struct {
 	// Domain is the cluster's DNS domain, such as "cluster.local".
 	Domain string `json:"domain"`
-	// Subject is what the request speaks for.
+	// Subject is the Pod or Node that the request is for.
 	Subject ClusterSubject `json:"subject"`
-	// Resolved says, for each DNS name and address asked for, what has it in the cluster now, the subject's or not.
+	// Resolved lists, for each requested DNS name and address, the objects in the cluster that have it.
 	Resolved map[string][]Resolved `json:"resolved"`
-	// Delegation says whether a requester that is not the subject may act for it.
+	// Delegation reports whether a requester that is not the subject is allowed to act for it.
 	Delegation Delegation `json:"delegation"`
 	// SameKey are other requests with this public key by other requesters.
 	SameKey []SameKey `json:"sameKey"`
 }
 
-// ClusterSubject is what the request speaks for: the requester's own Pod, the Node that a kubelet is or, for a delegate, the one Pod that the names resolve to.
+// ClusterSubject is the subject of the request: the requester's own Pod, the Node of a kubelet or, for a delegate, the only Pod that the names resolve to.
 type ClusterSubject struct {
-	// Pod by the name the requester's token is bound to, as it is now; its UID may differ from requester.pod.uid. Null if there is none.
+	// Pod with the name that the requester's token is bound to. Its UID can differ from requester.pod.uid, if the Pod was replaced. Null if there is none.
 	Pod *Pod `json:"pod"`
 	// ServiceAccount of the Pod, or null.
 	ServiceAccount *ServiceAccountRef `json:"serviceAccount"`
 	// Namespace of the Pod, or null.
 	Namespace *Namespace `json:"namespace"`
-	// Node that the requester is, if it has the identity of a kubelet, or null.
+	// Node of a requester with the identity of a kubelet, or null.
 	Node *Node `json:"node"`
 	// Services of that namespace whose selector selects the Pod.
 	Services []Service `json:"services"`
-	// Candidates is how many Pods the names of a delegate's request resolve to; 0 for a Pod's own request.
+	// Candidates is the number of Pods that the names of a delegate's request resolve to; 0 for the request of a Pod.
 	Candidates int `json:"candidates"`
 }
 
-// Pod is what facts hold of a Pod.
+// Pod contains the fields of a Pod that policies can use.
 type Pod struct {
 	Name               string            `json:"name"`
 	Namespace          string            `json:"namespace"`
@@ -175,13 +175,13 @@ type Pod struct {
 	Owners             []Owner           `json:"owners"`
 }
 
-// Node is what facts hold of a Node.
+// Node contains the fields of a Node that policies can use.
 type Node struct {
 	Name     string            `json:"name"`
 	UID      types.UID         `json:"uid"`
 	Labels   map[string]string `json:"labels"`
 	Deleting bool              `json:"deleting"`
-	// Addresses that the kubelet, or a cloud provider, reports; empty until one does.
+	// Addresses that the kubelet or a cloud provider reports; empty until then.
 	Addresses []NodeAddress `json:"addresses"`
 }
 
@@ -201,7 +201,7 @@ type Owner struct {
 	Controller bool      `json:"controller"`
 }
 
-// Namespace is what facts hold of a Namespace.
+// Namespace contains the fields of a Namespace that policies can use.
 type Namespace struct {
 	Name     string            `json:"name"`
 	UID      types.UID         `json:"uid"`
@@ -209,7 +209,7 @@ type Namespace struct {
 	Deleting bool              `json:"deleting"`
 }
 
-// Service is what facts hold of a Service.
+// Service contains the fields of a Service that policies can use.
 type Service struct {
 	Name        string             `json:"name"`
 	Namespace   string             `json:"namespace"`
@@ -223,7 +223,7 @@ type Service struct {
 	Deleting    bool               `json:"deleting"`
 }
 
-// Resolved is one thing in the cluster that has a requested name or address.
+// Resolved is an object in the cluster that has a requested name or address.
 type Resolved struct {
 	// Kind is Pod, Service or Node.
 	Kind      string    `json:"kind"`
@@ -236,11 +236,11 @@ type Resolved struct {
 	Detail string `json:"detail"`
 }
 
-// Delegation is the answer to a SubjectAccessReview: may the requester `create`
-// certificatesigningrequests/delegated in the namespace of the subject?
+// Delegation is the answer to a SubjectAccessReview: whether the requester is allowed to `create`
+// certificatesigningrequests/delegated in the namespace of the subject.
 type Delegation struct {
 	Allowed bool `json:"allowed"`
-	// Reason of the answer, or why it was not asked.
+	// Reason of the answer, or the reason that no review was necessary.
 	Reason string `json:"reason"`
 }
 

@@ -34,7 +34,7 @@ import (
 )
 
 // How facts are gathered from a real API server is shown by the integration tests. Here is what
-// such a server cannot be made to do: a cache that is behind, and a fault of each call in turn.
+// such a server cannot be made to do: a cache that is behind, and an error of each call.
 
 var at = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -322,8 +322,8 @@ func TestLiveIgnoresStaleCache(t *testing.T) {
 	key := newKey(t)
 	before, _ := request(t, "before", byHuman, key, []string{"example.com"})
 	recreated, _ := request(t, "recreated", byHuman, key, []string{"example.com"})
-	again := recreated.DeepCopy()
-	again.UID = "another"
+	another := recreated.DeepCopy()
+	another.UID = "another"
 	s := &scene{
 		cached: []client.Object{
 			namespaceObject(), podObject("my-pod", nil), before, recreated,
@@ -331,7 +331,7 @@ func TestLiveIgnoresStaleCache(t *testing.T) {
 			&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Address: "10.0.34.9"}}}},
 		},
 		live: []client.Object{
-			namespaceObject(), podObject("my-pod", nil), again,
+			namespaceObject(), podObject("my-pod", nil), another,
 			podObject("done", func(p *corev1.Pod) { p.Status.PodIPs[0].IP = "10.0.34.9"; p.Status.Phase = corev1.PodSucceeded }),
 			&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}},
 		},
@@ -389,7 +389,7 @@ func TestSurroundingsAreReadOnceASecond(t *testing.T) {
 }
 
 // TestGatherInvalidNames: no object can have such a name, so the API server must not be asked for one:
-// it would answer that the question is wrong, which is no finding.
+// it would reject the name, which is an error.
 func TestGatherInvalidNames(t *testing.T) {
 	s := &scene{cached: []client.Object{namespaceObject(), podObject("my-pod", nil)}}
 	names := []string{".ns.svc", "web..svc", "a/b.ns.svc", "a%b.ns.svc", ".ns.pod.cluster.local", "..ns.svc", "-.ns.svc", ".svc", "a..ns.svc.cluster.local"}
@@ -413,7 +413,7 @@ func TestGatherInvalidNames(t *testing.T) {
 	}
 }
 
-// TestGatherCrowds: a crowd that shares a name, or a key, costs no more than a few reads, and hides nobody.
+// TestGatherCrowds: objects that share a name or a key cost a few reads, and hide no other object.
 func TestGatherCrowds(t *testing.T) {
 	key := newKey(t)
 	objects := []client.Object{namespaceObject(), podObject("my-pod", nil)}
@@ -463,7 +463,7 @@ func TestAwaits(t *testing.T) {
 			[]Awaited{{"Pod", "ns", "my-pod"}, {"Service", "ns", ""}},
 		},
 		{
-			"a delegate of nobody yet",
+			"a delegate without a Pod",
 			Requester{Username: "jane"},
 			nil,
 			[]Awaited{{"Pod", "ns", ""}, {"Pod", "ns", ""}, {"IP", "", "10.0.34.2"}},
@@ -485,8 +485,7 @@ func TestAwaits(t *testing.T) {
 	}
 }
 
-// TestGatherErrors fails each call in turn: what could not be learned is never taken for
-// what does not exist.
+// TestGatherErrors fails each call in turn: an error is never taken for a missing object.
 func TestGatherErrors(t *testing.T) {
 	key := newKey(t)
 	other, _ := request(t, "other", byPod("other"), key, []string{"example.com"})
@@ -521,8 +520,8 @@ func TestGatherErrors(t *testing.T) {
 	}
 }
 
-// TestGatherShortensLabels: who may make objects can give them as many labels as fit, and ask
-// for many names whose reason would tell of them.
+// TestGatherShortensLabels: a user can create objects with a megabyte of labels, and request
+// many names whose details would repeat them.
 func TestGatherShortensLabels(t *testing.T) {
 	many := map[string]string{"app": "my-app"}
 	for i := range 10000 {
@@ -559,8 +558,8 @@ func TestGatherShortensLabels(t *testing.T) {
 	}
 }
 
-// TestSurroundingsCanceledRequest: requests of one second share one answer of the API server, and
-// not the deadline of whoever came first; an answer that took too long is asked for again.
+// TestSurroundingsCanceledRequest: requests of one second share one read, and
+// not the deadline of the first one. A read that took too long is repeated.
 func TestSurroundingsCanceledRequest(t *testing.T) {
 	s := &scene{cached: []client.Object{namespaceObject(), podObject("my-pod", nil)}}
 	g := s.gatherer(t)

@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "rewrite the generated schema")
 
 const schemaFile = "../../policies/schema/input.json"
 
-// The schema is what policies compile against: it must say exactly what Facts is.
+// Policies are compiled against the schema, so it must describe Facts exactly.
 func TestInputSchemaIsCurrent(t *testing.T) {
 	want := inputSchema(t)
 	if *update {
@@ -44,7 +44,7 @@ func TestInputSchemaIsCurrent(t *testing.T) {
 
 const referenceFile = "../../docs/input.md"
 
-// The reference for people who write policies is the same, to be read.
+// docs/input.md is the same reference for policy authors.
 func TestInputReferenceIsCurrent(t *testing.T) {
 	var schema map[string]any
 	if err := json.Unmarshal(inputSchema(t), &schema); err != nil {
@@ -53,7 +53,7 @@ func TestInputReferenceIsCurrent(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("# The input of a policy\n\n" +
 		"Generated from [policies/schema/input.json](../policies/schema/input.json) by `make generate`: change approver/facts/facts.go instead. " +
-		"Every key is always there; what is unknown is null, where that is said, or empty.\n\n| key | type | what it is |\n|---|---|---|\n")
+		"Every key is always present. An unknown value is null where the table says so, and empty otherwise.\n\n| key | type | description |\n|---|---|---|\n")
 	reference(&text, "input", schema)
 	want := []byte(text.String())
 	if *update {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command webhook answers the API server's admission questions about what Countersign decides.
+// Command webhook is the admission server of Countersign.
 package main
 
 import (
@@ -22,9 +22,9 @@ func main() {
 	var o webhook.Options
 	command := process.Command{
 		Name: "countersign-webhook",
-		Summary: `Answers the API server's admission questions: refuses ApprovalPolicies that cannot be used, tells
-who makes a CertificateSigningRequest what stands in its way, and refuses approvals by hand that
-policy does not allow. Approvals are recorded on standard output, one line of JSON each. Every
+		Summary: `Validating admission webhook: rejects ApprovalPolicies that cannot be used, warns requesters of
+CertificateSigningRequests about violations, and refuses manual approvals that policy does not
+allow. Writes an audit record of each approval to standard output, one line of JSON each. Every
 replica serves.`,
 		Examples: []string{
 			"countersign-webhook",
@@ -39,30 +39,30 @@ replica serves.`,
 
 func addFlags(fs *flag.FlagSet, o *webhook.Options) {
 	process.AddClusterDomain(fs, &o.ClusterDomain)
-	fs.StringVar(&o.BindAddress, "webhook-bind-address", ":9443", "`address` to answer on, over TLS.")
+	fs.StringVar(&o.BindAddress, "webhook-bind-address", ":9443", "`address` to serve on, over TLS.")
 	fs.StringVar(&o.ApproverUsername, "approver-username", "",
-		"`user` that approves by the policies. Left out: the ServiceAccount countersign-approver of the namespace.")
+		"`user` that approves by policy. Defaults to the ServiceAccount countersign-approver of the namespace.")
 	o.OnDenial = webhook.Warn
-	fs.Func("on-denial", "what becomes of a new request that policy would deny: `warn or reject`. Default \"warn\".", func(value string) error {
+	fs.Func("on-denial", "Action for a new request that policy would deny: `warn or reject`. Default \"warn\".", func(value string) error {
 		o.OnDenial = webhook.OnDenial(value)
 		if o.OnDenial != webhook.Warn && o.OnDenial != webhook.Reject {
-			return fmt.Errorf("want warn or reject")
+			return fmt.Errorf("must be warn or reject")
 		}
 		return nil
 	})
 	fs.StringVar(&o.CertFile, "tls-cert-file", "",
-		"`path` of the serving certificate. Left out: one is asked for, of the signer --serving-signer.")
+		"`path` of the serving certificate. If empty, one is requested from --serving-signer.")
 	fs.StringVar(&o.KeyFile, "tls-private-key-file", "", "`path` of the key of --tls-cert-file.")
 	fs.StringVar(&o.ServingSigner, "serving-signer", "countersign.dev/webhook",
-		"`signerName` to ask for a serving certificate, if there is none in a file.")
+		"`signerName` to request the serving certificate from, unless --tls-cert-file is set.")
 	fs.StringVar(&o.ServiceName, "service-name", "countersign-webhook",
-		"`name` of the Service, in the namespace, that the API server reaches this server by.")
+		"`name` of the Service, in the namespace, that the API server connects to.")
 	fs.StringVar(&o.ClientCAFile, "client-ca-file", "",
-		"`path` of CA certificates. If set, who calls must have a client certificate by one of them.")
+		"`path` of CA certificates. If set, clients must present a certificate issued by one of them.")
 	fs.StringVar(&o.Configuration, "webhook-configuration", "countersign",
-		"`name` of the ValidatingWebhookConfiguration whose caBundle is kept.")
+		"`name` of the ValidatingWebhookConfiguration whose caBundle is updated.")
 	fs.StringVar(&o.CABundleConfigMap, "ca-bundle-configmap", "",
-		"`name` of the ConfigMap, in the namespace, whose ca.crt becomes the caBundle. Left out: countersign-webhook-ca, or none with --tls-cert-file.")
+		"`name` of the ConfigMap, in the namespace, whose ca.crt becomes the caBundle. Defaults to countersign-webhook-ca, or none with --tls-cert-file.")
 }
 
 func run(ctx context.Context, cfg process.Config, o webhook.Options) error {
