@@ -7,7 +7,6 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
 
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -46,18 +45,6 @@ func replica() string {
 }
 
 func run(ctx context.Context, cfg process.Config, o approver.Options) error {
-	scheme, err := approver.NewScheme()
-	if err != nil {
-		return fmt.Errorf("creating the scheme: %w", err)
-	}
 	o.Namespace, o.Concurrency, o.Audit = cfg.Namespace, cfg.Concurrency, audit.NewLog(os.Stdout)
-	a := approver.New(o)
-	mgr, err := process.NewManager(cfg, scheme, a.ConfigureManager)
-	if err != nil {
-		return err
-	}
-	if err := a.Setup(ctx, mgr); err != nil {
-		return fmt.Errorf("setting up the approver: %w", err)
-	}
-	return process.Start(ctx, mgr)
+	return process.Run(ctx, cfg, approver.NewScheme, approver.New(o))
 }
