@@ -68,19 +68,19 @@ func Run(ctx context.Context, c Config, newScheme func() (*kruntime.Scheme, erro
 	if err != nil {
 		return fmt.Errorf("creating the scheme: %w", err)
 	}
-	mgr, err := NewManager(c, scheme, component.ConfigureManager)
+	mgr, err := newManager(c, scheme, component.ConfigureManager)
 	if err != nil {
 		return err
 	}
 	if err := component.Setup(ctx, mgr); err != nil {
 		return fmt.Errorf("setting up %s: %w", c.Name, err)
 	}
-	return Start(ctx, mgr)
+	return start(ctx, mgr)
 }
 
-// NewManager returns a manager with a healthz check. It opens the listeners for metrics and probes.
+// newManager returns a manager with a healthz check. It opens the listeners for metrics and probes.
 // configure changes its options.
-func NewManager(c Config, scheme *kruntime.Scheme, configure func(*manager.Options)) (manager.Manager, error) {
+func newManager(c Config, scheme *kruntime.Scheme, configure func(*manager.Options)) (manager.Manager, error) {
 	cfg, err := c.RESTConfig()
 	if err != nil {
 		return nil, err
@@ -107,12 +107,12 @@ func NewManager(c Config, scheme *kruntime.Scheme, configure func(*manager.Optio
 	return mgr, nil
 }
 
-// Start runs a manager until ctx ends and its work is done.
+// start runs a manager until ctx ends and its work is done.
 //
 // A manager does not stop while its caches are not synced, for example because a list is forbidden or the
-// API server is down (controller-runtime v0.25.2, runnableGroup.Start). Start does not wait for such a
+// API server is down (controller-runtime v0.25.2, runnableGroup.Start). start does not wait for such a
 // manager, since it has not begun any work.
-func Start(ctx context.Context, mgr manager.Manager) error {
+func start(ctx context.Context, mgr manager.Manager) error {
 	working := make(chan struct{})
 	if err := mgr.Add(onStart(func() { close(working) })); err != nil {
 		return fmt.Errorf("adding the start hook: %w", err)
