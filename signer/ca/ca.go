@@ -176,10 +176,19 @@ type withContext struct {
 // SignMessage implements crypto.MessageSigner.
 func (k withContext) SignMessage(random io.Reader, message []byte, options crypto.SignerOpts) ([]byte, error) {
 	if remote, ok := k.Signer.(ContextSigner); ok {
-		return remote.SignMessageContext(k.ctx, random, message, options)
+		signature, err := remote.SignMessageContext(k.ctx, random, message, options)
+		if err != nil {
+			return nil, &remoteError{err}
+		}
+		return signature, nil
 	}
 	return crypto.SignMessage(k.Signer, random, message, options)
 }
+
+// remoteError is an error of a [ContextSigner]. It says nothing about what was to be signed.
+type remoteError struct{ error }
+
+func (e *remoteError) Unwrap() error { return e.error }
 
 // onlyFor is a key for one message.
 type onlyFor struct {

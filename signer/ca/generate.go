@@ -11,6 +11,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -25,7 +26,8 @@ import (
 const caBackdate = 5 * time.Minute
 
 // Generate issues the certificate of a managed CA for a key: self-signed if root is nil, or else issued by root.
-// It returns a Problem if the certificate cannot be issued by the spec. ctx ends the signature.
+// It returns a Problem if the certificate cannot be issued by the spec. ctx ends the signature; the error is that of
+// the key, and the caller retries.
 func Generate(ctx context.Context, now time.Time, spec *v1alpha1.ManagedCA, root *CA, key crypto.Signer) (*CA, *Problem, error) {
 	template, problem, err := newTemplate(now, spec, key.Public())
 	if problem != nil || err != nil {
@@ -44,6 +46,9 @@ func Generate(ctx context.Context, now time.Time, spec *v1alpha1.ManagedCA, root
 		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), parentKey)
+	if _, ok := errors.AsType[*remoteError](err); ok {
+		return nil, nil, fmt.Errorf("signing a CA certificate: %w", err)
+	}
 	if err != nil {
 		return nil, Problemf(v1alpha1.ReasonInvalidCA, "issuing a CA certificate by spec.ca.managed: %v", err), nil
 	}

@@ -213,9 +213,14 @@ func (m *Managed) create(ctx context.Context, now time.Time, s *state, why strin
 	}
 	next, problem, err := ca.Generate(ctx, now, spec, s.situation.Root, key)
 	if problem != nil || err != nil {
+		m.destroy(ctx, s, reference)
 		return problem, err
 	}
 	if problem, err := m.write(ctx, s, s.replaced(now, next, reference)); problem != nil || err != nil {
+		// After another error, such as a timeout, the Secret may hold the reference.
+		if problem != nil || apierrors.IsConflict(err) {
+			m.destroy(ctx, s, reference)
+		}
 		return problem, err
 	}
 	log.FromContext(ctx).Info("Created a CA", "secret", spec.SecretName, "why", why)
@@ -246,11 +251,16 @@ func (m *Managed) write(ctx context.Context, s *state, change map[string][]byte)
 		if len(reference) == 0 || refers(s.secret.Data, change, reference) {
 			continue
 		}
-		if err := m.Keys.Destroy(ctx, reference); err != nil {
-			log.FromContext(ctx).Error(err, "Cannot destroy the private key of a CA that is no longer used", "secret", s.situation.Spec.SecretName)
-		}
+		m.destroy(ctx, s, reference)
 	}
 	return nil, nil
+}
+
+// destroy destroys a private key that no Secret refers to. It logs an error: the key then remains in its store.
+func (m *Managed) destroy(ctx context.Context, s *state, reference KeyReference) {
+	if err := m.Keys.Destroy(ctx, reference); err != nil {
+		log.FromContext(ctx).Error(err, "Cannot destroy the private key of a CA that is not used", "secret", s.situation.Spec.SecretName)
+	}
 }
 
 // refers reports whether data refers to a private key once change is applied.

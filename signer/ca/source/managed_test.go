@@ -11,18 +11,22 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/signer/ca"
@@ -180,5 +184,82 @@ func TestManaged_keyStore(t *testing.T) {
 		if got := string(read().secret.Data[corev1.TLSPrivateKeyKey]); got != step.want[len(step.want)-1] {
 			t.Errorf("%s: tls.key is %q", step.name, got)
 		}
+	}
+}
+
+// remoteKey is a key whose signatures fail.
+type remoteKey struct {
+	crypto.Signer
+	err error
+}
+
+func (k remoteKey) SignMessageContext(context.Context, io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, k.err
+}
+
+// failingKeys is a KeyStore whose keys cannot sign.
+type failingKeys struct {
+	remoteKeys
+	err error
+}
+
+func (f *failingKeys) Create(ctx context.Context, algorithm v1alpha1.KeyAlgorithm) (crypto.Signer, KeyReference, *ca.Problem, error) {
+	key, reference, problem, err := f.remoteKeys.Create(ctx, algorithm)
+	return remoteKey{key, f.err}, reference, problem, err
+}
+
+// TestManaged_createFails checks that a key is destroyed if no Secret can refer to it, and kept if one may.
+func TestManaged_createFails(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	unavailable := errors.New("the key store is unavailable")
+	resource := schema.GroupResource{Resource: "secrets"}
+	conflict := apierrors.NewConflict(resource, "serving-ca", nil)
+	for _, tc := range []struct {
+		name       string
+		write, use error // of the Secret, and of the key
+		wantErr    error
+		wantReason string
+		wantKeys   int
+	}{
+		{name: "conflict", write: conflict, wantErr: conflict},
+		{name: "forbidden", write: apierrors.NewForbidden(resource, "serving-ca", nil), wantReason: v1alpha1.ReasonSecretReadOnly},
+		{name: "timeout, after which the Secret may hold the reference", write: context.DeadlineExceeded, wantErr: context.DeadlineExceeded, wantKeys: 1},
+		{name: "the key cannot sign, which is no problem of the spec", use: unavailable, wantErr: unavailable},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			signer := &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving"}}
+			signer.Spec.CA.Managed = &v1alpha1.ManagedCA{SecretName: "serving-ca", CommonName: "Example"}
+			server := fake.NewClientBuilder().WithScheme(scheme).WithObjects(signer).WithInterceptorFuncs(interceptor.Funcs{
+				Patch: func(ctx context.Context, c client.WithWatch, o client.Object, patch client.Patch, options ...client.PatchOption) error {
+					if _, ok := o.(*corev1.Secret); ok && tc.write != nil {
+						return tc.write
+					}
+					return c.Patch(ctx, o, patch, options...)
+				},
+			}).Build()
+			keys := &remoteKeys{keys: map[string]crypto.Signer{}}
+			m := &Managed{
+				Writer: &SecretWriter{Client: server, Namespace: "system"}, Keys: keys, Signers: server, Events: events.NewFakeRecorder(10),
+			}
+			if tc.use != nil {
+				m.Keys = &failingKeys{*keys, tc.use}
+			}
+			created, problem, err := m.advance(t.Context(), now, &state{signer: signer, situation: ca.Situation{Spec: signer.Spec.CA.Managed}})
+			if created {
+				t.Error("a CA counts as created")
+			}
+			if !errors.Is(err, tc.wantErr) {
+				t.Errorf("error %v, want %v", err, tc.wantErr)
+			}
+			if tc.wantReason == "" && problem != nil || tc.wantReason != "" && (problem == nil || problem.Reason != tc.wantReason) {
+				t.Errorf("problem %v, want reason %q", problem, tc.wantReason)
+			}
+			if len(keys.keys) != tc.wantKeys {
+				t.Errorf("%d keys are left, want %d", len(keys.keys), tc.wantKeys)
+			}
+		})
 	}
 }
