@@ -14,8 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 )
 
-// writeVerbs are the verbs that publishing an object requires.
-var writeVerbs = []string{"get", "list", "create", "patch", "delete"}
+// writeVerbs are the verbs that publishing an object requires. A review stops at the first verb that is denied.
+var writeVerbs = []string{"patch", "create", "get", "delete"}
 
 // resource returns the API group and resource of the target.
 func (t target) resource() (group, resource string) {
@@ -54,13 +54,10 @@ func (p *Publisher) allowed(ctx context.Context, attributes authorizationv1.Reso
 	return p.client.Create(ctx, review) == nil && review.Status.Allowed
 }
 
-// refused reports whether the namespace is the reason why a ConfigMap cannot be written: a quota, an admission policy,
-// or content of another user beside the key. A missing permission is not.
-func (p *Publisher) refused(ctx context.Context, t target, err error) bool {
-	if t.kind != kindConfigMap {
-		return false
-	}
-	return apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsForbidden(err) && p.authorized(ctx, t)
+// contentRejected reports whether the API server rejects the content of an object, such as a ConfigMap that exceeds the
+// size limit because other users added keys.
+func contentRejected(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err)
 }
 
 // explain adds the fix to an error of the API server, if it is known.
@@ -71,14 +68,19 @@ func (p *Publisher) explain(ctx context.Context, err error, t target) error {
 	case !apierrors.IsForbidden(err):
 		return err
 	case !p.authorized(ctx, t):
-		if t.kind == kindBundle {
-			return fmt.Errorf("%w (grant the signer get, create, patch and delete on clustertrustbundles with resourceNames [%q])", err, t.name)
-		}
-		return fmt.Errorf("%w (grant the signer get, create, patch and delete on configmaps with resourceNames [%q], there or by a ClusterRole)", err, t.name)
+		return notAuthorized(err, t)
 	case t.kind == kindBundle && !p.mayAttest(ctx, t.signer.Spec.SignerName):
 		return fmt.Errorf("%w (grant the signer attest on signers with resourceNames [%q])", err, t.signer.Spec.SignerName)
 	}
 	return err
+}
+
+// notAuthorized adds the permissions to grant to an error of the API server.
+func notAuthorized(err error, t target) error {
+	if t.kind == kindBundle {
+		return fmt.Errorf("%w (grant the signer get, create, patch and delete on clustertrustbundles with resourceNames [%q])", err, t.name)
+	}
+	return fmt.Errorf("%w (grant the signer get, create, patch and delete on configmaps with resourceNames [%q], there or by a ClusterRole)", err, t.name)
 }
 
 // checkRead returns why the objects of a name are not in memory; nil if they are.

@@ -70,7 +70,7 @@ func (p *Publisher) write(ctx context.Context, s step) (blocked string, err erro
 	}
 	for range attempts {
 		err = p.execute(ctx, s)
-		if s.have != nil && s.action == actionUpdate && p.refused(ctx, s.target, err) {
+		if s.have != nil && s.action == actionUpdate && s.target.kind == kindConfigMap && contentRejected(err) {
 			// Others have added content to our ConfigMap: it is created again with our key only.
 			s.action = actionReplace
 			err = p.execute(ctx, s)

@@ -262,6 +262,14 @@ const (
 func (p *Publisher) writeConfigMap(ctx context.Context, s step) *failure {
 	t := s.target
 	blocked, err := p.write(ctx, s)
+	authorized := true
+	if apierrors.IsForbidden(err) && !namespaceGone(err) {
+		// The review can use RBAC rules that are newer than the answer, so the write is repeated before it counts as
+		// refused by the namespace.
+		if authorized = p.authorized(ctx, t); authorized {
+			blocked, err = p.write(ctx, s)
+		}
+	}
 	switch {
 	case blocked != "":
 		return &failure{t.namespace, causeBlocked, fmt.Errorf("the ConfigMap %s: delete it, or choose another name in spec.trust.configMap", blocked)}
@@ -269,8 +277,10 @@ func (p *Publisher) writeConfigMap(ctx context.Context, s step) *failure {
 		return nil
 	case namespaceGone(err):
 		return &failure{t.namespace, causeGone, err}
-	case p.refused(ctx, t, err):
+	case contentRejected(err), apierrors.IsForbidden(err) && authorized:
 		return &failure{t.namespace, causeRefused, err}
+	case apierrors.IsForbidden(err):
+		return &failure{t.namespace, causeFailed, notAuthorized(err, t)}
 	default:
 		return &failure{t.namespace, causeFailed, p.explain(ctx, err, t)}
 	}

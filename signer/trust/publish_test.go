@@ -85,10 +85,12 @@ func ownedBy(apiVersion, name, uid string) metav1.OwnerReference {
 type fakeAPI struct {
 	client.WithWatch
 
-	mu     sync.Mutex
-	refuse func(verb, kind, namespace, name string) error // what is asked from now on
-	calls  int                                            // but for lists and watches
-	begun  map[string]watch.Interface                     // watches that began before the list, so as to miss nothing after it
+	mu      sync.Mutex
+	refuse  func(verb, kind, namespace, name string) error // what is asked from now on
+	review  func(verb string) bool                         // the answer of access reviews; nil derives it from refuse
+	calls   int                                            // but for lists and watches
+	reviews int                                            // access reviews
+	begun   map[string]watch.Interface                     // watches that began before the list, so as to miss nothing after it
 }
 
 func (f *fakeAPI) ask(verb string, o any, namespace, name string) error {
@@ -117,6 +119,10 @@ func (f *fakeAPI) setRefuse(refuse func(verb, kind, namespace, name string) erro
 func (f *fakeAPI) authorizes(a *authorizationv1.ResourceAttributes) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.reviews++
+	if f.review != nil {
+		return f.review(a.Verb)
+	}
 	if f.refuse == nil {
 		return true
 	}
