@@ -28,11 +28,11 @@ import (
 // life is a Signer whose source, clock and API server the test controls.
 type life struct {
 	*signerReconciler
-	server client.Client
-	source loaded
-	at     time.Time
-	fault  error // of writing the status
-	prunes bool  // the API server has an old CRD
+	server   client.Client
+	source   loaded
+	at       time.Time
+	writeErr error // of writing the status
+	prunes   bool  // the API server has an old CRD
 }
 
 func (l *life) Keep([]v1alpha1.Signer) {}
@@ -48,8 +48,8 @@ type statusOf struct {
 }
 
 func (s statusOf) Update(ctx context.Context, o client.Object, options ...client.SubResourceUpdateOption) error {
-	if s.life.fault != nil {
-		return s.life.fault
+	if s.life.writeErr != nil {
+		return s.life.writeErr
 	}
 	if signer, ok := o.(*v1alpha1.Signer); ok && s.life.prunes {
 		signer.Status.TrustAnchors = nil
@@ -132,9 +132,9 @@ func TestSignerReconciler_memory(t *testing.T) {
 		}, "One"},
 		{"another Secret is named, and not read yet", func(l *life) { l.source = loaded{err: source.ErrPending} }, "One"},
 		{"the status was changed meanwhile", func(l *life) {
-			l.source, l.fault = loaded{ca: two}, apierrors.NewConflict(corev1.Resource("signers"), "serving", errors.New("changed"))
+			l.source, l.writeErr = loaded{ca: two}, apierrors.NewConflict(corev1.Resource("signers"), "serving", errors.New("changed"))
 		}, "One"},
-		{"the API server is away", func(l *life) { l.source, l.fault = loaded{ca: two}, apierrors.NewInternalError(errors.New("away")) }, "One"},
+		{"the API server is away", func(l *life) { l.source, l.writeErr = loaded{ca: two}, apierrors.NewInternalError(errors.New("away")) }, "One"},
 		{"the Secret was deleted", func(l *life) {
 			l.source = loaded{problem: &ca.Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: "deleted"}}
 		}, "none"},
@@ -148,7 +148,7 @@ func TestSignerReconciler_memory(t *testing.T) {
 			}
 			test.between(l)
 			_ = l.change(t, nil) // an error is retried
-			l.source, l.fault = loaded{ca: two}, nil
+			l.source, l.writeErr = loaded{ca: two}, nil
 			if err := l.change(t, nil); err != nil || l.signs() != test.signs {
 				t.Errorf("%s signs, want %s; %v", l.signs(), test.signs, err)
 			}

@@ -100,7 +100,7 @@ func emitted(recorder *events.FakeRecorder) []string {
 func TestSignerReconciler(t *testing.T) {
 	keys := testKeys()
 	authority := newCA(t, keys.EC, nil)
-	soon := newCA(t, keys.EC, func(c *x509.Certificate) { c.NotAfter = now.Add(10*time.Minute + 20*time.Second) })
+	expiring := newCA(t, keys.EC, func(c *x509.Certificate) { c.NotAfter = now.Add(10*time.Minute + 20*time.Second) })
 	clients := newCA(t, keys.EC, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })
 	older := &v1alpha1.Signer{
 		ObjectMeta: metav1.ObjectMeta{Name: "older", CreationTimestamp: metav1.NewTime(now.Add(-time.Hour))},
@@ -133,7 +133,7 @@ func TestSignerReconciler(t *testing.T) {
 		},
 		{
 			name:   "requeued when the CA becomes unfit",
-			secret: loaded{ca: soon},
+			secret: loaded{ca: expiring},
 			want:   conditions{"Ready": "True CALoaded: CN=Test CA, valid until 2026-03-01T12:10:20Z", "TrustPublished": "True NotRequested: spec.trust requests neither a ConfigMap nor a ClusterTrustBundle"},
 			ready:  true, result: reconcile.Result{RequeueAfter: 19*time.Second + 510*time.Millisecond},
 		},
@@ -268,19 +268,19 @@ func TestSignerReconciler(t *testing.T) {
 				t.Errorf("events (-want +got):\n%s", diff)
 			}
 
-			// Nothing changed: nothing is written or told again.
+			// Nothing changed: the second reconcile writes nothing and emits no Events.
 			*writes = 0
 			if _, err := r.Reconcile(t.Context(), requestFor("serving")); err != nil {
 				t.Fatal(err)
 			}
-			if again := emitted(recorder); *writes > 0 || len(again) > 0 {
-				t.Errorf("the second time: %d writes, events %q", *writes, again)
+			if repeated := emitted(recorder); *writes > 0 || len(repeated) > 0 {
+				t.Errorf("the second time: %d writes, events %q", *writes, repeated)
 			}
 		})
 	}
 }
 
-// TestSignerReconciler_atOnce: a CA may sign as soon as it is published, and the second in which it was ends before
+// TestSignerReconciler_atOnce: a CA may sign as expiring as it is published, and the second in which it was ends before
 // the Reconcile that published it does.
 func TestSignerReconciler_atOnce(t *testing.T) {
 	before := newCA(t, testKeys().RSA, func(c *x509.Certificate) { c.Subject.CommonName = "Before" })

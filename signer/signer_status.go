@@ -69,8 +69,8 @@ func setRotating(signer *v1alpha1.Signer, status *v1alpha1.SignerStatus, d decis
 		value = metav1.ConditionTrue
 	case from.RotationProblem != nil:
 		reason, message = from.RotationProblem.Reason, from.RotationProblem.Message
-	case from.Note != "":
-		message += "; " + from.Note
+	case from.RotationMessage != "":
+		message += "; " + from.RotationMessage
 	}
 	setCondition(signer, status, v1alpha1.ConditionRotating, value, reason, message)
 }

@@ -12,22 +12,22 @@ import (
 	"math/big"
 )
 
-// SerialBytes: RFC 5280 (section 4.1.2.2) allows 20 octets, and the Baseline Requirements ask for 64
-// random bits at least.
+// SerialBytes is the length of serial numbers. RFC 5280 (section 4.1.2.2) allows 20 octets, and the Baseline
+// Requirements require at least 64 random bits.
 const SerialBytes = 16
 
-// NewSerial returns SerialBytes random bytes as a number, never zero.
+// NewSerial returns a random serial number of SerialBytes bytes. It is never zero.
 func NewSerial() *big.Int {
 	for {
 		var b [SerialBytes]byte
-		rand.Read(b[:]) // never fails: see crypto/rand
+		rand.Read(b[:]) // never returns an error
 		if serial := new(big.Int).SetBytes(b[:]); serial.Sign() > 0 {
 			return serial
 		}
 	}
 }
 
-// SubjectKeyID is the first 160 bits of the SHA-256 of the public key in a DER SubjectPublicKeyInfo
+// SubjectKeyID returns the first 160 bits of the SHA-256 of the public key in a DER SubjectPublicKeyInfo
 // (RFC 7093, section 2, method 1).
 func SubjectKeyID(publicKeyInfo []byte) ([]byte, error) {
 	var info struct {

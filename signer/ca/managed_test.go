@@ -135,7 +135,7 @@ func describeProblem(problem *Problem) string {
 
 func TestManaged_next(t *testing.T) {
 	one, two := authority(t, "One", nil), authority(t, "Two", nil)
-	soon := authority(t, "Soon", func(c *x509.Certificate) { c.NotAfter = now.AddDate(0, 0, 30) })
+	expiring := authority(t, "Soon", func(c *x509.Certificate) { c.NotAfter = now.AddDate(0, 0, 30) })
 	ended := authority(t, "Ended", func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) })
 	root, renewed := authority(t, "Root", nil), authority(t, "Renewed", nil)
 	short := authority(t, "Short", func(c *x509.Certificate) { c.NotAfter = now.AddDate(0, 0, 31) })
@@ -146,17 +146,17 @@ func TestManaged_next(t *testing.T) {
 
 	tests := []struct {
 		name string
-		kept Managed
+		cas  Managed
 		in   Situation
 		want string
 	}{
 		{"none yet", Managed{}, Situation{Spec: spec}, "Create: there was no CA"},
 		{"young", Managed{Newest: one}, Situation{Spec: spec, Current: id(one)}, "Keep"},
 		{"asked for", Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Requested: true}, "Create: the annotation countersign.dev/rotate requested it"},
-		{"old", Managed{Newest: soon}, Situation{Spec: spec, Current: id(soon)}, `Create: "CN=Soon" expires at 2026-03-31T12:00:00Z`},
+		{"old", Managed{Newest: expiring}, Situation{Spec: spec, Current: id(expiring)}, `Create: "CN=Soon" expires at 2026-03-31T12:00:00Z`},
 		{"ended", Managed{Newest: ended}, Situation{Spec: spec, Current: id(ended)}, `Create: "CN=Ended" expires at 2026-03-01T11:00:00Z`},
 		{"the next one waits", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one)}, "Keep"},
-		{"and is not made twice", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Requested: true}, "Keep"},
+		{"and is not created twice", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Requested: true}, "Keep"},
 		{"the next one signs", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(two)}, "DropPrevious"},
 		{"the next one waits, without the one before", Managed{Newest: two}, Situation{Spec: spec, Current: id(one), Requested: true}, "Keep"},
 		{"the next one has ended before it could sign", Managed{Newest: ended, Previous: one}, Situation{Spec: spec, Current: id(one)}, `Create: "CN=Ended" expired before it signed`},
@@ -175,7 +175,7 @@ func TestManaged_next(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			next, why, problem := test.kept.Next(now, test.in)
+			next, why, problem := test.cas.Next(now, test.in)
 			got := string(next)
 			if why != "" {
 				got += ": " + why
@@ -195,9 +195,9 @@ func TestManaged_next(t *testing.T) {
 func TestManaged_years(t *testing.T) {
 	spec := managedSpec(nil)
 	settings := Settings{MaxDuration: 24 * time.Hour, Propagation: time.Hour}
-	var kept Managed
+	var cas Managed
 	var record []v1alpha1.TrustAnchor
-	made, signed := 0, map[string]bool{}
+	count, signed := 0, map[string]bool{}
 	for day := range 3650 {
 		at := now.AddDate(0, 0, day)
 		for range 3 { // as often as its own changes bring the Signer back
@@ -207,7 +207,7 @@ func TestManaged_years(t *testing.T) {
 					in.Current = a.Fingerprint
 				}
 			}
-			next, _, problem := kept.Next(at, in)
+			next, _, problem := cas.Next(at, in)
 			if problem != nil {
 				t.Fatal(problem)
 			}
@@ -217,14 +217,14 @@ func TestManaged_years(t *testing.T) {
 				if problem != nil || err != nil {
 					t.Fatal(problem, err)
 				}
-				kept = Managed{Newest: created, Previous: kept.Outgoing(at, nil)}
-				made++
+				cas = Managed{Newest: created, Previous: cas.Outgoing(at, nil)}
+				count++
 				continue
 			case DropPrevious:
-				kept.Previous = nil
+				cas.Previous = nil
 			case Keep:
 			}
-			rotation := Rotate(at, record, kept.Newest, kept.Previous, settings)
+			rotation := Rotate(at, record, cas.Newest, cas.Previous, settings)
 			if rotation.Signing == nil || rotation.Signing.ValidAt(at, 0) != nil {
 				t.Fatalf("day %d: %s signs; %s", day, commonName(rotation.Signing), phases(rotation.Anchors))
 			}
@@ -243,8 +243,8 @@ func TestManaged_years(t *testing.T) {
 			Published(record, at)
 		}
 	}
-	if made != len(signed) || made < 3650/60 || made > 3650/60+1 {
-		t.Errorf("%d CAs were made, %d signed, in ten years of 60 days each", made, len(signed))
+	if count != len(signed) || count < 3650/60 || count > 3650/60+1 {
+		t.Errorf("%d CAs were created, %d signed, in ten years of 60 days each", count, len(signed))
 	}
 }
 
@@ -256,7 +256,7 @@ func TestManaged_changed(t *testing.T) {
 	if problem != nil || err != nil {
 		t.Fatal(problem, err)
 	}
-	made := Managed{Newest: created}
+	managed := Managed{Newest: created}
 	for _, test := range []struct {
 		want string
 		edit func(*v1alpha1.ManagedCA)
@@ -268,7 +268,7 @@ func TestManaged_changed(t *testing.T) {
 	} {
 		edited := spec.DeepCopy()
 		test.edit(edited)
-		if got, problem := made.Changed(now, edited); got != test.want || problem != nil {
+		if got, problem := managed.Changed(now, edited); got != test.want || problem != nil {
 			t.Errorf("got %q, %v; want %q", got, problem, test.want)
 		}
 	}

@@ -100,7 +100,7 @@ func (r *rotation) choose(newest, previous *CA) (*CA, *Problem) {
 		return nil, Problemf(v1alpha1.ReasonCAPropagating, "the key of %s is lost, and clients must trust %s before it signs: %s; requests stay pending. "+
 			"If no client trusts the former, list its fingerprint in spec.trust.distrusted",
 			nameOf(r.anchors[current]), nameOf(r.anchors[next]), r.signsFrom(r.anchors[next]))
-	case previous.ValidAt(r.now, 0) != nil: // and so is no certificate below it
+	case previous.ValidAt(r.now, 0) != nil: // its certificates have expired too
 		r.makeCurrent(next)
 		return newest, nil
 	default:

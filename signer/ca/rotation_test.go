@@ -65,8 +65,8 @@ type step struct {
 	unpublished      bool      // the anchors could not be published
 
 	phases, signing string
-	reason          string        // of the condition Rotating, or of Waits
-	again           time.Duration // since now
+	reason          string        // of the condition Rotating, or of the Problem
+	requeue         time.Duration // since now
 	message         string        // checked if set
 }
 
@@ -91,70 +91,70 @@ func TestRotate(t *testing.T) {
 	end := one.NotAfter().Sub(now)
 	lives := map[string][]step{
 		"a managed CA": {
-			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
+			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", requeue: end},
 			{
 				what: "next, not yet published", at: time.Hour, newest: two, previous: one, unpublished: true,
-				phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end,
+				phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: end,
 				message: fmt.Sprintf(`"CN=Two" (%.8s): it signs 5m0s after it has been published everywhere, see the condition TrustPublished`, two.Fingerprint()),
 			},
-			{what: "still not", at: 2 * time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end},
+			{what: "still not", at: 2 * time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: end},
 			{
 				what: "published", at: 2*time.Hour + time.Minute, newest: two, previous: one,
-				phases: "Current One, Next Two", signing: "One", reason: "Propagating", again: 2*time.Hour + propagation,
+				phases: "Current One, Next Two", signing: "One", reason: "Propagating", requeue: 2*time.Hour + propagation,
 				message: fmt.Sprintf(`"CN=Two" (%.8s): it signs from 2026-03-01T14:05:00Z`, two.Fingerprint()),
 			},
 			{
 				what: "propagated", at: 2*time.Hour + propagation, newest: two, previous: one,
-				phases: "Current Two, Retiring One", signing: "Two", reason: "Overlapping", again: 2*time.Hour + propagation + day + afterSwitch,
+				phases: "Current Two, Retiring One", signing: "Two", reason: "Overlapping", requeue: 2*time.Hour + propagation + day + afterSwitch,
 				message: fmt.Sprintf(`"CN=One" (%.8s) is published until 2026-03-02T14:05:30Z, when its last certificate expires`, one.Fingerprint()),
 			},
-			{what: "the old one's last certificate expires", at: 2*time.Hour + propagation + day + afterSwitch, newest: two, phases: "Current Two", signing: "Two", reason: "Settled", again: end},
+			{what: "the old one's last certificate expires", at: 2*time.Hour + propagation + day + afterSwitch, newest: two, phases: "Current Two", signing: "Two", reason: "Settled", requeue: end},
 		},
 		"a Secret that is replaced, and replaced back": {
-			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
-			{what: "replaced", at: time.Minute, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end},
-			{what: "replaced again: what never signed is dropped", at: 2 * time.Minute, newest: three, previous: one, phases: "Current One, Next Three", signing: "One", reason: "Publishing", again: end},
-			{what: "the signer restarts, and the old key is lost", at: 3 * time.Minute, newest: three, phases: "Current One, Next Three", signing: "none", reason: "CAPropagating", again: 7 * time.Minute},
-			{what: "propagated", at: 7 * time.Minute, newest: three, phases: "Current Three, Retiring One", signing: "Three", reason: "Overlapping", again: 7*time.Minute + day + afterSwitch},
-			{what: "the old one is put back: clients know it", at: 10 * time.Minute, newest: one, previous: three, phases: "Current One, Retiring Three", signing: "One", reason: "Overlapping", again: 10*time.Minute + day + afterSwitch},
-			{what: "the Secret is deleted", at: 20 * time.Minute, phases: "Current One, Retiring Three", signing: "none", reason: "Overlapping", again: 10*time.Minute + day + afterSwitch},
+			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", requeue: end},
+			{what: "replaced", at: time.Minute, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: end},
+			{what: "replaced a second time: a CA that never signed is dropped", at: 2 * time.Minute, newest: three, previous: one, phases: "Current One, Next Three", signing: "One", reason: "Publishing", requeue: end},
+			{what: "the signer restarts, and the old key is lost", at: 3 * time.Minute, newest: three, phases: "Current One, Next Three", signing: "none", reason: "CAPropagating", requeue: 7 * time.Minute},
+			{what: "propagated", at: 7 * time.Minute, newest: three, phases: "Current Three, Retiring One", signing: "Three", reason: "Overlapping", requeue: 7*time.Minute + day + afterSwitch},
+			{what: "the old one is put back: clients know it", at: 10 * time.Minute, newest: one, previous: three, phases: "Current One, Retiring Three", signing: "One", reason: "Overlapping", requeue: 10*time.Minute + day + afterSwitch},
+			{what: "the Secret is deleted", at: 20 * time.Minute, phases: "Current One, Retiring Three", signing: "none", reason: "Overlapping", requeue: 10*time.Minute + day + afterSwitch},
 		},
 		"a CA that has not long to go": {
-			{what: "first", newest: short, phases: "Current Short", signing: "Short", reason: "Settled", again: time.Hour},
-			{what: "goes on to its last second, or the next one signs before clients know it", at: 59 * time.Minute, newest: two, previous: short, phases: "Current Short, Next Two", signing: "Short", reason: "Publishing", again: time.Hour},
+			{what: "first", newest: short, phases: "Current Short", signing: "Short", reason: "Settled", requeue: time.Hour},
+			{what: "goes on to its last second, or the next one signs before clients know it", at: 59 * time.Minute, newest: two, previous: short, phases: "Current Short, Next Two", signing: "Short", reason: "Publishing", requeue: time.Hour},
 		},
 		"a clock that was ahead": {
-			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
-			{what: "next, a year ahead", at: 365 * day, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end},
-			{what: "the clock is right again", at: time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Propagating", again: 365*day + propagation},
-			{what: "and counts from then", at: time.Hour + time.Minute, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Propagating", again: time.Hour + propagation},
+			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", requeue: end},
+			{what: "next, a year ahead", at: 365 * day, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: end},
+			{what: "the clock is corrected", at: time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Propagating", requeue: 365*day + propagation},
+			{what: "and counts from then", at: time.Hour + time.Minute, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Propagating", requeue: time.Hour + propagation},
 		},
 		"a lifetime that was longer": {
-			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
-			{what: "lifetime is cut", at: time.Hour, settings: &Settings{MaxDuration: time.Hour}, newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
-			{what: "next, at once", at: 2 * time.Hour, settings: &Settings{MaxDuration: time.Hour}, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end},
-			{what: "switched: what lives longest counts", at: 3 * time.Hour, settings: &Settings{MaxDuration: time.Hour}, newest: two, previous: one, phases: "Current Two, Retiring One", signing: "Two", reason: "Overlapping", again: time.Hour + day + afterSwitch},
+			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", requeue: end},
+			{what: "lifetime is cut", at: time.Hour, settings: &Settings{MaxDuration: time.Hour}, newest: one, phases: "Current One", signing: "One", reason: "Settled", requeue: end},
+			{what: "next, at once", at: 2 * time.Hour, settings: &Settings{MaxDuration: time.Hour}, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: end},
+			{what: "switched: what lives longest counts", at: 3 * time.Hour, settings: &Settings{MaxDuration: time.Hour}, newest: two, previous: one, phases: "Current Two, Retiring One", signing: "Two", reason: "Overlapping", requeue: time.Hour + day + afterSwitch},
 		},
 		"a CA is distrusted": {
-			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", again: end},
-			{what: "distrusted", at: time.Hour, settings: distrusting(one), newest: one, phases: "", signing: "none", reason: "Settled", again: never},
-			{what: "the next one signs at once: both reach clients by the same bundle", at: time.Hour, settings: distrusting(one), newest: two, previous: one, phases: "Current Two", signing: "Two", reason: "Settled", again: end},
+			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", requeue: end},
+			{what: "distrusted", at: time.Hour, settings: distrusting(one), newest: one, phases: "", signing: "none", reason: "Settled", requeue: never},
+			{what: "the next one signs at once: both reach clients by the same bundle", at: time.Hour, settings: distrusting(one), newest: two, previous: one, phases: "Current Two", signing: "Two", reason: "Settled", requeue: end},
 		},
 		"a CA that ends": {
-			{what: "first", newest: short, phases: "Current Short", signing: "Short", reason: "Settled", again: time.Hour},
-			{what: "ended: so did all below it", at: time.Hour, newest: two, phases: "Current Two", signing: "Two", reason: "Settled", again: end},
+			{what: "first", newest: short, phases: "Current Short", signing: "Short", reason: "Settled", requeue: time.Hour},
+			{what: "ended: so did all below it", at: time.Hour, newest: two, phases: "Current Two", signing: "Two", reason: "Settled", requeue: end},
 		},
 		"intermediates": {
-			{what: "first", newest: lower, phases: "Current Root", signing: "Lower", reason: "Settled", again: end},
-			{what: "next below the same root", at: time.Hour, newest: lower2, previous: lower, phases: "Current Root", signing: "Lower2", reason: "Settled", again: end},
-			{what: "below another root", at: 2 * time.Hour, newest: other, previous: lower2, phases: "Current Root, Next Root2", signing: "Lower2", reason: "Publishing", again: end},
+			{what: "first", newest: lower, phases: "Current Root", signing: "Lower", reason: "Settled", requeue: end},
+			{what: "next below the same root", at: time.Hour, newest: lower2, previous: lower, phases: "Current Root", signing: "Lower2", reason: "Settled", requeue: end},
+			{what: "below another root", at: 2 * time.Hour, newest: other, previous: lower2, phases: "Current Root, Next Root2", signing: "Lower2", reason: "Publishing", requeue: end},
 		},
 		"an intermediate that ends before its root": {
-			{what: "first", newest: dying, phases: "Current Root", signing: "Dying", reason: "Settled", again: end},
-			{what: "replaced too late: nothing below it is valid", at: 30*time.Minute + time.Second, newest: other, previous: dying, phases: "Current Root2, Retiring Root", signing: "Other", reason: "Overlapping", again: 30*time.Minute + time.Second + day + afterSwitch},
+			{what: "first", newest: dying, phases: "Current Root", signing: "Dying", reason: "Settled", requeue: end},
+			{what: "replaced too late: nothing below it is valid", at: 30*time.Minute + time.Second, newest: other, previous: dying, phases: "Current Root2, Retiring Root", signing: "Other", reason: "Overlapping", requeue: 30*time.Minute + time.Second + day + afterSwitch},
 		},
 		"the record is lost in the middle": {
-			{what: "restored", at: time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", again: end},
+			{what: "restored", at: time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: end},
 		},
 	}
 	for name, steps := range lives {
@@ -170,15 +170,15 @@ func TestRotate(t *testing.T) {
 					got = Rotate(now.Add(s.at), record, s.newest, s.previous, settings)
 					record = stored(t, got.Anchors)
 				}
-				reason, again := got.Reason, time.Duration(0)
+				reason, requeue := got.Reason, time.Duration(0)
 				if got.Problem != nil {
 					reason = got.Problem.Reason
 				}
 				if !got.RequeueAt.IsZero() {
-					again = got.RequeueAt.Sub(now)
+					requeue = got.RequeueAt.Sub(now)
 				}
-				want := step{phases: s.phases, signing: s.signing, reason: s.reason, again: s.again, message: s.message}
-				is := step{phases: phases(got.Anchors), signing: commonName(got.Signing), reason: reason, again: again}
+				want := step{phases: s.phases, signing: s.signing, reason: s.reason, requeue: s.requeue, message: s.message}
+				is := step{phases: phases(got.Anchors), signing: commonName(got.Signing), reason: reason, requeue: requeue}
 				if s.message != "" {
 					is.message = got.Message
 				}

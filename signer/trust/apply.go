@@ -21,8 +21,8 @@ import (
 const (
 	signerKind = "Signer"
 
-	// attempts is how often an object is written or deleted that others change at the same time.
-	attempts = 4
+	// maxTries is how often an object is written or deleted that others change at the same time.
+	maxTries = 4
 )
 
 // empty returns an object to read the target into, or to delete it with.
@@ -68,7 +68,7 @@ func (p *Publisher) write(ctx context.Context, s step) (blocked string, err erro
 			return "", err
 		}
 	}
-	for range attempts {
+	for range maxTries {
 		err = p.execute(ctx, s)
 		if s.have != nil && s.action == actionUpdate && s.target.kind == kindConfigMap && contentRejected(err) {
 			// Others have added content to our ConfigMap: it is created again with our key only.
@@ -116,7 +116,7 @@ func (p *Publisher) execute(ctx context.Context, s step) error {
 // remove deletes an object as long as it belongs to the Signer.
 func (p *Publisher) remove(ctx context.Context, s step) error {
 	var err error
-	for range attempts {
+	for range maxTries {
 		err = p.client.Delete(ctx, s.target.empty(), client.Preconditions{UID: &s.have.uid, ResourceVersion: &s.have.resourceVersion})
 		if !apierrors.IsConflict(err) {
 			return client.IgnoreNotFound(err)

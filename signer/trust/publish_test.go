@@ -455,7 +455,7 @@ func TestPublish(t *testing.T) {
 				"n5/example-ca: the ConfigMap belongs to the Signer serving: delete it, or choose another name in spec.trust.configMap",
 		},
 		{
-			name:      "a namespace is not chosen any more",
+			name:      "a namespace is no longer selected",
 			objects:   []client.Object{namespace("one", "a"), namespace("two", "b"), namespace("three", "b"), theirs("three", nil)},
 			before:    []ours{{newSigner(false), []string{"one", "two"}}},
 			signer:    newSigner(false, was("")),
@@ -486,7 +486,7 @@ func TestPublish(t *testing.T) {
 			err: `one/example-ca: no longer requested, and cannot be removed: configmaps "example-ca" is forbidden: User "signer" cannot delete it (grant the signer get, create, patch and delete on configmaps with resourceNames ["example-ca"], there or by a ClusterRole)`,
 		},
 		{
-			name:    "nothing is wanted any more",
+			name:    "nothing is requested",
 			objects: []client.Object{namespace("one", "a"), namespace("two", "b"), theirs("two", label)}, before: []ours{{newSigner(true), []string{"one"}}},
 			signer: newSigner(false, was(bundleName), func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
 			there:  map[string]string{"two/example-ca": "[ca.crt:theirs] managed-by countersign"},
@@ -595,9 +595,9 @@ func TestPublish(t *testing.T) {
 					where := before.signer.Spec.Trust.ConfigMap
 					targets = append(targets, target{kind: kindConfigMap, namespace: namespace, name: where.Name, key: where.Key})
 				}
-				for _, made := range targets {
-					made.signer, made.content = before.signer, bundle
-					if err := api.Apply(t.Context(), made.configuration(nil), client.FieldOwner(FieldOwner)); err != nil {
+				for _, created := range targets {
+					created.signer, created.content = before.signer, bundle
+					if err := api.Apply(t.Context(), created.configuration(nil), client.FieldOwner(FieldOwner)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -635,7 +635,7 @@ func TestPublish(t *testing.T) {
 			if test.refuse != nil {
 				return
 			}
-			// What is as it should be costs nothing, as soon as the watches have caught up.
+			// Publishing again sends no requests once the watches have caught up.
 			test.signer.Status.Published = result.Published
 			p.Keep([]v1alpha1.Signer{*test.signer})
 			eventually(t, func() error {
@@ -681,7 +681,7 @@ func TestPublish_emptyBundle(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"one/example-ca": current}, there(t, api)); diff != "" {
 		t.Errorf("there is (-want +got):\n%s", diff)
 	}
-	// What the spec does not want goes, whatever there is to publish.
+	// Objects that the spec does not request are removed, whatever the bundle is.
 	signer.Spec.Trust.ConfigMap = nil
 	if result := p.Publish(t.Context(), signer, nil); result.Err != nil || result.Published != nil {
 		t.Errorf("got %+v", result)
@@ -800,9 +800,9 @@ func TestPublisher_changed(t *testing.T) {
 // TestPublish_raced: an object that another user creates or replaces after the observation is unchanged.
 func TestPublish_raced(t *testing.T) {
 	signer := newSigner(false)
-	made := theirs("one", nil)
-	made.Data = map[string]string{"theirs": "x"} // an apply would not conflict with it
-	api := newAPI(t, namespace("one", "a"), made)
+	created := theirs("one", nil)
+	created.Data = map[string]string{"theirs": "x"} // an apply would not conflict with it
+	api := newAPI(t, namespace("one", "a"), created)
 	p := New(api, api, func(context.Context, string) {})
 	it := target{kind: kindConfigMap, namespace: "one", name: mapped, signer: signer, key: "ca.crt", content: bundle}
 	for _, test := range []struct {

@@ -31,8 +31,8 @@ type Files struct {
 	root    string // "" if there is none
 	changed func(ctx context.Context, directory string)
 
-	mu   sync.Mutex
-	kept map[string]content
+	mu      sync.Mutex
+	watched map[string]content
 }
 
 // content is the content of a directory, or the error of reading it.
@@ -48,7 +48,7 @@ func (c content) equal(other content) bool {
 // NewFiles returns the Files below root. After each change of the result of Load, but for the passing of time, it calls
 // changed with the name of the directory.
 func NewFiles(root string, changed func(ctx context.Context, directory string)) *Files {
-	return &Files{root: root, changed: changed, kept: map[string]content{}}
+	return &Files{root: root, changed: changed, watched: map[string]content{}}
 }
 
 // Start reads the files periodically until ctx ends.
@@ -68,7 +68,7 @@ func (f *Files) Start(ctx context.Context) error {
 // poll reads all directories, and reports those that have changed.
 func (f *Files) poll(ctx context.Context) {
 	f.mu.Lock()
-	before := maps.Clone(f.kept)
+	before := maps.Clone(f.watched)
 	f.mu.Unlock()
 	for directory, last := range before {
 		now := f.read(directory)
@@ -76,8 +76,8 @@ func (f *Files) poll(ctx context.Context) {
 			continue
 		}
 		f.mu.Lock()
-		if _, still := f.kept[directory]; still {
-			f.kept[directory] = now
+		if _, still := f.watched[directory]; still {
+			f.watched[directory] = now
 		}
 		f.mu.Unlock()
 		f.changed(ctx, directory)
@@ -88,10 +88,10 @@ func (f *Files) poll(ctx context.Context) {
 func (f *Files) Keep(directories map[string]bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	maps.DeleteFunc(f.kept, func(directory string, _ content) bool { return !directories[directory] })
+	maps.DeleteFunc(f.watched, func(directory string, _ content) bool { return !directories[directory] })
 	for directory := range directories {
-		if _, kept := f.kept[directory]; !kept {
-			f.kept[directory] = f.read(directory)
+		if _, watched := f.watched[directory]; !watched {
+			f.watched[directory] = f.read(directory)
 		}
 	}
 }
@@ -107,7 +107,7 @@ func (f *Files) load(directory string, now time.Time) (*ca.CA, *ca.Problem) {
 		return nil, ca.Problemf(v1alpha1.ReasonFileNotFound, "the signer reads no files: mount the CA, and set --ca-dir to the directory above %s", directory)
 	}
 	f.mu.Lock()
-	files := f.kept[directory]
+	files := f.watched[directory]
 	f.mu.Unlock()
 	if files.err != nil {
 		return nil, ca.Problemf(v1alpha1.ReasonFileNotFound, "%v: mount the CA there as %s and %s, readable by the signer",

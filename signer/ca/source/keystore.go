@@ -30,7 +30,7 @@ type KeyStore interface {
 	Create(ctx context.Context, algorithm v1alpha1.KeyAlgorithm) (crypto.Signer, KeyReference, *ca.Problem, error)
 	// Open returns the key of a reference.
 	Open(ctx context.Context, reference KeyReference) (crypto.Signer, *ca.Problem, error)
-	// Destroy deletes the key of a reference that no Secret holds any more. A key whose reference was never
+	// Destroy deletes the key of a reference that no Secret refers to. A key whose reference was never
 	// written, because the process ended before, is not destroyed.
 	Destroy(ctx context.Context, reference KeyReference) error
 }

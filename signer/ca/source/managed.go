@@ -132,7 +132,7 @@ func checkOwnership(signer *v1alpha1.Signer, secret Secret) *ca.Problem {
 	}
 }
 
-// open returns the CAs of a Secret. It is the zero Managed if none has been created yet. Expired CAs are no
+// open returns the CAs of a Secret. It is the zero Managed if none has been created yet. An expired CA is not a
 // Problem: the next one can be created.
 func (m *Managed) open(ctx context.Context, data map[string][]byte) (ca.Managed, *ca.Problem, error) {
 	if len(data[corev1.TLSCertKey]) == 0 && len(data[corev1.TLSPrivateKeyKey]) == 0 {
@@ -295,7 +295,7 @@ func (s *state) result(now time.Time, fits Fits) Result {
 	case problem != nil:
 		out.RotationProblem = problem
 	case changed != "":
-		out.Note = fmt.Sprintf("spec.ca.managed changed after the CA was created (%s): changes take effect at the next rotation; to rotate immediately, run 'kubectl annotate signer %s %s=%s'",
+		out.RotationMessage = fmt.Sprintf("spec.ca.managed changed after the CA was created (%s): changes take effect at the next rotation; to rotate immediately, run 'kubectl annotate signer %s %s=%s'",
 			changed, s.signer.Name, v1alpha1.RotateAnnotation, rotateNow)
 	}
 	return out

@@ -44,13 +44,13 @@ func NewSecrets(c client.WithWatch, namespace string, changed func(ctx context.C
 		Object: &corev1.Secret{}, Source: watchset.ByName(c, &corev1.SecretList{}, namespace), Backoff: watchset.ByNameBackoff(),
 		Changed: func(ctx context.Context, name string, _ []watchset.Change[Secret]) { changed(ctx, name) },
 		Keep: func(secret *corev1.Secret) *Secret {
-			kept := &Secret{Found: true, Type: secret.Type, ResourceVersion: secret.ResourceVersion, Signer: secret.Annotations[signerAnnotation], Data: map[string][]byte{}}
+			part := &Secret{Found: true, Type: secret.Type, ResourceVersion: secret.ResourceVersion, Signer: secret.Annotations[signerAnnotation], Data: map[string][]byte{}}
 			for _, key := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey, previousCert, previousKey} {
 				if value, ok := secret.Data[key]; ok {
-					kept.Data[key] = value
+					part.Data[key] = value
 				}
 			}
-			return kept
+			return part
 		},
 		Same: func(a, b *Secret) bool {
 			return a.Type == b.Type && a.Signer == b.Signer && maps.EqualFunc(a.Data, b.Data, bytes.Equal)

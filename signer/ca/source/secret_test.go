@@ -41,7 +41,7 @@ func TestLoadSecret(t *testing.T) {
 		{"managed", watchset.State[Secret]{Synced: true, Objects: managed}, "NotManaged: Secret system/serving-ca contains the managed CA of a Signer, which no other Signer can use: use a Secret of type kubernetes.io/tls"},
 		{"incomplete", watchset.State[Secret]{Synced: true, Objects: bad}, "InvalidCA: tls.key is missing or empty: both tls.crt and tls.key are required, as 'kubectl create secret tls' writes them"},
 		{"valid", watchset.State[Secret]{Synced: true, Objects: good}, ""},
-		{"API server not reachable any more: the CA stays", watchset.State[Secret]{Synced: true, Objects: good, Err: refused}, ""},
+		{"API server unreachable after the first list: the CA stays", watchset.State[Secret]{Synced: true, Objects: good, Err: refused}, ""},
 		{"permission removed", watchset.State[Secret]{Synced: true, Objects: good, Err: forbidden}, "SecretNotFound: " + readForbidden},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -47,8 +47,8 @@ type Result struct {
 	// RotationProblem is why the next CA cannot be created or cannot sign, although it is required; nil otherwise.
 	// Newest signs in the meantime.
 	RotationProblem *ca.Problem
-	// Note is a further message for the condition Rotating, or "".
-	Note string
+	// RotationMessage is a further message for the condition Rotating, or "".
+	RotationMessage string
 	// RequeueAt is when to load again; zero if the source reports every change itself.
 	RequeueAt time.Time
 }

@@ -191,7 +191,7 @@ func TestSecrets_Start(t *testing.T) {
 
 	w.Keep(nil)
 	if _, _, err := w.load("serving-ca", now); !errors.Is(err, ErrPending) {
-		t.Errorf("a Secret that is not kept any more: %v", err)
+		t.Errorf("a Secret that is no longer kept: %v", err)
 	}
 	stop()
 	if err := <-stopped; err != nil {
