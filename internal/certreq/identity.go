@@ -16,7 +16,7 @@ const (
 	PodUIDExtra       = "authentication.kubernetes.io/pod-uid"
 	NodeNameExtra     = "authentication.kubernetes.io/node-name"
 	NodeUIDExtra      = "authentication.kubernetes.io/node-uid"
-	CredentialIDExtra = "authentication.kubernetes.io/credential-id" //nolint:gosec // the key of an extra, not a credential
+	CredentialIDExtra = "authentication.kubernetes.io/credential-id"
 )
 
 // SingleExtra returns the value of a key of spec.extra, or "" unless the key has exactly one value.
