@@ -207,10 +207,10 @@ func TestSignerReconciler(t *testing.T) {
 			others: []client.Object{older}, secret: loaded{ca: authority},
 			want: conditions{
 				"Ready":          "True CALoaded: " + wholly,
-				"TrustPublished": "False PublishFailed: Signer older publishes in ConfigMaps of the same name example-ca and has precedence: choose another name in spec.trust.configMap",
+				"TrustPublished": "False PublishFailed: name example-ca is used by Signer older, which has precedence: choose another name in spec.trust.configMap",
 			},
 			ready: true, result: reconcile.Result{RequeueAfter: resync},
-			events: []string{"Warning PublishFailed Signer older publishes in ConfigMaps of the same name example-ca and has precedence: choose another name in spec.trust.configMap"},
+			events: []string{"Warning PublishFailed name example-ca is used by Signer older, which has precedence: choose another name in spec.trust.configMap"},
 		},
 	}
 	for _, test := range tests {

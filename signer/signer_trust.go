@@ -96,7 +96,7 @@ func checkConfigMapName(signer *v1alpha1.Signer, all []v1alpha1.Signer) error {
 	if first.Name == signer.Name {
 		return nil
 	}
-	return fmt.Errorf("Signer %s publishes in ConfigMaps of the same name %s and has precedence: choose another name in spec.trust.configMap", first.Name, name)
+	return fmt.Errorf("name %s is used by Signer %s, which has precedence: choose another name in spec.trust.configMap", name, first.Name)
 }
 
 // restartPropagation clears PublishedAt of the next CA: clients do not find it where it was published before.

@@ -85,11 +85,11 @@ func detailLines(details ast.ErrorDetails) string {
 	if details == nil {
 		return ""
 	}
-	text := ""
+	var text strings.Builder
 	for _, line := range details.Lines() {
 		if line = strings.TrimSpace(line); strings.Trim(line, "^") != "" {
-			text += "; " + line
+			text.WriteString("; " + line)
 		}
 	}
-	return text
+	return text.String()
 }

@@ -62,9 +62,6 @@ func (p *pair) keyPEM(t *testing.T) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
-// anyCA is a [Fits] of a Signer that any CA can issue for.
-func anyCA(*ca.CA) *ca.Problem { return nil }
-
 func describe(problem *ca.Problem) string {
 	if problem == nil {
 		return ""

@@ -30,8 +30,8 @@ type KeyStore interface {
 	Create(ctx context.Context, algorithm v1alpha1.KeyAlgorithm) (crypto.Signer, KeyReference, *ca.Problem, error)
 	// Open returns the key of a reference.
 	Open(ctx context.Context, reference KeyReference) (crypto.Signer, *ca.Problem, error)
-	// Destroy deletes the key of a reference that no Secret refers to. A key whose reference was never
-	// written, because the process ended before, is not destroyed.
+	// Destroy deletes the key of a reference that no Secret refers to. A key remains in the store if the process
+	// ends or the Secret cannot be written before its reference is stored.
 	Destroy(ctx context.Context, reference KeyReference) error
 }
 

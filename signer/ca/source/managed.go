@@ -207,18 +207,12 @@ func (m *Managed) create(ctx context.Context, now time.Time, s *state, why strin
 	if problem := ca.CheckSpec(spec); problem != nil {
 		return problem, nil
 	}
-	key, reference, problem, err := m.Keys.Create(ctx, spec.KeyAlgorithm)
+	next, reference, problem, err := m.generate(ctx, now, s)
 	if problem != nil || err != nil {
-		return problem, err
-	}
-	next, problem, err := ca.Generate(ctx, now, spec, s.situation.Root, key)
-	if problem != nil || err != nil {
-		m.destroy(ctx, s, reference)
 		return problem, err
 	}
 	if problem, err := m.write(ctx, s, s.replaced(now, next, reference)); problem != nil || err != nil {
-		// After another error, such as a timeout, the Secret may hold the reference.
-		if problem != nil || apierrors.IsConflict(err) {
+		if problem != nil { // after an error, such as a timeout, the Secret may hold the reference
 			m.destroy(ctx, s, reference)
 		}
 		return problem, err
@@ -226,6 +220,21 @@ func (m *Managed) create(ctx context.Context, now time.Time, s *state, why strin
 	log.FromContext(ctx).Info("Created a CA", "secret", spec.SecretName, "why", why)
 	m.Events.Eventf(s.signer, nil, corev1.EventTypeNormal, reasonCreated, actionRotate, "%s", text.Shorten("created a new CA, because "+why, maxNote))
 	return nil, nil
+}
+
+// generate creates a key and issues its CA certificate.
+func (m *Managed) generate(ctx context.Context, now time.Time, s *state) (*ca.CA, KeyReference, *ca.Problem, error) {
+	spec := s.situation.Spec
+	key, reference, problem, err := m.Keys.Create(ctx, spec.KeyAlgorithm)
+	if problem != nil || err != nil {
+		return nil, nil, problem, err
+	}
+	next, problem, err := ca.Generate(ctx, now, spec, s.situation.Root, key)
+	if problem != nil || err != nil {
+		m.destroy(ctx, s, reference)
+		return nil, nil, problem, err
+	}
+	return next, reference, nil, nil
 }
 
 // replaced returns the change of the Secret that makes a CA the newest. A nil value removes a key.

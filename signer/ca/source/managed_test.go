@@ -224,10 +224,10 @@ func TestManaged_createFails(t *testing.T) {
 		wantReason string
 		wantKeys   int
 	}{
-		{name: "conflict", write: conflict, wantErr: conflict},
+		{name: "conflict", write: conflict, wantErr: conflict, wantKeys: 1},
 		{name: "forbidden", write: apierrors.NewForbidden(resource, "serving-ca", nil), wantReason: v1alpha1.ReasonSecretReadOnly},
-		{name: "timeout, after which the Secret may hold the reference", write: context.DeadlineExceeded, wantErr: context.DeadlineExceeded, wantKeys: 1},
-		{name: "the key cannot sign, which is no problem of the spec", use: unavailable, wantErr: unavailable},
+		{name: "timeout", write: context.DeadlineExceeded, wantErr: context.DeadlineExceeded, wantKeys: 1},
+		{name: "the key cannot sign, which does not make the spec invalid", use: unavailable, wantErr: unavailable},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			signer := &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving"}}

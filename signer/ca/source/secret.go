@@ -108,7 +108,7 @@ func readSecret(namespace, name string, state watchset.State[Secret]) (Secret, *
 			"the signer is not allowed to read Secret %s/%s: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch",
 			namespace, name), nil
 	case !state.Synced && state.Err != nil:
-		return Secret{}, ca.Problemf(v1alpha1.ReasonSecretNotFound, "reading Secret %s/%s: %v", namespace, name, state.Err), nil
+		return Secret{}, ca.Problemf(v1alpha1.ReasonSecretNotFound, "reading Secret %s/%s: %v", namespace, name, state.Err), nil //nolint:nilerr // the watch retries
 	case !state.Synced:
 		return Secret{}, nil, ErrPending
 	}
