@@ -5,7 +5,7 @@
 //
 // Kubernetes deletes decided requests after an hour, so the record is the only history. The approver and
 // the signer append a [Decision] before they write it to the API server, and an [Outcome] after. The webhook
-// appends a Decision before it answers about an approval by hand.
+// appends a Decision before it answers about a manual approval.
 //
 // A caller must not carry out a decision if [Log.AppendDecision] fails. The package does not keep, rotate or
 // sign the record: that is up to the log pipeline that reads it.
@@ -36,7 +36,7 @@ type Decision struct {
 	// ID of the decision. The message of the condition of the request has it too.
 	ID string `json:"id"`
 	// Verdict is Approved, Denied, Held or Audited by the approver; Issued, Failed or ApprovalTooOld by the
-	// signer; ApprovalAllowed, ApprovalRefused or ApprovalOverridden by the webhook, for an approval by hand.
+	// signer; ApprovalAllowed, ApprovalRefused or ApprovalOverridden by the webhook, for a manual approval.
 	Verdict string `json:"verdict"`
 	// Reason of the condition, empty if there is no condition, as for Issued.
 	Reason string `json:"reason"`
@@ -46,7 +46,7 @@ type Decision struct {
 	Request Request `json:"request"`
 	// Requester that created the request.
 	Requester Requester `json:"requester"`
-	// By is the user that approves by hand, only for verdicts on approvals.
+	// By is the user that approves manually, only for verdicts on approvals.
 	By *Requester `json:"by,omitempty"`
 	// Policies that were evaluated, with their revisions and every violation.
 	Policies []Policy `json:"policies,omitempty"`

@@ -55,6 +55,6 @@ if [ -n "${WEBHOOK_HOST:-}" ]; then
 			\"url\": \"https://$WEBHOOK_HOST:9443/${paths[$i]}\", \"caBundle\": \"$(base64 <"$dir/tls.crt" | tr -d '\n')\"}}]"
 	done
 else
-	echo "run: without WEBHOOK_HOST the webhook does not run, and requests of guarded signers cannot be approved by hand" >&2
+	echo "run: without WEBHOOK_HOST the webhook does not run, and requests of guarded signers cannot be approved manually" >&2
 fi
 wait -n "${pids[@]}" || fail "a process failed"

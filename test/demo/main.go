@@ -121,7 +121,7 @@ func walk(ctx context.Context, world *tutorial.World, out io.Writer) (wrong int,
 	return wrong, nil
 }
 
-// printNotes prints the warnings that the requester got, and the outputs of approvals by hand.
+// printNotes prints the warnings that the requester got, and the outputs of manual approvals.
 func printNotes(out io.Writer, got tutorial.Result) {
 	for _, warning := range got.Warnings {
 		fmt.Fprintf(out, "   Warning: %s\n", warning)

@@ -129,10 +129,10 @@ func write(t *testing.T, manifest string) string {
 	return path
 }
 
-// TestApprovalsByHand checks that an approval by hand against policy is rejected with every violation, and that a user
+// TestManualApprovals checks that a manual approval against policy is rejected with every violation, and that a user
 // with the verb override-policy is allowed to approve. Both are recorded, in the API server's audit log too. The approver
 // is stopped, since it would deny the request first.
-func TestApprovalsByHand(t *testing.T) {
+func TestManualApprovals(t *testing.T) {
 	ctx := t.Context()
 	withWebhook(t)
 	must(t, installation.Approver.Stop())
@@ -235,7 +235,7 @@ func recorded(t *testing.T, path, request string) audit.Decision {
 }
 
 // TestWebhookOutage checks that requests are created, decided and signed, and policies applied, while the webhook does not
-// run. Only approvals by hand are rejected.
+// run. Only manual approvals are rejected.
 func TestWebhookOutage(t *testing.T) {
 	ctx := t.Context()
 	withWebhook(t)
@@ -248,7 +248,7 @@ func TestWebhookOutage(t *testing.T) {
 
 	must(t, installation.Webhook.Kill())
 	if _, err := world.ApproveByHand(ctx, byHand, "outage-pending"); err == nil || !strings.Contains(err.Error(), "failed calling webhook") {
-		t.Errorf("an approval by hand while the webhook does not run: %v", err)
+		t.Errorf("a manual approval while the webhook does not run: %v", err)
 	}
 	_, err = world.SetPodStatus(ctx, world.Pods["outage-pod"], corev1.PodRunning, "10.0.34.99")
 	must(t, err)

@@ -215,7 +215,7 @@ func Rows() []Row {
 			Want: approved,
 		},
 		{
-			Name: "approved-too-early", Description: "its address; an approval by hand is rejected before it has one", Pod: "slow", NeedsWebhook: true,
+			Name: "approved-too-early", Description: "its address; a manual approval is rejected before it has one", Pod: "slow", NeedsWebhook: true,
 			Request: Request{DNSNames: []string{podDNS("slow")}, IPs: []string{"10.0.34.7"}},
 			Before: func(ctx context.Context, w *World) error {
 				return w.runPod(ctx, "slow", "slow", "default")
@@ -224,7 +224,7 @@ func Rows() []Row {
 			Want:  approved, Warnings: []string{"ip-address-unknown"},
 		},
 		{
-			Name: "overridden", Description: "its address; a user with override-policy approves by hand", Pod: "slower", NeedsWebhook: true,
+			Name: "overridden", Description: "its address; a user with override-policy approves manually", Pod: "slower", NeedsWebhook: true,
 			Request: Request{DNSNames: []string{podDNS("slower")}, IPs: []string{"10.0.34.8"}},
 			Before: func(ctx context.Context, w *World) error {
 				return w.runPod(ctx, "slower", "slower", "default")
@@ -255,7 +255,7 @@ func weakKey() crypto.Signer {
 	return key
 }
 
-// approveTooEarly approves by hand a request that is held, which the webhook must reject, and then gives the Pod its
+// approveTooEarly manually approves a held request, which the webhook must reject, and then gives the Pod its
 // address.
 func approveTooEarly(ctx context.Context, w *World) error {
 	if err := w.waitForEvent(ctx, "approved-too-early", "Held"); err != nil {

@@ -32,7 +32,7 @@ type Result struct {
 	Message string
 	// Warnings that the requester got.
 	Warnings []string
-	// Notes are the outputs of approvals by hand.
+	// Notes are the outputs of manual approvals.
 	Notes []string
 }
 

@@ -106,7 +106,7 @@ func (w *World) grantRequesters(ctx context.Context) error {
 	return errors.Join(err1, err2, err3, w.grantApprovers(ctx))
 }
 
-// grantApprovers allows two users to approve by hand, and one of them to override policy.
+// grantApprovers allows two users to approve manually, and one of them to override policy.
 func (w *World) grantApprovers(ctx context.Context) error {
 	rbac := w.Clientset().RbacV1()
 	var errs []error
