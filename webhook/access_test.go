@@ -86,13 +86,13 @@ func TestAccessSigner(t *testing.T) {
 }
 
 func TestUserOf(t *testing.T) {
-	for username, want := range map[string][]string{
-		"system:serviceaccount:ns:approver": {"system:authenticated", "system:serviceaccounts", "system:serviceaccounts:ns"},
-		"jane":                              {"system:authenticated"},
-		"system:serviceaccount:ns":          {"system:authenticated"},
+	for _, want := range []authenticationv1.UserInfo{
+		{Username: "system:serviceaccount:ns:approver", Groups: []string{"system:authenticated", "system:serviceaccounts", "system:serviceaccounts:ns"}},
+		{Username: "jane", Groups: []string{"system:authenticated"}},
+		{Username: "system:serviceaccount:ns", Groups: []string{"system:authenticated"}},
 	} {
-		if diff := cmp.Diff(authenticationv1.UserInfo{Username: username, Groups: want}, userOf(username)); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", username, diff)
+		if diff := cmp.Diff(want, userOf(want.Username)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", want.Username, diff)
 		}
 	}
 }

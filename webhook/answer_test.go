@@ -68,15 +68,15 @@ func check(t *testing.T, want answer, got admission.Response) {
 }
 
 func TestWarning(t *testing.T) {
-	for name, tc := range map[string]struct{ text, follows, want string }{
-		"short":              {"no: not today", " (would be denied)", "no: not today (would be denied)"},
-		"control characters": {"no:\nnot\ttoday\x00", "", "no: not today "},
-		"no UTF-8":           {"no\xff", "!", "no?!"},
-		"just as long":       {strings.Repeat("a", 254), "!!", strings.Repeat("a", 254) + "!!"},
-		"too long":           {strings.Repeat("a", 255), "!!", strings.Repeat("a", 251) + "...!!"},
-		"cut in a character": {strings.Repeat("ä", 200), "!!", strings.Repeat("ä", 125) + "...!!"},
+	for _, tc := range []struct{ name, text, follows, want string }{
+		{"short", "no: not today", " (would be denied)", "no: not today (would be denied)"},
+		{"control characters", "no:\nnot\ttoday\x00", "", "no: not today "},
+		{"not UTF-8", "no\xff", "!", "no?!"},
+		{"just as long", strings.Repeat("a", 254), "!!", strings.Repeat("a", 254) + "!!"},
+		{"too long", strings.Repeat("a", 255), "!!", strings.Repeat("a", 251) + "...!!"},
+		{"cut in a character", strings.Repeat("ä", 200), "!!", strings.Repeat("ä", 125) + "...!!"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			got := warning(tc.text, tc.follows)
 			if got != tc.want || len(got) > maxWarning || !utf8.ValidString(got) {
 				t.Errorf("%d bytes: %q, want %q", len(got), got, tc.want)

@@ -42,12 +42,17 @@ func TestRequester(t *testing.T) {
 }
 
 func TestUndash(t *testing.T) {
-	for label, want := range map[string]string{
-		"10-0-34-2": "10.0.34.2", "fd00--1": "fd00::1", "2001-db8-0-0-0-0-0-1": "2001:db8::1",
-		"my-pod": "", "10-0-34": "", "10-0-34-256": "", "": "",
+	for _, tc := range []struct{ label, want string }{
+		{"10-0-34-2", "10.0.34.2"},
+		{"fd00--1", "fd00::1"},
+		{"2001-db8-0-0-0-0-0-1", "2001:db8::1"},
+		{"my-pod", ""},
+		{"10-0-34", ""},
+		{"10-0-34-256", ""},
+		{"", ""},
 	} {
-		if got, ok := undash(label); got != want || ok != (want != "") {
-			t.Errorf("undash(%q) = %q, %v", label, got, ok)
+		if got, ok := undash(tc.label); got != tc.want || ok != (tc.want != "") {
+			t.Errorf("undash(%q) = %q, %v", tc.label, got, ok)
 		}
 	}
 }

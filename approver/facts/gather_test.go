@@ -493,7 +493,11 @@ func TestGatherErrors(t *testing.T) {
 		namespaceObject(), podObject("my-pod", nil), serviceObject("my-svc", "192.0.2.24", myApp), other,
 		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Address: "10.0.0.11"}}}},
 	}
-	for name, spec := range map[string]certificatesv1.CertificateSigningRequestSpec{"a Pod": byPod("my-pod"), "a delegate": byHuman} {
+	for _, requester := range []struct {
+		name string
+		spec certificatesv1.CertificateSigningRequestSpec
+	}{{"a Pod", byPod("my-pod")}, {"a delegate", byHuman}} {
+		name, spec := requester.name, requester.spec
 		for _, live := range []bool{false, true} {
 			csr, parsed := request(t, "mine", spec, key, []string{"my-svc.ns.svc", "my-pod.ns.pod.cluster.local"}, "10.0.34.2", "10.0.0.11")
 			failing := 1
