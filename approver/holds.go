@@ -61,7 +61,7 @@ func (h *holds) put(item fairqueue.Item, uid types.UID, since time.Time, message
 	return before == nil || before.uid != uid || before.message != message
 }
 
-// remove removes a request, if it is there.
+// remove removes a request. It does nothing if the request is not in holds.
 func (h *holds) remove(name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

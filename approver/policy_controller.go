@@ -21,7 +21,7 @@ import (
 	"countersign.dev/countersign/approver/policy"
 )
 
-// timedOutDelay is the delay before tests that timed out run again. A busy machine can be the cause.
+// timedOutDelay is the delay before tests that timed out run again. An overloaded node can be the cause.
 const timedOutDelay = time.Minute
 
 // policyReconciler loads all ApprovalPolicies into a [policy.Set] when one of them changes, or a
@@ -52,14 +52,14 @@ func (r *policyReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 	loads := r.loadAll(ctx, list.Items)
 	observePolicies(loads)
 	var errs []error
-	var inForce []policy.Policy
+	var effective []policy.Policy
 	for _, load := range loads {
-		inForce = append(inForce, load.inForce()...)
+		effective = append(effective, load.effective()...)
 		if load.err != nil {
 			errs = append(errs, fmt.Errorf("loading policy %s: %w", load.object.Name, load.err))
 		}
 	}
-	if r.policies.Replace(inForce) {
+	if r.policies.Replace(effective) {
 		if err := r.changed(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("requeueing pending requests: %w", err))
 		}
@@ -85,22 +85,22 @@ func (r *policyReconciler) requeueAfter() time.Duration {
 // policyLoad is the outcome of loading one ApprovalPolicy.
 type policyLoad struct {
 	object *v1alpha1.ApprovalPolicy
-	// err is an error of the API server. wanted and result are not set then.
+	// err is an error of the API server. desired and result are not set then.
 	err error
-	// wanted is the policy that the spec defines. Active is set only if its source is usable.
-	wanted policy.Policy
-	result policy.LoadResult
+	// desired is the policy that the spec defines. Active is set only if its source is usable.
+	desired policy.Policy
+	result  policy.LoadResult
 	// candidate is the result of spec.candidate; nil if there is none.
 	candidate *policy.LoadResult
-	// lastGood is the last usable revision, which can be wanted; nil if no revision was usable.
+	// lastGood is the last usable revision, which can be desired; nil if no revision was usable.
 	lastGood *policy.Policy
 }
 
-// inForce returns the policies that decide requests.
-func (l *policyLoad) inForce() []policy.Policy {
+// effective returns the policies that decide requests.
+func (l *policyLoad) effective() []policy.Policy {
 	switch {
 	case l.err == nil:
-		return policy.InForce(l.wanted, l.lastGood)
+		return policy.Effective(l.desired, l.lastGood)
 	case l.lastGood != nil:
 		return []policy.Policy{*l.lastGood}
 	default:
@@ -128,7 +128,7 @@ func (r *policyReconciler) loadAll(ctx context.Context, objects []v1alpha1.Appro
 		}
 		if load.err = r.load(ctx, load, results); load.err == nil {
 			if load.result.Usable() {
-				load.lastGood = &load.wanted
+				load.lastGood = &load.desired
 			} else {
 				problem := load.result.Problem()
 				log.FromContext(ctx).Info("policy is not usable", "policy", load.object.Name, "reason", problem.Reason, "error", problem.Message)
@@ -152,7 +152,7 @@ func (r *policyReconciler) load(ctx context.Context, load *policyLoad, results m
 	if load.result, err = r.loadSource(ctx, source, object.Spec.MinCoverage, results); err != nil {
 		return err
 	}
-	load.wanted = policy.New(object, load.result.Policy(), nil)
+	load.desired = policy.New(object, load.result.Policy(), nil)
 	if object.Spec.Candidate == nil {
 		return nil
 	}
@@ -164,14 +164,14 @@ func (r *policyReconciler) load(ctx context.Context, load *policyLoad, results m
 		return err
 	}
 	load.candidate = &candidate
-	if c := candidate.Policy(); c != nil && (load.wanted.Active == nil || c.Revision() != load.wanted.Active.Revision()) {
-		load.wanted.Candidate = c
+	if c := candidate.Policy(); c != nil && (load.desired.Active == nil || c.Revision() != load.desired.Active.Revision()) {
+		load.desired.Candidate = c
 	}
 	return nil
 }
 
-// loadSource loads a source, unless a policy that names the same source has loaded it, now or at
-// the reconciliation before. Tests that timed out run again.
+// loadSource loads a source. It reuses the result of the same source in this reconciliation or the
+// previous one. Tests that timed out run again.
 func (r *policyReconciler) loadSource(ctx context.Context, source policy.Source, minCoverage int32, results map[string]policy.LoadResult) (policy.LoadResult, error) {
 	key := source.Key(minCoverage)
 	result, ok := results[key]

@@ -155,9 +155,9 @@ func (r *requestReconciler) hold(csr *certificatesv1.CertificateSigningRequest, 
 	return nil
 }
 
-// leavePending does not touch a request. A policy that is for it is not loaded, and loading it
-// requeues the request; or every policy abstains; or none of them decides. The answers of shadow
-// policies are recorded if no policy decides.
+// leavePending writes nothing to a request without a decision: a policy is not loaded, every policy
+// abstains, or only shadow policies match. Loading a policy requeues the request. The answers of
+// shadow policies are recorded if no other policy matches.
 func (r *requestReconciler) leavePending(csr *certificatesv1.CertificateSigningRequest, item fairqueue.Item, reviewed review.Review) (reconcile.Result, error) {
 	if reviewed.Facts == nil {
 		return reconcile.Result{}, nil
@@ -167,7 +167,7 @@ func (r *requestReconciler) leavePending(csr *certificatesv1.CertificateSigningR
 		answers = append(answers, e.Policy, e.Revision, e.Answer(), e.Violations())
 	}
 	message := strings.Join(answers, "\n")
-	if r.holds.put(item, csr.UID, time.Time{}, message, reviewed.Facts.Awaits()) && !reviewed.Outcome.Ours() && message != "" {
+	if r.holds.put(item, csr.UID, time.Time{}, message, reviewed.Facts.Awaits()) && !reviewed.Outcome.Matched() && message != "" {
 		if err := r.log.AppendDecision(review.Record(csr, reviewed)); err != nil {
 			r.holds.remove(csr.Name)
 			return reconcile.Result{}, err

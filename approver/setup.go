@@ -38,7 +38,7 @@ import (
 )
 
 // statusDelay is the delay after a comparison before the status of its policy is written, so that
-// many comparisons cause one write.
+// one write covers many comparisons.
 const statusDelay = 2 * time.Second
 
 // Options of an approver.

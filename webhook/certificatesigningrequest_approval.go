@@ -162,7 +162,7 @@ func findingOf(reviewed review.Review, err error) finding {
 		f = finding{reason: ReasonPolicyNotLoaded, message: fmt.Sprintf("policy %s is not loaded: see its status", reviewed.NotLoaded)}
 	case review.OtherNamespaces:
 		f = finding{reason: ReasonOtherNamespaces, message: "no policy for this signer selects the namespace of the request"}
-	case review.NoOpinion, review.NotOurs:
+	case review.NoOpinion, review.NotMatched:
 		f = finding{allowed: true, reason: ReasonNoPolicyApplies, message: "no policy in mode Enforce applies to the request"}
 	case review.Deny, review.Hold:
 	}

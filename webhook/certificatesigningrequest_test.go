@@ -65,7 +65,7 @@ var (
 	}
 	notLoaded  = review.Review{Decision: review.Decision{Outcome: review.NotLoaded}, NotLoaded: "pod-serving", Facts: &facts.Facts{}}
 	onlyShadow = review.Review{
-		Decision: review.Decision{Outcome: review.NotOurs}, Facts: &facts.Facts{},
+		Decision: review.Decision{Outcome: review.NotMatched}, Facts: &facts.Facts{},
 		Shadow: []review.Evaluation{{Policy: "shadow", Revision: revision, Result: evaluator.Result{Violations: []evaluator.Violation{owned}}}},
 	}
 )

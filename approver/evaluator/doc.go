@@ -5,7 +5,7 @@
 //
 // No other package of the approver imports OPA. A [Source] is compiled once into a [Policy],
 // which is immutable and safe for concurrent use. An evaluation does no I/O, ends at a deadline,
-// and reads nothing but its input.
+// and reads only its input.
 //
 // Policies are compiled in strict mode against the JSON Schema of the input, so that a misspelt
 // field is an error with file, row and column. Built-in functions that use the network, the

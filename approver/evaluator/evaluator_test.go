@@ -106,7 +106,7 @@ func TestCompileErrors(t *testing.T) {
 		{
 			"a violation that is a text",
 			source(strings.Replace(allow, "violations contains v if some v in []", `violations contains "no" if true`, 1)),
-			"mine.rego:9:21: a violation is an object with requirement, id and message, and may have value and retryable",
+			"mine.rego:9:21: a violation is an object with requirement, id and message, and can have value and retryable",
 		},
 		{
 			"a rule that is a function",

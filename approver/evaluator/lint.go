@@ -56,7 +56,7 @@ func violationProblems(r *ast.Rule) []string {
 	case ast.Object:
 		return append(requiredFieldProblems(key), unknownFieldProblems(key)...)
 	default:
-		return []string{"a violation is an object with requirement, id and message, and may have value and retryable"}
+		return []string{"a violation is an object with requirement, id and message, and can have value and retryable"}
 	}
 }
 

@@ -44,7 +44,7 @@ func (s Source) Revision() string {
 	return digest(s.Package, modules, policies.Lib(), s.Parameters)
 }
 
-// Digest returns the SHA-256, in lower-case hex, of the whole source, including its tests.
+// Digest returns the SHA-256, in lower-case hex, of the source, including its tests.
 func (s Source) Digest() string { return digest(s.Package, s.Modules, policies.Lib(), s.Parameters) }
 
 func digest(of ...any) string {

@@ -32,7 +32,7 @@ type TestReport struct {
 	Failures Errors
 	// Percent is the share of the lines in the policy's rules that the tests cover, rounded down.
 	Percent int
-	// TimedOut reports that the tests did not end in time. A busy machine can be the cause.
+	// TimedOut reports that the tests timed out. An overloaded node can be the cause.
 	TimedOut bool
 	// NotCovered are the lines that the tests do not cover, each as file:row.
 	NotCovered []string

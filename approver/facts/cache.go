@@ -125,7 +125,7 @@ func IsStripped(csr *certificatesv1.CertificateSigningRequest) bool {
 }
 
 // keySHA256 returns the SHA-256 of the SubjectPublicKeyInfo of a PEM PKCS#10 request, or "" if there is
-// none. It does not validate the rest: a malformed request can be the first one to show a key.
+// none. It does not validate the rest: a malformed request can be the first one with a key.
 func keySHA256(request []byte) string {
 	block, _ := pem.Decode(request)
 	if block == nil {

@@ -32,7 +32,7 @@ const MaxAge = time.Second
 // Timeout bounds the gathering of the facts of one request.
 const Timeout = 10 * time.Second
 
-// PodFinder finds Pods by the names and addresses that a request can ask for. [Pods] finds them in
+// PodFinder finds Pods by the names and addresses that a request can contain. [Pods] finds them in
 // a store of all Pods of the cluster, [LivePods] reads them from the API server.
 type PodFinder interface {
 	// named returns the Pod of this name, or nothing.
@@ -78,7 +78,7 @@ func NewGatherer(cached client.Reader, pods PodFinder, live client.Reader, c cli
 //
 // The subject, a Pod or a Node, is read live. Its Namespace, and the Services there, are at most
 // [MaxAge] old. Requests with the same key come from the cache that contains the request itself:
-// it also contains every request that showed the key before. cluster.resolved comes from caches of
+// it also contains every earlier request with the key. cluster.resolved comes from caches of
 // unknown age: it explains a violation, and a policy must not allow a request because of it.
 //
 // request is the parsed PKCS#10 of csr. Parameters stay nil. An error is an error of the API
@@ -88,8 +88,8 @@ func (g *Gatherer) Recent(ctx context.Context, csr *certificatesv1.CertificateSi
 }
 
 // Live gathers facts that can deny a request, as Recent does, but reads everything from the API
-// server. The caches only say where to look. An object that is missing in them makes a name
-// unknown, which is held and not denied.
+// server. The caches only select the objects to read. If an object is missing in them, its name is
+// unknown, and the request is held, not denied.
 func (g *Gatherer) Live(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (Facts, error) {
 	return g.gather(ctx, csr, request, now, true)
 }
@@ -127,7 +127,7 @@ func (g *Gatherer) gather(ctx context.Context, csr *certificatesv1.CertificateSi
 	return f, nil
 }
 
-// subject finds the Node or the Pod that the request speaks for, and the surroundings of the Pod.
+// subject finds the Node or the Pod that the request is for, and the surroundings of the Pod.
 func (r resolver) subject(ctx context.Context, requester *Requester, names []string) (ClusterSubject, error) {
 	s := ClusterSubject{Services: []Service{}}
 	if name, ok := nodeOf(requester); ok {
@@ -152,7 +152,7 @@ func (r resolver) subject(ctx context.Context, requester *Requester, names []str
 	return s, r.addSurroundings(ctx, &s)
 }
 
-// subjectPod returns the name of the Pod that the request speaks for: the requester's own Pod or, for
+// subjectPod returns the name of the Pod that the request is for: the requester's own Pod or, for
 // a delegate, the only Pod that the names resolve to. It returns no name if there is no such Pod, and
 // the number of Pods that the names of a delegate resolve to.
 func (r resolver) subjectPod(ctx context.Context, requester *Requester, names []string) (key types.NamespacedName, candidates int, err error) {
@@ -286,15 +286,16 @@ func (g *Gatherer) Forget(namespace string) {
 	delete(g.cached, namespace)
 }
 
-// delegation asks the API server whether a requester without a Pod may act for the subject.
+// delegation reviews whether a requester without a Pod is allowed to act for the subject, with a
+// SubjectAccessReview.
 func (g *Gatherer) delegation(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, f *Facts) (Delegation, error) {
 	switch {
 	case f.Requester.Pod != nil:
-		return Delegation{Reason: "not asked: the requester is a Pod and speaks for itself"}, nil
+		return Delegation{Reason: "not reviewed: the requester is a Pod and acts for itself"}, nil
 	case f.Cluster.Subject.Node != nil:
-		return Delegation{Reason: "not asked: the requester is a Node and speaks for itself"}, nil
+		return Delegation{Reason: "not reviewed: the requester is a Node and acts for itself"}, nil
 	case f.Cluster.Subject.Pod == nil:
-		return Delegation{Reason: "not asked: there is no one Pod that the request speaks for"}, nil
+		return Delegation{Reason: "not reviewed: the request does not identify exactly one Pod"}, nil
 	}
 	extra := make(map[string]authorizationv1.ExtraValue, len(csr.Spec.Extra))
 	for key, values := range csr.Spec.Extra {
@@ -321,7 +322,7 @@ func (g *Gatherer) delegation(ctx context.Context, csr *certificatesv1.Certifica
 const maxSameKey = 16
 
 // sameKey returns other requests with the same key by other requesters, the oldest first. Later
-// requests cannot hide the one that showed the key first.
+// requests cannot hide the one that used the key first.
 func (r resolver) sameKey(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, digest string) ([]SameKey, error) {
 	var list certificatesv1.CertificateSigningRequestList
 	if err := r.cache.List(ctx, &list, client.UnsafeDisableDeepCopy, client.MatchingFields{requestsByKey: digest}); err != nil {
@@ -370,7 +371,7 @@ func found(err error) (bool, error) {
 }
 
 // maxLabelText bounds the labels in a message, in bytes. An object can have a megabyte of labels, and
-// a request can ask for many names of such objects.
+// a request can contain many names of such objects.
 const maxLabelText = 256
 
 func labelText(set map[string]string) string {

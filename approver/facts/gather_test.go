@@ -266,7 +266,7 @@ func TestGatherDelegate(t *testing.T) {
 			[]string{"my-pod.ns.pod.cluster.local", "other.ns.pod.cluster.local"},
 			authorizationv1.SubjectAccessReviewStatus{Allowed: true},
 			2, "",
-			Delegation{Reason: "not asked: there is no one Pod that the request speaks for"},
+			Delegation{Reason: "not reviewed: the request does not identify exactly one Pod"},
 			"",
 		},
 		{
@@ -274,7 +274,7 @@ func TestGatherDelegate(t *testing.T) {
 			[]string{"example.com"},
 			authorizationv1.SubjectAccessReviewStatus{Allowed: true},
 			0, "",
-			Delegation{Reason: "not asked: there is no one Pod that the request speaks for"},
+			Delegation{Reason: "not reviewed: the request does not identify exactly one Pod"},
 			"",
 		},
 	} {

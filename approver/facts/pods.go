@@ -21,8 +21,8 @@ import (
 )
 
 // Pods finds Pods by name, address and hostname. A cluster has more Pods than objects of any other
-// kind, so only what these need is kept of a Pod: about 375 bytes. It is safe for concurrent use. Make
-// one with [NewPods].
+// kind, so Pods stores only the fields that it finds them by: about 375 bytes for each. It is safe for
+// concurrent use. [NewPods] returns one.
 type Pods struct{ *podSet }
 
 type podSet = watchset.Set[*corev1.Pod, knownPod]
@@ -33,20 +33,20 @@ const (
 	podsByHostname = "hostname" // "<hostname>.<subdomain>"
 )
 
-// knownPod is what is kept of a Pod. It is immutable.
+// knownPod has the fields of a Pod that are stored. It is immutable.
 type knownPod struct {
 	key types.NamespacedName
 	uid types.UID
-	// namespace lets all Pods of a namespace share the string in key, as long as one of them is kept.
+	// namespace lets all stored Pods of a namespace share the string in key.
 	namespace unique.Handle[string]
-	// ips are empty for a finished Pod, whose address is free, and for a Pod in the host network, whose address is
-	// that of its Node.
+	// ips are empty for a terminated Pod, whose address is free, and for a Pod in the host network, which has the
+	// address of its Node.
 	ips      []string
 	hostname string // "<hostname>.<subdomain>", or empty
 }
 
 // NewPods returns a Pods that reads from all, such as [AllPods]. It is empty until it is started.
-// changed is called with what requests can await of a Pod that changes.
+// When a Pod changes, changed is called with each Awaited that matches the Pod.
 func NewPods(all cache.ListerWatcher, changed func([]Awaited)) *Pods {
 	pods := &Pods{watchset.New(watchset.Options[*corev1.Pod, knownPod]{
 		Object: &corev1.Pod{}, Source: func(string) cache.ListerWatcher { return all }, Keep: knownOf,
@@ -136,7 +136,7 @@ func (p *Pods) find(ctx context.Context, index, value, namespace string) ([]*kno
 	return found, nil
 }
 
-// knownOf returns what is kept of a Pod.
+// knownOf returns the fields of a Pod to store.
 func knownOf(pod *corev1.Pod) *knownPod {
 	namespace := unique.Make(pod.Namespace)
 	known := &knownPod{

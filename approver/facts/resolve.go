@@ -19,13 +19,13 @@ import (
 // resolver finds the objects that have a name or an address, for one request.
 type resolver struct {
 	*Gatherer
-	// onlyLive means that every object found in a cache is read from the API server before it counts.
+	// onlyLive means that every object from a cache is confirmed with a read from the API server.
 	onlyLive bool
 	resolved map[string][]Resolved // by name in lower case
 }
 
 // maxResolved is the maximum number of objects of a kind that are examined for one name. A user who
-// can create Pods can give a thousand of them one name.
+// can create Pods can give a thousand of them the same name.
 const maxResolved = 8
 
 // resolve returns the Services, Pods and Nodes that have a DNS name or an IP address.

@@ -5,7 +5,7 @@
 //
 // A [Loader] finds the source of an ApprovalPolicy, compiles it and runs its tests. The
 // [LoadResult] is a usable evaluator or a [Problem]. [New] combines the spec and the evaluator
-// into a [Policy]; [InForce] falls back to the last usable revision while the new one has a
+// into a [Policy]; [Effective] falls back to the last usable revision while the new one has a
 // problem. A [Set] indexes the policies by signerName.
 //
 // The package contains no controller and writes nothing. The caller decides when to load, and

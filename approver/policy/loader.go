@@ -33,7 +33,8 @@ type Loader struct {
 // Source is the Rego of a policy, or the reason that it cannot be found.
 type Source struct {
 	evaluator.Source
-	// NotFound says which part of the spec leads nowhere and how to fix it. Empty if the source was found.
+	// NotFound says which field of the spec is invalid or names a missing object, and how to fix it. Empty
+	// if the source was found.
 	NotFound string
 	// MissingObject reports that NotFound is about an object that can be created later. The
 	// spec itself is valid.
@@ -134,7 +135,7 @@ type LoadResult struct {
 	compiled    *evaluator.Policy
 }
 
-// Problem says why a source is not usable. The zero Problem means that it is.
+// Problem is the reason why a source is not usable. The zero Problem means that it is usable.
 type Problem struct {
 	// Reason is a reason of the API, such as [v1alpha1.ReasonInvalidRego].
 	Reason string

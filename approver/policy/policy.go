@@ -50,7 +50,7 @@ func New(object *v1alpha1.ApprovalPolicy, active, candidate *evaluator.Policy) P
 	if selector := object.Spec.Match.NamespaceSelector; selector != nil && len(selector.MatchLabels)+len(selector.MatchExpressions) > 0 {
 		var err error
 		if p.Namespaces, err = metav1.LabelSelectorAsSelector(selector); err != nil {
-			// Loader.Source has rejected such a selector. Not loaded for any request is the safe reading.
+			// Loader.Source rejects such a selector. Fail closed: the policy is not loaded for any request.
 			p.Namespaces, p.Active = nil, nil
 		}
 	}
@@ -77,20 +77,20 @@ func (p *Policy) digest() string {
 	return fmt.Sprintf("%s %s %s %q %q %s %s\n", p.Name, p.UID, p.Mode, p.SignerNames, namespaces, p.HoldFor, revision)
 }
 
-// InForce returns the policies that decide in place of wanted, the policy that the spec
-// defines. That is wanted itself if it has an active revision.
+// Effective returns the policies that decide requests for desired, the policy that the spec
+// defines. The result is desired itself if it has an active revision.
 //
 // Otherwise lastGood, the last usable revision, decides for the signers that both match; mode
 // and holdFor come from the spec. It never decides for other signers or namespaces, since it was
 // not loaded for them: their requests stay pending. lastGood is nil if no revision was usable.
-func InForce(wanted Policy, lastGood *Policy) []Policy {
-	if wanted.Active != nil || lastGood == nil || wanted.Mode == v1alpha1.ModeDisabled || !sameNamespaces(wanted, *lastGood) {
-		return []Policy{wanted}
+func Effective(desired Policy, lastGood *Policy) []Policy {
+	if desired.Active != nil || lastGood == nil || desired.Mode == v1alpha1.ModeDisabled || !sameNamespaces(desired, *lastGood) {
+		return []Policy{desired}
 	}
-	loaded, pending := *lastGood, wanted
-	loaded.Mode, loaded.HoldFor, loaded.Candidate = wanted.Mode, wanted.HoldFor, wanted.Candidate
+	loaded, pending := *lastGood, desired
+	loaded.Mode, loaded.HoldFor, loaded.Candidate = desired.Mode, desired.HoldFor, desired.Candidate
 	loaded.SignerNames, pending.SignerNames = nil, nil
-	for _, name := range wanted.SignerNames {
+	for _, name := range desired.SignerNames {
 		if slices.Contains(lastGood.SignerNames, name) {
 			loaded.SignerNames = append(loaded.SignerNames, name)
 		} else {

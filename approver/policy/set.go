@@ -18,9 +18,8 @@ import (
 // ErrNotLoaded reports that a [Set] has not been filled yet.
 var ErrNotLoaded = errors.New("policies have not been loaded yet")
 
-// Set holds the policies that are in force. Readers see an immutable index; [Set.Replace] swaps
-// it as a whole, so no request sees half of a change. The zero Set has not been loaded. It is
-// safe for concurrent use.
+// Set holds the effective policies. Its index is immutable, and [Set.Replace] swaps it atomically.
+// The zero Set has not been loaded. It is safe for concurrent use.
 type Set struct {
 	current atomic.Pointer[index]
 }
@@ -84,7 +83,7 @@ func (s *Set) Matching(signerName string) []Policy {
 	}
 	out := slices.Clone(exact)
 	for _, p := range all {
-		// A policy that matches by both patterns counts once. A policy that InForce has split counts
+		// A policy that matches by both patterns counts once. A policy that Effective has split counts
 		// once for each part.
 		if !slices.ContainsFunc(exact, func(e Policy) bool { return e.UID == p.UID && (e.Active == nil) == (p.Active == nil) }) {
 			out = append(out, p)

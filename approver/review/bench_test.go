@@ -56,7 +56,7 @@ func benchFacts() facts.Facts {
 			Resolved: map[string][]facts.Resolved{
 				"web.my-namespace.svc.cluster.local": ofService, "my-pod.my-namespace.pod.cluster.local": ofPod, "192.0.2.24": ofService, "10.0.34.2": ofPod,
 			},
-			Delegation: facts.Delegation{Reason: "not asked: the requester is a Pod and speaks for itself"}, SameKey: []facts.SameKey{},
+			Delegation: facts.Delegation{Reason: "not reviewed: the requester is a Pod and acts for itself"}, SameKey: []facts.SameKey{},
 		},
 		Now: since,
 	}

@@ -19,8 +19,8 @@ const (
 	// Hold is the outcome if all violations are retryable and holdFor has not passed. The request
 	// stays pending.
 	Hold Outcome = "Hold"
-	// NotOurs is the outcome if no policy in mode Enforce matches the request. It must not be touched.
-	NotOurs Outcome = "NotOurs"
+	// NotMatched is the outcome if no policy in mode Enforce matches the request. It must not be touched.
+	NotMatched Outcome = "NotMatched"
 	// OtherNamespaces is the outcome if policies in mode Enforce match the signer, and none of them
 	// selects the namespace of the request. It must not be touched.
 	OtherNamespaces Outcome = "OtherNamespaces"
@@ -53,5 +53,5 @@ func (o Outcome) Verdict() string {
 	}
 }
 
-// Ours reports whether a policy in mode Enforce is for the request.
-func (o Outcome) Ours() bool { return o != NotOurs && o != OtherNamespaces }
+// Matched reports whether a policy in mode Enforce matches the request and its namespace.
+func (o Outcome) Matched() bool { return o != NotMatched && o != OtherNamespaces }

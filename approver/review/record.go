@@ -20,7 +20,7 @@ func Record(csr *certificatesv1.CertificateSigningRequest, review Review) audit.
 		Request:   audit.Request{Name: csr.Name, UID: csr.UID, SignerName: csr.Spec.SignerName},
 		Requester: audit.RequesterOf(&csr.Spec),
 	}
-	if !review.Outcome.Ours() {
+	if !review.Outcome.Matched() {
 		record.Verdict = Audited
 	}
 	if f := review.Facts; f != nil {

@@ -63,7 +63,7 @@ func (r *Reviewer) Manages(signerName string) bool { return r.Policies.Matches(s
 func (r *Reviewer) Review(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, since time.Time) (Review, error) {
 	policies := r.Policies.Matching(csr.Spec.SignerName)
 	if len(policies) == 0 {
-		return Review{Decision: Decision{Outcome: NotOurs}}, nil
+		return Review{Decision: Decision{Outcome: NotMatched}}, nil
 	}
 	request, refusal, err := parse(&csr.Spec)
 	if err != nil {
@@ -81,7 +81,7 @@ func (r *Reviewer) Review(ctx context.Context, csr *certificatesv1.CertificateSi
 	if err != nil || review.Outcome == Approve || review.Outcome == Hold {
 		return review, err
 	}
-	// A denial is final, and a request that is not ours is not evaluated again soon: both need live facts.
+	// A denial is final, and a request that no policy matches is not requeued soon: both need live facts.
 	now = r.Now()
 	if f, err = r.Gatherer.Live(ctx, csr, request, now); err != nil {
 		return Review{}, fmt.Errorf("gathering facts: %w", err)
@@ -90,7 +90,7 @@ func (r *Reviewer) Review(ctx context.Context, csr *certificatesv1.CertificateSi
 }
 
 // refuse returns the review of a request that no policy can allow. It is refused if a policy in
-// mode Enforce is for its namespace, or if it has none.
+// mode Enforce selects its namespace, or if it has no namespace.
 func (r *Reviewer) refuse(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, refusal Decision, policies []policy.Policy) (Review, error) {
 	var review Review
 	if slices.ContainsFunc(policies, func(p policy.Policy) bool { return p.Namespaces != nil }) {
@@ -102,13 +102,13 @@ func (r *Reviewer) refuse(ctx context.Context, csr *certificatesv1.CertificateSi
 			policies = selecting(policies, &f.Cluster.Subject)
 		}
 	}
-	review.Outcome = NotOurs
+	review.Outcome = NotMatched
 	for _, p := range policies {
 		switch {
 		case p.Shadow():
 		case p.Active == nil:
 			review.Decision, review.NotLoaded = Decision{Outcome: NotLoaded}, p.Name
-		case review.Outcome == NotOurs:
+		case review.Outcome == NotMatched:
 			review.Decision = refusal
 		}
 	}
@@ -143,7 +143,7 @@ func (r *Reviewer) decide(ctx context.Context, matching []policy.Policy, f *fact
 	case slices.ContainsFunc(matching, func(p policy.Policy) bool { return !p.Shadow() }):
 		review.Outcome = OtherNamespaces
 	default:
-		review.Outcome = NotOurs
+		review.Outcome = NotMatched
 	}
 	return review, nil
 }

@@ -117,12 +117,12 @@ func TestReviewOutcome(t *testing.T) {
 		want      Outcome
 		notLoaded string
 	}{
-		{name: "no policy", want: NotOurs},
+		{name: "no policy", want: NotMatched},
 		{name: "a policy that allows", policies: []policy.Policy{allow}, want: Approve},
 		{name: "a policy that denies", policies: []policy.Policy{loaded(t, "mine", denying, v1alpha1.ModeEnforce)}, want: Deny},
 		{name: "a policy with a retryable violation", policies: []policy.Policy{loaded(t, "mine", holding, v1alpha1.ModeEnforce)}, want: Hold},
 		{name: "a policy that abstains", policies: []policy.Policy{loaded(t, "mine", abstaining, v1alpha1.ModeEnforce)}, want: NoOpinion},
-		{name: "a shadow policy", policies: []policy.Policy{shadow}, want: NotOurs},
+		{name: "a shadow policy", policies: []policy.Policy{shadow}, want: NotMatched},
 		{name: "a policy that is not loaded", policies: []policy.Policy{allow, unloaded}, want: NotLoaded, notLoaded: "unloaded"},
 		{name: "a shadow policy that is not loaded", policies: []policy.Policy{allow, shadowUnloaded}, want: Approve},
 		{name: "a policy for another namespace", policies: []policy.Policy{elsewhere}, want: OtherNamespaces},
@@ -130,9 +130,9 @@ func TestReviewOutcome(t *testing.T) {
 		{name: "malformed", policies: []policy.Policy{allow}, malformed: true, want: Refuse},
 		{name: "malformed, and a policy that is not loaded", policies: []policy.Policy{allow, unloaded}, malformed: true, want: NotLoaded, notLoaded: "unloaded"},
 		{name: "malformed, and a policy that is not loaded comes first", policies: []policy.Policy{unloaded, allow}, malformed: true, want: NotLoaded, notLoaded: "unloaded"},
-		{name: "malformed, and a shadow policy", policies: []policy.Policy{shadow}, malformed: true, want: NotOurs},
+		{name: "malformed, and a shadow policy", policies: []policy.Policy{shadow}, malformed: true, want: NotMatched},
 		{name: "malformed, and a shadow policy that is not loaded", policies: []policy.Policy{allow, shadowUnloaded}, malformed: true, want: Refuse},
-		{name: "malformed, and a policy for another namespace", policies: []policy.Policy{elsewhere}, malformed: true, want: NotOurs},
+		{name: "malformed, and a policy for another namespace", policies: []policy.Policy{elsewhere}, malformed: true, want: NotMatched},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			csr := podRequest(t)
