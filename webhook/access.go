@@ -23,11 +23,11 @@ const (
 	VerbOverridePolicy = "override-policy"
 )
 
-// access has the API server set the status of a SubjectAccessReview.
+// access creates a SubjectAccessReview. The API server sets its status.
 type access func(context.Context, *authorizationv1.SubjectAccessReview) error
 
-// signer reports whether a user is allowed a verb on a signer, by its name or by the name of all
-// signers of its domain. The API server checks the verbs approve and sign in the same way.
+// signer reports whether a user is allowed a verb on a signerName, or on the wildcard of its domain.
+// The API server checks the verbs approve and sign in the same way.
 func (a access) signer(ctx context.Context, user authenticationv1.UserInfo, verb, signerName string) (bool, error) {
 	names := []string{signerName}
 	if domain, path, ok := strings.Cut(signerName, "/"); ok && path != "*" {

@@ -41,10 +41,10 @@ func TestAccessSigner(t *testing.T) {
 		want   bool
 		err    string
 	}{
-		{name: "by its name", grants: grants{"approve example.com/serving": yes}, asked: []string{"example.com/serving"}, want: true},
-		{name: "by its domain", grants: grants{"approve example.com/*": yes}, asked: []string{"example.com/serving", "example.com/*"}, want: true},
-		{name: "of all of a domain", grants: grants{"approve example.com/*": yes}, signer: "example.com/*", asked: []string{"example.com/*"}, want: true},
-		{name: "a name is not its domain", grants: grants{"approve example.com/serving": yes}, signer: "example.com/*", asked: []string{"example.com/*"}},
+		{name: "on the signerName", grants: grants{"approve example.com/serving": yes}, asked: []string{"example.com/serving"}, want: true},
+		{name: "on the wildcard of the domain", grants: grants{"approve example.com/*": yes}, asked: []string{"example.com/serving", "example.com/*"}, want: true},
+		{name: "of a wildcard, on the wildcard", grants: grants{"approve example.com/*": yes}, signer: "example.com/*", asked: []string{"example.com/*"}, want: true},
+		{name: "of a wildcard, on one signerName", grants: grants{"approve example.com/serving": yes}, signer: "example.com/*", asked: []string{"example.com/*"}},
 		{name: "another verb", grants: grants{"sign example.com/serving": yes}, asked: []string{"example.com/serving", "example.com/*"}},
 		{name: "allowed and denied", grants: grants{"approve example.com/serving": {Allowed: true, Denied: true}}, asked: []string{"example.com/serving", "example.com/*"}},
 		{
@@ -53,11 +53,11 @@ func TestAccessSigner(t *testing.T) {
 			err: "the authorizer could not decide whether jane can approve on signer example.com/serving: clusterrole x not found",
 		},
 		{
-			name:   "unclear by its name, and allowed by its domain",
+			name:   "unclear on the signerName, and allowed on the wildcard",
 			grants: grants{"approve example.com/serving": unclear, "approve example.com/*": yes}, asked: []string{"example.com/serving", "example.com/*"}, want: true,
 		},
 		{
-			name:  "the API server is away",
+			name:  "API server not reachable",
 			asked: []string{"example.com/serving"}, err: "checking whether jane can approve on signer example.com/serving: connection refused",
 		},
 	} {

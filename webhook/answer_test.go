@@ -129,12 +129,12 @@ func TestFailureIsAnHTTPError(t *testing.T) {
 			want: admissionv1.AdmissionResponse{UID: "u", Allowed: true, Warnings: []string{"mind this"}, Result: &metav1.Status{Code: 200}},
 		},
 		{
-			name:    "refused",
+			name:    "rejected",
 			handler: func() admission.Response { return deny(422, metav1.StatusReasonInvalid, "no") }, code: 200,
 			want: admissionv1.AdmissionResponse{UID: "u", Result: &metav1.Status{Code: 422, Reason: "Invalid", Message: "no"}},
 		},
 		{
-			name:    "refused for now",
+			name:    "rejected for now",
 			handler: func() admission.Response { return deny(503, metav1.StatusReasonServiceUnavailable, "later") }, code: 200,
 			want: admissionv1.AdmissionResponse{UID: "u", Result: &metav1.Status{Code: 503, Reason: "ServiceUnavailable", Message: "later"}},
 		},

@@ -143,7 +143,7 @@ func invalid(object *v1alpha1.ApprovalPolicy, causes []metav1.StatusCause) admis
 	return response
 }
 
-// warnings returns the reasons that a usable policy would decide nothing, or approve in vain. A
+// warnings returns the reasons why a usable policy decides nothing, or approves without effect. A
 // warning is omitted if a lookup for it fails.
 func (h *policyHandler) warnings(ctx context.Context, object *v1alpha1.ApprovalPolicy) []string {
 	if object.Spec.Mode == v1alpha1.ModeDisabled {

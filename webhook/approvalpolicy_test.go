@@ -113,13 +113,13 @@ func TestApprovalPolicy(t *testing.T) {
 		away   string
 		want   answer
 	}{
-		{name: "a good policy", grants: granted, want: answer{Allowed: true}},
+		{name: "a valid policy", grants: granted, want: answer{Allowed: true}},
 		{name: "from a ConfigMap", change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = fromConfigMap("mine-rego") }, grants: granted, want: answer{Allowed: true}},
 		{name: "with a candidate", change: func(s *v1alpha1.ApprovalPolicySpec) {
 			s.Candidate = &v1alpha1.Candidate{Rego: fromConfigMap("mine-rego")}
 		}, grants: granted, want: answer{Allowed: true}},
 		{name: "with a namespace", change: selecting("team", "blue"), grants: granted, want: answer{Allowed: true}},
-		{name: "granted by a domain", grants: grants{"approve example.com/*": yes}, want: answer{Allowed: true}},
+		{name: "granted on the wildcard of the domain", grants: grants{"approve example.com/*": yes}, want: answer{Allowed: true}},
 		{
 			name: "of kubernetes.io",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
@@ -143,7 +143,7 @@ func TestApprovalPolicy(t *testing.T) {
 			want: refused("spec.rego: "+line5, "spec.rego: "+line7, fixRego),
 		},
 		{
-			name: "a broken rule of policies",
+			name: "a lint error",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Rego = source("mine.rego", strings.Replace(allowing, "import rego.v2", "import rego.v1", 1))
 			}, grants: granted,
@@ -171,7 +171,7 @@ func TestApprovalPolicy(t *testing.T) {
 			want: refused("spec.minCoverage: the tests cover 25% of the policy, spec.minCoverage is 90: add tests for mine.rego:7, mine.rego:9, mine.rego:11"),
 		},
 		{
-			name:   "no tests, and some are asked for",
+			name:   "no tests, and minCoverage requires some",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.MinCoverage = 1 }, grants: granted,
 			want: refused("spec.minCoverage: the tests cover 0% of the policy, spec.minCoverage is 1: add _test.rego files"),
 		},
@@ -181,7 +181,7 @@ func TestApprovalPolicy(t *testing.T) {
 			want: refused("spec.rego: spec.parameters must be an object: json: cannot unmarshal array into Go value of type map[string]interface {}"),
 		},
 		{
-			name: "parameters that break their schema",
+			name: "parameters that do not match their schema",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Rego = source("mine.rego", allowing, "parameters.schema.json", `{"type": "object", "properties": {"max": {"type": "integer"}}, "additionalProperties": false}`)
 				s.Parameters = &apiextensionsv1.JSON{Raw: []byte(`{"max": "1"}`)}
@@ -194,7 +194,7 @@ func TestApprovalPolicy(t *testing.T) {
 			want: refused("spec.rego: spec.rego.builtin: unknown policy \"no-such\". Use one of: " + strings.Join(policies.Builtins(), ", ")),
 		},
 		{
-			name: "a selector that is none",
+			name: "an invalid selector",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Match.NamespaceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "team", Operator: "Near"}}}
 			}, grants: granted,
@@ -202,17 +202,17 @@ func TestApprovalPolicy(t *testing.T) {
 		},
 
 		{
-			name:   "a ConfigMap that may come",
+			name:   "a ConfigMap that does not exist yet",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = fromConfigMap("later") }, grants: granted,
 			want: answer{Allowed: true, Warnings: []string{"ConfigMap countersign-system/later does not exist: create it, or name another in spec.rego.configMapRef; the policy cannot be used until then"}},
 		},
 		{
-			name:   "a candidate's ConfigMap that may come",
+			name:   "a candidate's ConfigMap that does not exist yet",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Candidate = &v1alpha1.Candidate{Rego: fromConfigMap("later")} }, grants: granted,
 			want: answer{Allowed: true, Warnings: []string{"ConfigMap countersign-system/later does not exist: create it, or name another in spec.candidate.rego.configMapRef; the policy cannot be used until then"}},
 		},
 		{
-			name: "a ConfigMap that may come, and a candidate with errors",
+			name: "a ConfigMap that does not exist yet, and a candidate with errors",
 			change: func(s *v1alpha1.ApprovalPolicySpec) {
 				s.Rego, s.Candidate = fromConfigMap("later"), &v1alpha1.Candidate{Rego: source("mine.rego", "package countersign.mine\n\nimport rego.v2\n\nx := y\n")}
 			}, grants: granted,
@@ -246,13 +246,13 @@ func TestApprovalPolicy(t *testing.T) {
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Mode = v1alpha1.ModeAudit }, grants: grants{}, want: answer{Allowed: true},
 		},
 
-		{name: "the authorizer is away", away: "", grants: nil, want: answer{Allowed: true}},
+		{name: "authorizer not reachable", away: "", grants: nil, want: answer{Allowed: true}},
 		{
-			name:   "Signers and namespaces are away",
+			name:   "Signers and Namespaces cannot be listed",
 			change: selecting("team", "red"), grants: granted, away: "all", want: answer{Allowed: true},
 		},
 		{
-			name:   "the API server is away when it is asked for a ConfigMap",
+			name:   "the ConfigMap cannot be read",
 			change: func(s *v1alpha1.ApprovalPolicySpec) { s.Rego = fromConfigMap("mine-rego") }, grants: granted, away: "ConfigMap",
 			want: answer{Code: 500, Message: "reading ConfigMap countersign-system/mine-rego: connection refused"},
 		},

@@ -42,7 +42,7 @@ const (
 	cacheDeadline = 2 * time.Second
 )
 
-// approvalHandler refuses manual approvals that policy does not allow.
+// approvalHandler rejects manual approvals that the policies do not allow.
 type approvalHandler struct {
 	decoder  admission.Decoder
 	reviewer reviewer
@@ -60,7 +60,7 @@ func (h *approvalHandler) Handle(ctx context.Context, req admission.Request) adm
 		return failure(fmt.Errorf("decoding the request: %w", err))
 	}
 	if certreq.IsApproved(&old) || !certreq.IsApproved(&csr) {
-		return admission.Allowed("") // a denial can only narrow
+		return admission.Allowed("") // a denial approves nothing
 	}
 	// The stored object is reviewed, not the one that the approving user has sent.
 	if h.reviewer.Loaded() && !h.reviewer.Manages(old.Spec.SignerName) {
@@ -76,7 +76,7 @@ func (h *approvalHandler) Handle(ctx context.Context, req admission.Request) adm
 		record.Verdict, record.Reason, record.Message = verdict, found.reason, found.message
 		record.By = requesterOf(req.UserInfo)
 		if err := h.log.AppendDecision(record); err != nil {
-			return deny(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "refused, because the approval cannot be recorded: "+err.Error())
+			return deny(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "the approval cannot be recorded: "+err.Error())
 		}
 		annotations[annotationDecision] = record.ID
 		recorded = "decision " + record.ID
@@ -134,12 +134,12 @@ func (h *approvalHandler) review(ctx context.Context, csr *certificatesv1.Certif
 // finding is the effect of a review on a manual approval.
 type finding struct {
 	allowed bool
-	// final means that the refusal cannot be overridden.
+	// final means that the rejection cannot be overridden.
 	final           bool
 	reason, message string
 }
 
-// override says how to override a refusal.
+// override says how to override a rejection.
 func (f finding) override(signerName string) string {
 	if f.final {
 		return "no policy can allow this request, so it cannot be overridden"

@@ -95,7 +95,7 @@ func TestApproval(t *testing.T) {
 		annotations     map[string]string // annotations; ID stands for the decision's
 	}{
 		{name: "a denial", now: with(ours, "Denied"), reviewed: denied, want: answer{Allowed: true}},
-		{name: "a condition of another kind", now: with(ours, "Example"), reviewed: denied, want: answer{Allowed: true}},
+		{name: "a condition of another type", now: with(ours, "Example"), reviewed: denied, want: answer{Allowed: true}},
 		{name: "approved already", old: with(ours, "Approved"), now: with(ours, "Approved", "Example"), reviewed: denied, want: answer{Allowed: true}},
 		{name: "a signer without a policy", old: request("example.org/x"), now: with(request("example.org/x"), "Approved"), reviewed: denied, want: answer{Allowed: true}},
 		{
@@ -164,7 +164,7 @@ func TestApproval(t *testing.T) {
 			annotations: map[string]string{"decision-id": "ID", "verdict": "ApprovalRefused", "policy-revisions": ""},
 		},
 		{
-			name:     "the cache is behind",
+			name:     "the cache lags behind",
 			reviewed: allowed, cacheErr: errors.New("the cache is behind"), want: forbidden("the request could not be reviewed: the cache is behind" + only),
 			recorded:    &recorded{"ApprovalRefused", "NotJudged", "the request could not be reviewed: the cache is behind"},
 			annotations: map[string]string{"decision-id": "ID", "verdict": "ApprovalRefused", "policy-revisions": ""},
@@ -222,19 +222,19 @@ func TestApproval(t *testing.T) {
 			annotations: map[string]string{"verdict": "ApprovalAllowed", "policy-revisions": "pod-serving=3f1c0a9d5b7e"},
 		},
 		{
-			name:     "a dry run that is refused",
+			name:     "a dry run that is rejected",
 			reviewed: held, dryRun: true, want: forbidden(strings.Replace(waits+only, "decision ID", "not recorded, because this is a dry run", 1)),
 			annotations: map[string]string{"verdict": "ApprovalRefused", "policy-revisions": "pod-serving=3f1c0a9d5b7e"},
 		},
 		{
 			name:     "allowed, and it cannot be recorded",
 			reviewed: allowed, full: true,
-			want: answer{Code: 503, Reason: metav1.StatusReasonServiceUnavailable, Message: "refused, because the approval cannot be recorded: appending to the audit log: no space left on device"},
+			want: answer{Code: 503, Reason: metav1.StatusReasonServiceUnavailable, Message: "the approval cannot be recorded: appending to the audit log: no space left on device"},
 		},
 		{
 			name:     "overridden, and it cannot be recorded",
 			reviewed: denied, full: true, grants: overrider,
-			want: answer{Code: 503, Reason: metav1.StatusReasonServiceUnavailable, Message: "refused, because the approval cannot be recorded: appending to the audit log: no space left on device"},
+			want: answer{Code: 503, Reason: metav1.StatusReasonServiceUnavailable, Message: "the approval cannot be recorded: appending to the audit log: no space left on device"},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -344,10 +344,10 @@ func TestCacheContains(t *testing.T) {
 		has   *certificatesv1.CertificateSigningRequest
 		err   string
 	}{
-		{name: "the request is there", has: csr},
-		{name: "the request arrives", after: 3, has: csr},
-		{name: "the request does not arrive", after: 1000, has: csr, err: "the cache does not contain the request yet, try again"},
-		{name: "another request of its name is there", has: another, err: "the cache does not contain the request yet, try again"},
+		{name: "the cache contains the request", has: csr},
+		{name: "the cache receives the request", after: 3, has: csr},
+		{name: "the cache does not receive the request", after: 1000, has: csr, err: "the cache does not contain the request yet, try again"},
+		{name: "the cache contains another request with the name", has: another, err: "the cache does not contain the request yet, try again"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			reads := 0

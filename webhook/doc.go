@@ -7,13 +7,13 @@
 //     ApprovalPolicy that would decide nothing is admitted with a warning.
 //   - The requester of a new CertificateSigningRequest gets its violations as warnings, or as a
 //     rejection.
-//   - A manual approval of a request that policy does not allow is refused, unless the user is
+//   - A manual approval of a request that policy does not allow is rejected, unless the user is
 //     allowed the verb override-policy on the signer.
 //
 // The package approves, denies and signs nothing. Requests are reviewed by the same
 // Reviewer (package approver/review) as in the approver. Every replica serves.
 //
-// An error is not a verdict. An approval that cannot be reviewed is refused. Any other request
+// An error is not a verdict. An approval that cannot be reviewed is rejected. Any other request
 // that cannot be validated gets an HTTP error, and the API server applies the failurePolicy of the
 // webhook. An approval is recorded before it is answered.
 //

@@ -42,7 +42,7 @@ type Options struct {
 	ClusterDomain string
 	// BindAddress is the host:port to serve on. The host may be empty. Required.
 	BindAddress string
-	// ApproverUsername is the user that approves by policy. Warnings are about the permissions of this
+	// ApproverUsername is the username of the approver. Warnings are about the permissions of this
 	// user. Defaults to the ServiceAccount countersign-approver of Namespace.
 	ApproverUsername string
 	// OnDenial is the action for a new request that policy would deny. Required.
@@ -166,7 +166,7 @@ func (s *Server) ConfigureManager(o *manager.Options) {
 }
 
 // Setup adds the handlers, the Reviewer, the serving certificate and the readyz checks to the manager.
-// The checks fail until the caches are synced, policies have been loaded, and a certificate is there.
+// The checks fail until the caches are synced, policies have been loaded, and the server has a certificate.
 func (s *Server) Setup(ctx context.Context, mgr manager.Manager) error {
 	if err := registerMetrics(metrics.Registry, s.options.Audit); err != nil {
 		return err

@@ -40,14 +40,14 @@ func TestOptions(t *testing.T) {
 			name:   "a client CA",
 			change: func(o *Options) { o.ClientCAFile = ca }, username: "system:serviceaccount:ns:countersign-approver", configMap: "countersign-webhook-ca",
 		},
-		{name: "a client CA that is none", change: func(o *Options) { o.ClientCAFile = junk }, err: "the file contains no certificate"},
+		{name: "an invalid client CA", change: func(o *Options) { o.ClientCAFile = junk }, err: "the file contains no certificate"},
 		{name: "a certificate without a key", change: func(o *Options) { o.CertFile = "tls.crt" }, err: "--tls-cert-file and --tls-private-key-file: set both or neither"},
-		{name: "files that are not there", change: func(o *Options) { o.CertFile, o.KeyFile = "/no/crt", "/no/key" }, err: "reading --tls-cert-file and --tls-private-key-file"},
+		{name: "files that do not exist", change: func(o *Options) { o.CertFile, o.KeyFile = "/no/crt", "/no/key" }, err: "reading --tls-cert-file and --tls-private-key-file"},
 		{name: "no signer and no files", change: func(o *Options) { o.ServingSigner = "" }, err: "without certificate files, --serving-signer and --service-name must be set"},
 		{name: "no port", change: func(o *Options) { o.BindAddress = "localhost" }, err: "--webhook-bind-address: address localhost: missing port in address"},
-		{name: "a port that is none", change: func(o *Options) { o.BindAddress = ":https" }, err: `--webhook-bind-address ":https": the port must be a number from 1 to 65535`},
+		{name: "an invalid port", change: func(o *Options) { o.BindAddress = ":https" }, err: `--webhook-bind-address ":https": the port must be a number from 1 to 65535`},
 		{name: "port 0", change: func(o *Options) { o.BindAddress = ":0" }, err: `--webhook-bind-address ":0": the port must be a number from 1 to 65535`},
-		{name: "another answer to a denial", change: func(o *Options) { o.OnDenial = "cry" }, err: `--on-denial "cry": must be warn or reject`},
+		{name: "an unknown action for a denial", change: func(o *Options) { o.OnDenial = "cry" }, err: `--on-denial "cry": must be warn or reject`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			o := Options{Namespace: "ns", ClusterDomain: "cluster.local", BindAddress: ":9443", OnDenial: Warn, ServingSigner: "countersign.dev/webhook", ServiceName: "countersign-webhook"}

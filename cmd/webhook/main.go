@@ -41,7 +41,7 @@ func addFlags(fs *flag.FlagSet, o *webhook.Options) {
 	process.AddClusterDomain(fs, &o.ClusterDomain)
 	fs.StringVar(&o.BindAddress, "webhook-bind-address", ":9443", "`address` to serve on, over TLS.")
 	fs.StringVar(&o.ApproverUsername, "approver-username", "",
-		"`user` that approves by policy. Defaults to the ServiceAccount countersign-approver of the namespace.")
+		"`username` of the approver. Defaults to the ServiceAccount countersign-approver of the namespace.")
 	o.OnDenial = webhook.Warn
 	fs.Func("on-denial", "Action for a new request that policy would deny: `warn or reject`. Default \"warn\".", func(value string) error {
 		o.OnDenial = webhook.OnDenial(value)
