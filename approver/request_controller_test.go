@@ -241,8 +241,8 @@ func TestReconcileErrors(t *testing.T) {
 		writes   int
 		verdict  string
 	}{
-		{name: "an approval, and nothing fails", module: allowing, recorded: []string{"Approved", "written"}, writes: 1, verdict: "Approved PolicyAllowed"},
-		{name: "a denial, and nothing fails", module: denying, recorded: []string{"Denied", "written"}, writes: 1, events: 1, verdict: "Denied SubjectNotAuthorized"},
+		{name: "an approval without errors", module: allowing, recorded: []string{"Approved", "written"}, writes: 1, verdict: "Approved PolicyAllowed"},
+		{name: "a denial without errors", module: denying, recorded: []string{"Denied", "written"}, writes: 1, events: 1, verdict: "Denied SubjectNotAuthorized"},
 		{
 			name:   "an approval that cannot be recorded",
 			module: allowing, full: true, recorded: []string{}, wantErr: "appending to the audit log: no space left on device",
@@ -272,7 +272,7 @@ func TestReconcileErrors(t *testing.T) {
 			module: denying, podErr: errors.New("connection refused"), recorded: []string{}, wantErr: "gathering facts: finding the subject: connection refused",
 		},
 		{
-			name:   "a policy that gives no clear answer",
+			name:   "a policy that fails to evaluate",
 			module: failing, recorded: []string{}, wantErr: "evaluating policy mine: violation",
 		},
 	} {

@@ -68,24 +68,24 @@ func TestStripRequest(t *testing.T) {
 		}
 		return csr
 	}
-	ours := func(string) bool { return true }
-	t.Run("one that we may have to decide is kept, since it is written back", func(t *testing.T) {
+	managed := func(string) bool { return true }
+	t.Run("an undecided request of a managed signer is unchanged, because an update writes it back", func(t *testing.T) {
 		csr := object()
 		csr.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
-		stripRequest(csr, ours)
+		stripRequest(csr, managed)
 		if diff := cmp.Diff(object(), csr); diff != "" {
 			t.Error(diff)
 		}
 	})
 	t.Run("a digest cannot be forged by an annotation", func(t *testing.T) {
-		whole, stripped := object(), object()
-		stripRequest(whole, ours)
+		complete, stripped := object(), object()
+		stripRequest(complete, managed)
 		stripRequest(stripped, func(string) bool { return false })
-		if digestOf(whole) == "forged" || digestOf(stripped) == "forged" || digestOf(whole) != digestOf(stripped) {
-			t.Errorf("got %q and %q", digestOf(whole), digestOf(stripped))
+		if digestOf(complete) == "forged" || digestOf(stripped) == "forged" || digestOf(complete) != digestOf(stripped) {
+			t.Errorf("got %q and %q", digestOf(complete), digestOf(stripped))
 		}
 	})
-	t.Run("another keeps who made it, and nothing of size, however often it is stripped", func(t *testing.T) {
+	t.Run("a request of another signer keeps only its requester, also when stripped twice", func(t *testing.T) {
 		csr := object()
 		for range 2 {
 			stripRequest(csr, func(string) bool { return false })
@@ -97,10 +97,10 @@ func TestStripRequest(t *testing.T) {
 			t.Error(diff)
 		}
 	})
-	t.Run("one that is decided is stripped too", func(t *testing.T) {
+	t.Run("a decided request is stripped", func(t *testing.T) {
 		csr := object()
 		csr.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: certificatesv1.CertificateDenied, Message: "long"}}
-		stripRequest(csr, ours)
+		stripRequest(csr, managed)
 		if !IsStripped(csr) || !certreq.IsDecided(csr) || csr.Status.Conditions[0].Message != "" {
 			t.Errorf("got %+v", csr)
 		}

@@ -260,7 +260,7 @@ func TestGatherDelegate(t *testing.T) {
 		},
 		{"one Pod, not allowed", []string{"my-pod.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{}, 1, "my-pod", Delegation{}, ""},
 		{"one Pod, allowed and denied", []string{"my-pod.ns.pod.cluster.local"}, authorizationv1.SubjectAccessReviewStatus{Allowed: true, Denied: true}, 1, "my-pod", Delegation{}, ""},
-		{name: "an authorizer that is broken", names: []string{"my-pod.ns.pod.cluster.local"}, review: authorizationv1.SubjectAccessReviewStatus{EvaluationError: "webhook timed out"}, wantErr: "reviewing delegation: the authorizer returned an error: webhook timed out"},
+		{name: "authorizer returns an error", names: []string{"my-pod.ns.pod.cluster.local"}, review: authorizationv1.SubjectAccessReviewStatus{EvaluationError: "webhook timed out"}, wantErr: "reviewing delegation: the authorizer returned an error: webhook timed out"},
 		{
 			"two Pods",
 			[]string{"my-pod.ns.pod.cluster.local", "other.ns.pod.cluster.local"},
@@ -594,10 +594,10 @@ func TestSurroundingsCanceledRequest(t *testing.T) {
 	}()
 	leave()
 	if err := <-first; !errors.Is(err, context.Canceled) {
-		t.Errorf("who went away: %v", err)
+		t.Errorf("canceled request: %v", err)
 	}
 	close(slow)
 	if err := <-second; err != nil {
-		t.Errorf("who stayed: %v", err)
+		t.Errorf("other request: %v", err)
 	}
 }

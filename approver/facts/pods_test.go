@@ -197,7 +197,7 @@ func TestPods_replace(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, whole := objects[i].(*corev1.Pod); whole {
-				t.Error("the list holds whole Pods")
+				t.Error("the list contains complete Pods")
 			}
 		}
 		if err := store.Replace(objects, ""); err != nil {
