@@ -46,7 +46,7 @@ type Decision struct {
 	Request Request `json:"request"`
 	// Requester that created the request.
 	Requester Requester `json:"requester"`
-	// By is the user that approves manually, only for verdicts on approvals.
+	// By is the user that approves manually. Only set for verdicts on manual approvals.
 	By *Requester `json:"by,omitempty"`
 	// Policies that were evaluated, with their revisions and every violation.
 	Policies []Policy `json:"policies,omitempty"`

@@ -13,7 +13,7 @@
 //
 //   - A request that can never be issued gets the condition Failed, which is permanent.
 //   - A request that was approved too long ago gets the condition ApprovalTooOld and stays approved.
-//   - A request stays as it is while the CA cannot issue, such as when it is missing or expired. The
+//   - A request stays approved while the CA cannot issue, such as when it is missing or expired. The
 //     status of the Signer says what to do. Such requests are requeued when the Signer becomes ready.
 //
 // The package must import neither OPA nor the approver: the process that holds the key of the CA does

@@ -117,8 +117,8 @@ func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.Certi
 	return reconcile.Result{}, nil
 }
 
-// fail writes the condition Failed, which is permanent: a request must not fail by the limits of a Signer
-// that has changed meanwhile.
+// fail writes the condition Failed. The condition is permanent, so fail first checks that the Signer has
+// not changed since it was loaded.
 func (r *requestReconciler) fail(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, ready *readySigner, problem *ca.Problem) (reconcile.Result, error) {
 	if stale, err := r.isStale(ctx, ready); stale || err != nil {
 		r.retried(ready, retriedStale)

@@ -62,8 +62,8 @@ func requestsBySignerName(cfg *rest.Config, http *http.Client) (func(signerName 
 	}, nil
 }
 
-// dueOnly drops requests that are not due. It keeps a due request whole, since the update of its
-// status sends it back.
+// dueOnly drops requests that are not due. It keeps all fields of a due request, because the
+// update of its status sends the complete object.
 func dueOnly(csr *certificatesv1.CertificateSigningRequest) *certificatesv1.CertificateSigningRequest {
 	if certreq.StateOf(csr) != certreq.Due {
 		return nil

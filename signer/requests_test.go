@@ -145,7 +145,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestRequests_dueOnly: a due request is kept whole but for its managed fields. Other requests are dropped, also while
+// TestRequests_dueOnly: a due request is stored completely, except its managed fields. Other requests are dropped, also while
 // the reflector collects the first list.
 func TestRequests_dueOnly(t *testing.T) {
 	for _, tc := range []struct {

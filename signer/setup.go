@@ -234,7 +234,7 @@ func namespaceMetadata() client.Object {
 	return namespace
 }
 
-// followSigners returns the handler that keeps the watched signerNames those of the Signers.
+// followSigners returns the handler that watches the requests of each signerName that a Signer has.
 func followSigners(ctx context.Context, signers client.Reader, watched *requests) toolscache.ResourceEventHandler {
 	follow := func() {
 		var list v1alpha1.SignerList
@@ -266,8 +266,8 @@ func signerNameOf(object any) string {
 	return ""
 }
 
-// onceSynced returns a check that passes for ever once all caches have been synced: a Signer that is
-// created later and whose requests cannot be watched must not make the replica unready.
+// onceSynced returns a check that passes permanently once all caches have been synced. A Signer that is
+// created later and whose requests cannot be watched does not make the replica unready.
 func onceSynced(synced ...func() bool) healthz.Checker {
 	var ready atomic.Bool
 	return func(*http.Request) error {

@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// State is how far a request is.
+// State is the state of a request in its lifecycle.
 type State string
 
 // The states. Conditions Approved, Denied and Failed are permanent, and so is a certificate: a request
@@ -22,7 +22,7 @@ const (
 	Due State = "Due"
 	// Denied requests have the condition Denied, whatever else they have.
 	Denied State = "Denied"
-	// Failed requests have the condition Failed: their signer gave up.
+	// Failed requests have the condition Failed: their signer never issues them.
 	Failed State = "Failed"
 	// Issued requests have a certificate. The API server does not require that they are approved.
 	Issued State = "Issued"

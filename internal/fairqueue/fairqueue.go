@@ -4,7 +4,7 @@
 // Package fairqueue is a work queue for controllers that shares the workers fairly among requesters.
 //
 // The default queue of a controller is first in, first out: if one requester creates ten thousand
-// requests, all other requesters wait for them. Here the requesters take turns. A request waits for at
+// requests, all other requesters wait for them. In this queue, requesters take turns. A request waits for at
 // most one request of every other requester, however many requests they have.
 //
 // The requests of one requester are last in, first out. A requester that retries does not wait for its

@@ -34,7 +34,7 @@ type Command struct {
 	Examples []string
 	// AddFlags adds the flags of this binary only. Can be nil.
 	AddFlags func(*flag.FlagSet)
-	// Replicated is true for a server, of which all replicas work. It has no leader, and no flags for
+	// Replicated is true for a server whose replicas are all active. It has no leader, and no flags for
 	// leader election and concurrency.
 	Replicated bool
 	// Run does the work until ctx ends. The flags are valid and the logger is set when it is called.
@@ -80,7 +80,7 @@ func (c Command) Main(ctx context.Context, args []string, stdout, stderr io.Writ
 	}
 
 	if cfg.PprofBindAddress == "0" {
-		runtime.MemProfileRate = 0 // without pprof the samples are of no use, and their stacks take megabytes
+		runtime.MemProfileRate = 0 // only pprof uses the samples, whose stacks take megabytes
 	}
 	log := NewLogger(stderr, cfg.LogLevel)
 	ctrl.SetLogger(log)

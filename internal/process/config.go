@@ -41,8 +41,8 @@ type Config struct {
 	HealthProbeBindAddress string
 	// PprofBindAddress serves profiles (net/http/pprof) over plain HTTP; "0" disables it.
 	PprofBindAddress string
-	// LeaderElect lets one replica work while the others are standby replicas. Without it every replica does all
-	// the work: disable it only for a single replica.
+	// LeaderElect enables leader election: one replica is active and the others are on standby. Without it every
+	// replica is active: disable it only for a single replica.
 	LeaderElect bool
 	// Concurrency is the number of certificate requests that are reconciled at the same time.
 	Concurrency int
@@ -65,10 +65,10 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 	fs.Var(&c.LogLevel, "log-level", "log `level`, info or debug.")
 }
 
-// AddControllerFlags adds the flags of binaries with controllers, of which one replica works at a time.
+// AddControllerFlags adds the flags of binaries with controllers, which run in the leader only.
 func (c *Config) AddControllerFlags(fs *flag.FlagSet) {
 	fs.BoolVar(&c.LeaderElect, "leader-elect", true,
-		"Elect a leader: one replica works at a time. Disable it only for a single replica.")
+		"Enable leader election, so that only one replica is active. Disable it only for a single replica.")
 	fs.IntVar(&c.Concurrency, "concurrency", defaultConcurrency,
 		"`number` of certificate requests that are reconciled at the same time.")
 }

@@ -14,8 +14,8 @@ import (
 	"k8s.io/client-go/util/certificate"
 )
 
-// requested is a serving certificate that a CertificateSigningRequest asks for. It is renewed after 70
-// to 90 percent of its lifetime. Key and certificate stay in memory.
+// requested is a serving certificate that is requested with a CertificateSigningRequest. It is renewed
+// after 70 to 90 percent of its lifetime. Key and certificate stay in memory.
 type requested struct {
 	clients    certificate.ClientsetFunc // for the request
 	signerName string

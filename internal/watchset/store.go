@@ -122,8 +122,8 @@ func (w *store[O, T]) reduce(object any) (item[T], error) {
 	return item[T]{}, fmt.Errorf("unexpected type %T, want %T", object, w.set.options.Object)
 }
 
-// Transformer reduces objects while the reflector collects the first list, so that memory never holds
-// all objects whole.
+// Transformer reduces each object while the reflector collects the first list, so that memory never
+// holds all complete objects.
 func (w *store[O, T]) Transformer() cache.TransformFunc {
 	return func(object any) (any, error) {
 		o, err := w.reduce(object)

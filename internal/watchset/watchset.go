@@ -141,7 +141,7 @@ func (s *Set[O, T]) unsynced() *store[O, T] {
 	return nil
 }
 
-// State returns the state of a key. That of a key that is not watched is empty.
+// State returns the state of a key. It is empty if the key is not watched.
 func (s *Set[O, T]) State(key string) State[T] {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -152,7 +152,7 @@ func (s *Set[O, T]) State(key string) State[T] {
 	return State[T]{Synced: w.synced, Err: w.err, Objects: maps.Clone(w.objects)}
 }
 
-// Get returns the objects of a name. Two watches can have an object of one name, if one of them lags behind.
+// Get returns the objects with a name. There are two if one of two watches lags behind.
 func (s *Set[O, T]) Get(name types.NamespacedName) []*T {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -7,15 +7,15 @@
 // only the steps above it:
 //
 //   - [NewProfile] validates the spec of a Signer.
-//   - A request is validated against the Profile, and a draft of the certificate is made from the
-//     verified fields of the request. Nothing is copied from the request as it is.
+//   - A request is validated against the Profile, and a draft of the certificate is built from the
+//     verified fields of the request. No bytes of the request are copied.
 //   - The draft is linted: by RFC 5280, and against the request and the Profile.
-//   - The draft is verified as a relying party would do it, which covers the CA's constraints.
-//   - [Profile.Probe] does all this for a request of its own, to find CAs that cannot issue.
+//   - The draft is verified as a relying party does it, which covers the CA's constraints.
+//   - [Profile.Probe] does all this for a probe request, to find CAs that cannot issue.
 //   - [Prepare] returns an [Issuance] or the reason why there is none.
 //   - [Issuance.Issue] signs, once.
 //
-// Prepare is the only way to make an Issuance, and an Issuance is the only way to the key of the CA.
+// Prepare is the only way to get an Issuance, and an Issuance is the only way to the key of the CA.
 // The key signs exactly the bytes that were linted.
 //
 // The verdict on a request is the [Outcome] of a [Result]. An error means that the caller should

@@ -20,23 +20,23 @@ import (
 
 // terms are what the Profile grants a request.
 type terms struct {
-	request  *pkcs10.Request
-	profile  *Profile
-	asked    []certificatesv1.KeyUsage // spec.usages
-	usages   []certificatesv1.KeyUsage // those of asked that are issued
-	uris     []*url.URL
-	lifetime time.Duration
+	request   *pkcs10.Request
+	profile   *Profile
+	requested []certificatesv1.KeyUsage // spec.usages
+	usages    []certificatesv1.KeyUsage // those of requested that are issued
+	uris      []*url.URL
+	lifetime  time.Duration
 }
 
 // newTerms validates a request against the Profile. A problem refuses the request.
-func newTerms(request *pkcs10.Request, asked []certificatesv1.KeyUsage, expirationSeconds *int32, profile *Profile) (*terms, *ca.Problem) {
+func newTerms(request *pkcs10.Request, requested []certificatesv1.KeyUsage, expirationSeconds *int32, profile *Profile) (*terms, *ca.Problem) {
 	if problem := checkKey(request, profile); problem != nil {
 		return nil, problem
 	}
 	if problem := checkSubject(request, profile); problem != nil {
 		return nil, problem
 	}
-	usages, problem := grantUsages(asked, request, profile)
+	usages, problem := grantUsages(requested, request, profile)
 	if problem != nil {
 		return nil, problem
 	}
@@ -48,7 +48,7 @@ func newTerms(request *pkcs10.Request, asked []certificatesv1.KeyUsage, expirati
 	if problem != nil {
 		return nil, problem
 	}
-	return &terms{request, profile, asked, usages, uris, lifetime}, nil
+	return &terms{request, profile, requested, usages, uris, lifetime}, nil
 }
 
 // checkKey rejects a key whose algorithm the Signer does not issue for.
@@ -79,12 +79,12 @@ func grantLifetime(expirationSeconds *int32, profile *Profile) (time.Duration, *
 	if expirationSeconds == nil {
 		return profile.maxDuration, nil
 	}
-	asked := time.Duration(*expirationSeconds) * time.Second
-	if asked < profile.minDuration {
+	requested := time.Duration(*expirationSeconds) * time.Second
+	if requested < profile.minDuration {
 		return 0, ca.Problemf(ReasonLifetimeNotAllowed, "expirationSeconds is %d, but the Signer issues for at least %v: request %d or more",
 			*expirationSeconds, profile.minDuration, int64((profile.minDuration+time.Second-1)/time.Second))
 	}
-	return min(asked, profile.maxDuration), nil
+	return min(requested, profile.maxDuration), nil
 }
 
 func parseURIs(list []string) ([]*url.URL, *ca.Problem) {
@@ -119,7 +119,7 @@ func newDraft(now time.Time, t *terms, authority *ca.CA) (*draft, error) {
 		ca:       authority,
 		expected: expectation{
 			request:  t.request,
-			usages:   t.asked,
+			usages:   t.requested,
 			profile:  t.profile,
 			issuer:   authority.Certificate(),
 			serial:   template.SerialNumber,

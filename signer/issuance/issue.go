@@ -28,8 +28,9 @@ func (i *Issuance) Request() *pkcs10.Request { return i.expected.request }
 // Template returns the template of the certificate. Callers must not change it.
 func (i *Issuance) Template() *x509.Certificate { return i.template }
 
-// Issue signs and returns the certificate, parsed, and as status.certificate has it: in PEM, followed by
-// the CA's chain without the root. It works once; ctx ends a signature that a remote key makes.
+// Issue signs the certificate. It returns the value of status.certificate, which is the certificate and
+// the CA's chain without the root in PEM, and the parsed certificate. It works once. ctx cancels the
+// signature of a remote key.
 func (i *Issuance) Issue(ctx context.Context) ([]byte, *x509.Certificate, error) {
 	if i == nil || i.draft == nil {
 		return nil, nil, errors.New("issuing: not prepared")

@@ -23,8 +23,8 @@ import (
 	"countersign.dev/countersign/signer/ca"
 )
 
-// expectation is what a certificate must be. It is computed from the request and the Profile, and not
-// from the template, so that it reveals mistakes in the template.
+// expectation is the expected content of a certificate. It is computed from the request and the Profile,
+// and not from the template, so that it detects errors in the template.
 type expectation struct {
 	request          *pkcs10.Request
 	usages           []certificatesv1.KeyUsage // spec.usages

@@ -83,7 +83,7 @@ func prepare(now time.Time, t *terms, authority *ca.CA) (Result, error) {
 		}
 		return Result{Outcome: Refused, Problem: problem}, nil
 	}
-	// The Signer was probed before. Only name constraints tell one request from another.
+	// The Signer was probed before. Only the result of name constraints differs between requests.
 	if authority.ConstrainsNames() {
 		problem, err := verify(now, d)
 		if err != nil {
@@ -97,7 +97,7 @@ func prepare(now time.Time, t *terms, authority *ca.CA) (Result, error) {
 }
 
 // checkApprovalAge returns a problem if a request was approved longer ago than the limit. An approval in
-// the future, by a clock that is ahead of ours, counts as an approval now. The message is the same on
+// the future, by a clock that is ahead, counts as an approval now. The message is the same on
 // every call.
 func checkApprovalAge(now time.Time, csr *certificatesv1.CertificateSigningRequest, limit time.Duration) *ca.Problem {
 	approved := certreq.ApprovedAt(csr)

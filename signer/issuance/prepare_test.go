@@ -245,7 +245,7 @@ func TestPrepare_caProblem(t *testing.T) {
 		want := &ca.Problem{Reason: v1alpha1.ReasonCAExpired, Message: `the certificate "CN=Test CA" expires at 2026-03-01T13:00:00Z, too soon to issue the shortest certificate (2h0m0s): replace the CA with a renewed one`}
 		checkResult(t, got, CAProblem, want)
 	})
-	t.Run("a request that can never be issued is refused nevertheless", func(t *testing.T) {
+	t.Run("a request that can never be issued is refused", func(t *testing.T) {
 		authority := newCA(t, keys.EC, nil)
 		csr := newCSR(t, keys.EC, nil, usages("any"))
 		approved(now.AddDate(20, 0, 0))(csr)

@@ -21,7 +21,7 @@ const (
 	// spec.certificate.minDuration.
 	// Example: "expirationSeconds is 600, but the Signer issues for at least 1h0m0s: request 3600 or more"
 	ReasonLifetimeNotAllowed = "LifetimeNotAllowed"
-	// ReasonSubjectNotAllowed means that the certificate would name no one: the request has no name, or
+	// ReasonSubjectNotAllowed means that the certificate would have no name: the request has none, or
 	// only a common name that the Signer leaves out.
 	// Example: "the request has neither a common name nor a subject alternative name: add one"
 	ReasonSubjectNotAllowed = "SubjectNotAllowed"

@@ -52,25 +52,25 @@ var consistent = map[certificatesv1.KeyUsage]x509.KeyUsage{
 }
 
 // grantUsages returns the usages to issue: those of spec.usages that fit the key.
-func grantUsages(asked []certificatesv1.KeyUsage, request *pkcs10.Request, profile *Profile) ([]certificatesv1.KeyUsage, *ca.Problem) {
-	for _, usage := range asked {
+func grantUsages(requested []certificatesv1.KeyUsage, request *pkcs10.Request, profile *Profile) ([]certificatesv1.KeyUsage, *ca.Problem) {
+	for _, usage := range requested {
 		if !slices.Contains(profile.usages, usage) {
 			return nil, ca.Problemf(ReasonUsageNotAllowed, "usage %q is not allowed: the Signer allows %s", usage, quoteAll(profile.usages))
 		}
 	}
 	for _, usage := range request.Usages {
-		if !slices.Contains(asked, usage) {
+		if !slices.Contains(requested, usage) {
 			return nil, ca.Problemf(ReasonUsageNotAllowed, "the PKCS#10 request asks for usage %q, which spec.usages does not list: both must agree", usage)
 		}
 	}
-	return fitUsages(asked, request.Key.Algorithm)
+	return fitUsages(requested, request.Key.Algorithm)
 }
 
 // fitUsages returns the usages that fit a key of the algorithm. It drops the others instead of refusing
 // the request: most requests list "key encipherment" for any key, as the examples of the Kubernetes
 // documentation do.
-func fitUsages(asked []certificatesv1.KeyUsage, algorithm string) ([]certificatesv1.KeyUsage, *ca.Problem) {
-	granted := slices.DeleteFunc(slices.Clone(asked), func(usage certificatesv1.KeyUsage) bool {
+func fitUsages(requested []certificatesv1.KeyUsage, algorithm string) ([]certificatesv1.KeyUsage, *ca.Problem) {
+	granted := slices.DeleteFunc(slices.Clone(requested), func(usage certificatesv1.KeyUsage) bool {
 		bit, ok := keyUsages[usage]
 		return ok && usagesOfKey[algorithm]&bit == 0
 	})
@@ -80,17 +80,17 @@ func fitUsages(asked []certificatesv1.KeyUsage, algorithm string) ([]certificate
 	if bits == 0 {
 		return nil, ca.Problemf(ReasonUsageNotAllowed,
 			`usages %s leave no key usage for a key of algorithm %s, which would allow every key usage: add "digital signature"`,
-			quoteAll(asked), algorithm)
+			quoteAll(requested), algorithm)
 	}
 	if len(extended) == 0 {
 		return nil, ca.Problemf(ReasonUsageNotAllowed,
 			`usages %s have no extended key usage, which would allow every extended key usage: add one such as "server auth" or "client auth"`,
-			quoteAll(asked))
+			quoteAll(requested))
 	}
 	if !slices.ContainsFunc(granted, func(usage certificatesv1.KeyUsage) bool { return consistent[usage]&bits != 0 }) {
 		return nil, ca.Problemf(ReasonUsageNotAllowed,
 			`usages %s have no key usage for a key of algorithm %s that is consistent with an extended key usage (RFC 5280, section 4.2.1.12): add "digital signature"`,
-			quoteAll(asked), algorithm)
+			quoteAll(requested), algorithm)
 	}
 	return granted, nil
 }

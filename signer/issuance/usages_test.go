@@ -25,11 +25,11 @@ func TestFitUsages(t *testing.T) {
 	const inconsistent = `usages USAGES have no key usage for a key of algorithm ALGORITHM that is consistent with an extended key usage (RFC 5280, section 4.2.1.12): add "digital signature"`
 	const noExtended = `usages USAGES have no extended key usage, which would allow every extended key usage: add one such as "server auth" or "client auth"`
 	tests := []struct {
-		name    string
-		asked   list
-		keys    string
-		want    list
-		problem string // USAGES and ALGORITHM are replaced
+		name      string
+		requested list
+		keys      string
+		want      list
+		problem   string // USAGES and ALGORITHM are replaced
 	}{
 		{"key encipherment fits RSA", list{"digital signature", "key encipherment", "server auth"}, "RSA", list{"digital signature", "key encipherment", "server auth"}, ""},
 		{"key encipherment does not fit ECDSA", list{"digital signature", "key encipherment", "server auth"}, "ECDSA", list{"digital signature", "server auth"}, ""},
@@ -62,10 +62,10 @@ func TestFitUsages(t *testing.T) {
 		}
 		for _, key := range keys {
 			t.Run(test.name+"/"+key, func(t *testing.T) {
-				got, problem := fitUsages(test.asked, key)
+				got, problem := fitUsages(test.requested, key)
 				var want *ca.Problem
 				if test.problem != "" {
-					message := strings.NewReplacer("USAGES", quoteAll(test.asked), "ALGORITHM", key).Replace(test.problem)
+					message := strings.NewReplacer("USAGES", quoteAll(test.requested), "ALGORITHM", key).Replace(test.problem)
 					want = &ca.Problem{Reason: ReasonUsageNotAllowed, Message: message}
 				}
 				if diff := cmp.Diff(want, problem); diff != "" {

@@ -189,7 +189,7 @@ func Rows() []Row {
 			Want:    denied("CertificateAuthority"), RejectedOnCreate: true,
 		},
 		{
-			Name: "masters", Description: "organisation system:masters", Pod: PodName,
+			Name: "masters", Description: "organization system:masters", Pod: PodName,
 			Request: Request{DNSNames: []string{podDNS(PodName)}, Organization: "system:masters"},
 			Want:    denied(notAuthorized, "organization-not-allowed"),
 		},
