@@ -41,9 +41,9 @@ func (p LivePods) withHostname(ctx context.Context, hostname, namespace string) 
 // list returns at most maxResolved Pods that match. An empty namespace means all.
 func (p LivePods) list(ctx context.Context, namespace string, matches func(*knownPod) bool) ([]*knownPod, error) {
 	var out []*knownPod
-	var list corev1.PodList
-	for {
-		if err := p.Reader.List(ctx, &list, client.InNamespace(namespace), client.Limit(livePodsPage), client.Continue(list.Continue)); err != nil {
+	for next := ""; ; {
+		var list corev1.PodList // new for each page, because JSON decoding keeps the fields that a response omits
+		if err := p.Reader.List(ctx, &list, client.InNamespace(namespace), client.Limit(livePodsPage), client.Continue(next)); err != nil {
 			return nil, err
 		}
 		for i := range list.Items {
@@ -53,7 +53,7 @@ func (p LivePods) list(ctx context.Context, namespace string, matches func(*know
 				}
 			}
 		}
-		if list.Continue == "" {
+		if next = list.Continue; next == "" {
 			return out, nil
 		}
 	}
