@@ -40,7 +40,7 @@ func TestStateOf(t *testing.T) {
 		{"failed without approval", conditions{failed}, nil, certreq.Failed, false, true},
 		{"denied and failed", conditions{failed, denied}, nil, certreq.Denied, false, true},
 		{"approved and denied, which the API server rejects", conditions{approved, denied}, []byte("pem"), certreq.Denied, true, true},
-		{"status False, which the API server rejects", conditions{condition(certificatesv1.CertificateApproved, corev1.ConditionFalse)}, nil, certreq.Pending, false, false},
+		{"status False, which the API server rejects", conditions{condition(certificatesv1.CertificateApproved, corev1.ConditionFalse)}, nil, certreq.Pending, true, true},
 		{"status empty, as clients of old versions wrote it", conditions{condition(certificatesv1.CertificateApproved, "")}, nil, certreq.Due, true, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

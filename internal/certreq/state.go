@@ -4,6 +4,7 @@
 package certreq
 
 import (
+	"slices"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -28,43 +29,45 @@ const (
 	Issued State = "Issued"
 )
 
-// StateOf returns the state of a request.
+// StateOf returns the state of a request. A condition with status False does not count. The API server
+// rejects that status for these types (k8s.io/kubernetes/pkg/apis/certificates/validation).
 func StateOf(csr *certificatesv1.CertificateSigningRequest) State {
+	isTrue := func(conditionType certificatesv1.RequestConditionType) bool {
+		return slices.ContainsFunc(csr.Status.Conditions, func(c certificatesv1.CertificateSigningRequestCondition) bool {
+			return c.Type == conditionType && c.Status != corev1.ConditionFalse
+		})
+	}
 	switch {
-	case hasCondition(csr, certificatesv1.CertificateDenied):
+	case isTrue(certificatesv1.CertificateDenied):
 		return Denied
-	case hasCondition(csr, certificatesv1.CertificateFailed):
+	case isTrue(certificatesv1.CertificateFailed):
 		return Failed
 	case len(csr.Status.Certificate) > 0:
 		return Issued
-	case hasCondition(csr, certificatesv1.CertificateApproved):
+	case isTrue(certificatesv1.CertificateApproved):
 		return Due
 	default:
 		return Pending
 	}
 }
 
-// IsApproved reports whether a request has the condition Approved.
+// IsApproved reports whether a request has the condition Approved, with any status.
 func IsApproved(csr *certificatesv1.CertificateSigningRequest) bool {
 	return hasCondition(csr, certificatesv1.CertificateApproved)
 }
 
-// IsDecided reports whether a request is approved, denied or failed. None of these can be undone.
+// IsDecided reports whether a request has the condition Approved, Denied or Failed, with any status. None
+// of these can be removed.
 func IsDecided(csr *certificatesv1.CertificateSigningRequest) bool {
 	return hasCondition(csr, certificatesv1.CertificateApproved) ||
 		hasCondition(csr, certificatesv1.CertificateDenied) ||
 		hasCondition(csr, certificatesv1.CertificateFailed)
 }
 
-// hasCondition ignores a condition whose status is False. The API server rejects that status for
-// conditions of these three types (k8s.io/kubernetes/pkg/apis/certificates/validation).
 func hasCondition(csr *certificatesv1.CertificateSigningRequest, conditionType certificatesv1.RequestConditionType) bool {
-	for _, c := range csr.Status.Conditions {
-		if c.Type == conditionType && c.Status != corev1.ConditionFalse {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(csr.Status.Conditions, func(c certificatesv1.CertificateSigningRequestCondition) bool {
+		return c.Type == conditionType
+	})
 }
 
 // ApprovedAt returns the time a request was approved. If the condition carries no time it returns the
