@@ -543,3 +543,19 @@ has_service if count(input.cluster.subject.services) > 0
 		t.Errorf("%q, %v", w.verdict(t), err)
 	}
 }
+
+func TestRetryAfter(t *testing.T) {
+	until := since.Add(30 * time.Second)
+	for _, tc := range []struct{ held, want time.Duration }{
+		{0, 250 * time.Millisecond},
+		{2 * time.Second, time.Second},
+		{20 * time.Second, 5 * time.Second},
+		{29 * time.Second, time.Second},
+		{29500 * time.Millisecond, 500 * time.Millisecond},
+		{40 * time.Second, time.Millisecond},
+	} {
+		if got := retryAfter(since, since.Add(tc.held), until); got != tc.want {
+			t.Errorf("held for %s: retried after %s, want %s", tc.held, got, tc.want)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"countersign.dev/countersign/approver/evaluator"
 	"countersign.dev/countersign/approver/facts"
 	"countersign.dev/countersign/approver/policy"
+	"countersign.dev/countersign/pkcs10"
 )
 
 const (
@@ -160,5 +162,65 @@ func TestReviewerLoaded(t *testing.T) {
 	reviewer.Policies.Replace(nil)
 	if !reviewer.Loaded() || reviewer.Manages("example.com/serving") {
 		t.Error("an empty set must be loaded and match nothing")
+	}
+}
+
+// fixedFacts is a Gatherer that counts its calls. Live facts are about Pods of team blue.
+type fixedFacts struct {
+	recentErr, liveErr error
+	recent, live       int
+}
+
+func (f *fixedFacts) Recent(context.Context, *certificatesv1.CertificateSigningRequest, *pkcs10.Request, time.Time) (facts.Facts, error) {
+	f.recent++
+	return teamFacts("red"), f.recentErr
+}
+
+func (f *fixedFacts) Live(context.Context, *certificatesv1.CertificateSigningRequest, *pkcs10.Request, time.Time) (facts.Facts, error) {
+	f.live++
+	return teamFacts("blue"), f.liveErr
+}
+
+func teamFacts(team string) facts.Facts {
+	var f facts.Facts
+	f.Cluster.Subject.Namespace = &facts.Namespace{Name: "ns", Labels: map[string]string{"team": team}}
+	return f
+}
+
+// TestReviewFacts checks which facts an outcome is based on: recent facts can approve or hold a request,
+// and every other outcome requires live facts.
+func TestReviewFacts(t *testing.T) {
+	blue := `input.cluster.subject.namespace.labels.team == "blue"`
+	forBlue := regoHeader + "subject_controls_key := true\n\nsubject_is_authorized if " + blue +
+		"\n\nviolations contains {\"requirement\": 2, \"id\": \"no\", \"message\": \"not today\"} if not subject_is_authorized\n"
+	unavailable := errors.New("unavailable")
+	for _, tc := range []struct {
+		name    string
+		module  string
+		facts   fixedFacts
+		want    Outcome
+		wantErr error
+		live    int
+	}{
+		{name: "recent facts approve", module: allowing, want: Approve},
+		{name: "recent facts hold", module: holding, want: Hold},
+		{name: "recent facts deny, live facts approve", module: forBlue, want: Approve, live: 1},
+		{name: "both deny", module: denying, want: Deny, live: 1},
+		{name: "both have no opinion", module: abstaining, want: NoOpinion, live: 1},
+		{name: "recent facts cannot be gathered", module: allowing, facts: fixedFacts{recentErr: unavailable}, wantErr: unavailable},
+		{name: "recent facts deny, live facts cannot be gathered", module: denying, facts: fixedFacts{liveErr: unavailable}, wantErr: unavailable, live: 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			policies := &policy.Set{}
+			policies.Replace([]policy.Policy{loaded(t, "mine", tc.module, v1alpha1.ModeEnforce)})
+			reviewer := &Reviewer{Policies: policies, Gatherer: &tc.facts, Now: func() time.Time { return since }}
+			got, err := reviewer.Review(t.Context(), podRequest(t), since)
+			if !errors.Is(err, tc.wantErr) || got.Outcome != tc.want {
+				t.Errorf("outcome %q, error %v; want %q, %v", got.Outcome, err, tc.want, tc.wantErr)
+			}
+			if tc.facts.recent != 1 || tc.facts.live != tc.live {
+				t.Errorf("gathered recent facts %d times and live facts %d times, want 1 and %d", tc.facts.recent, tc.facts.live, tc.live)
+			}
+		})
 	}
 }
