@@ -274,8 +274,8 @@ type CandidateStatus struct {
 	// candidate. Empty if the candidate cannot be used.
 	// +optional
 	Revision string `json:"revision,omitempty"`
-	// message is the reason for which the candidate is not compared. Empty if it
-	// is.
+	// message is the reason why the candidate is not compared. Empty if it is
+	// compared.
 	// +optional
 	Message string `json:"message,omitempty"`
 	// evaluations is the number of decisions on which this candidate was compared.

@@ -99,10 +99,10 @@ type SignerCA struct {
 
 // FileCA is a CA in files.
 type FileCA struct {
-	// directory is the name of a directory in the one that the flag --ca-dir of
-	// the signer process names. It contains the files tls.crt and tls.key, with
-	// the contents that secretRef describes. The signer reloads the files when
-	// they change.
+	// directory is the name of a subdirectory of the directory in the flag
+	// --ca-dir of the signer process. It contains the files tls.crt and tls.key,
+	// with the contents that secretRef describes. The signer reloads the files
+	// when they change.
 	// +required
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$`
@@ -230,8 +230,8 @@ type NameConstraints struct {
 type CertificateProfile struct {
 	// maxDuration is the longest lifetime of a certificate, from the time of
 	// signing to notAfter. Defaults to 24h. Must be at least 10s. Requests without
-	// spec.expirationSeconds receive this lifetime. Requests for a longer lifetime
-	// are shortened to it. A certificate expires no later than its CA.
+	// spec.expirationSeconds receive this lifetime. A longer requested lifetime is
+	// shortened to it. A certificate expires no later than its CA.
 	// +optional
 	// +kubebuilder:default="24h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s')",message="spec.certificate.maxDuration must be at least 10s"
@@ -399,9 +399,8 @@ type SignerStatus struct {
 	// +optional
 	CA *CAStatus `json:"ca,omitempty"`
 
-	// trustAnchors lists the CA certificates that are published, the one that
-	// signs first. It is the record from which a rotation continues after a
-	// restart.
+	// trustAnchors lists the published CA certificates. The CA that signs is the
+	// first entry. A rotation continues from this list after a restart.
 	// +optional
 	// +listType=map
 	// +listMapKey=fingerprint
@@ -450,7 +449,7 @@ const (
 	TrustAnchorRetiring TrustAnchorPhase = "Retiring"
 )
 
-// TrustAnchor is a CA certificate that clients are to trust.
+// TrustAnchor is a CA certificate that clients must trust.
 type TrustAnchor struct {
 	// fingerprint is the SHA-256 of the DER of the certificate, in lower-case hex.
 	Fingerprint string `json:"fingerprint"`
@@ -464,15 +463,15 @@ type TrustAnchor struct {
 	// +kubebuilder:validation:Enum=Next;Current;Retiring
 	Phase TrustAnchorPhase `json:"phase"`
 	// publishedAt is the time at which all objects in spec.trust first had the
-	// certificate. Absent before.
+	// certificate. Absent until then.
 	// +optional
 	PublishedAt *metav1.Time `json:"publishedAt,omitempty"`
 	// maxDuration is the spec.certificate.maxDuration with which the CA signs, or
 	// last signed.
 	// +optional
 	MaxDuration *metav1.Duration `json:"maxDuration,omitempty"`
-	// leavesUntil is the time at which the last certificate below the CA expires,
-	// if the CA is retiring or maxDuration was longer before.
+	// leavesUntil is the time at which the last leaf certificate below the CA
+	// expires. Set if the CA is retiring or maxDuration was longer before.
 	// +optional
 	LeavesUntil *metav1.Time `json:"leavesUntil,omitempty"`
 	// certificate is the certificate in PEM.
