@@ -128,7 +128,7 @@ func (r *signerReconciler) read(ctx context.Context, name types.NamespacedName) 
 	return signer, list.Items, nil
 }
 
-// inputs are what a Signer issues by, before the CA that signs is chosen.
+// inputs are the profile and the CAs of a Signer, before the CA that signs is chosen.
 type inputs struct {
 	profile  issuance.Profile
 	settings ca.Settings
@@ -136,7 +136,7 @@ type inputs struct {
 	fits     source.Fits
 }
 
-// load loads what a Signer issues by. The error is [source.ErrPending] or an error to be retried.
+// load loads the profile and the CAs of a Signer. The error is [source.ErrPending] or an error to be retried.
 func (r *signerReconciler) load(ctx context.Context, signer *v1alpha1.Signer, all []v1alpha1.Signer) (inputs, error) {
 	in := inputs{settings: ca.Settings{Propagation: propagation(signer), Distrusted: signer.Spec.Trust.Distrusted}}
 	var problem *ca.Problem
@@ -173,11 +173,11 @@ func onceEach(fits source.Fits) source.Fits {
 	}
 }
 
-// decision is what to do with a Signer.
+// decision is the outcome of reconciling a Signer: its rotation, and whether it issues.
 type decision struct {
 	rotation ca.Rotation
-	ready    *readySigner // what requests are issued by; nil if they are not
-	problem  *ca.Problem  // why they are not
+	ready    *readySigner // nil if no requests are issued
+	problem  *ca.Problem  // why no requests are issued
 }
 
 // decide chooses the CA that signs.

@@ -25,9 +25,9 @@ const (
 	actionPublish = "PublishTrust"
 	actionRotate  = "RotateCA"
 
-	// reasonSwitched is the reason of the Event on a Signer of which another CA signs.
+	// reasonSwitched is the reason of the Event on a Signer when another of its CAs starts to sign.
 	reasonSwitched = "CASwitched"
-	// reasonRetired is the reason of the Event on a Signer of which a CA is no longer trusted.
+	// reasonRetired is the reason of the Event on a Signer when one of its CAs is no longer trusted.
 	reasonRetired = "CARetired"
 
 	maxConditionMessage = 32 << 10 // bytes, the API server's limit

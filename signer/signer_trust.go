@@ -65,7 +65,7 @@ func (r *signerReconciler) publishBundle(ctx context.Context, signer *v1alpha1.S
 	}
 	err := text.JoinErrors(nameTaken, result.Err)
 	switch {
-	case errors.Is(err, trust.ErrPending): // the condition stays as it is
+	case errors.Is(err, trust.ErrPending): // the condition does not change
 	case err != nil:
 		setCondition(signer, status, v1alpha1.ConditionTrustPublished, metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, err.Error())
 	case !requestsPublication(signer):
@@ -77,7 +77,7 @@ func (r *signerReconciler) publishBundle(ctx context.Context, signer *v1alpha1.S
 }
 
 // checkConfigMapName returns an error if another Signer publishes in ConfigMaps of the same name and has precedence. Two
-// Signers that write the same ConfigMaps would overwrite each other for ever. The Signer that has published them has
+// Signers that write the same ConfigMaps would overwrite each other indefinitely. The Signer that has published them has
 // precedence, or else the oldest.
 func checkConfigMapName(signer *v1alpha1.Signer, all []v1alpha1.Signer) error {
 	if signer.Spec.Trust.ConfigMap == nil {

@@ -185,7 +185,7 @@ func (k withContext) SignMessage(random io.Reader, message []byte, options crypt
 	return crypto.SignMessage(k.Signer, random, message, options)
 }
 
-// remoteError is an error of a [ContextSigner]. It says nothing about what was to be signed.
+// remoteError is an error of a [ContextSigner]. It is not a problem of the certificate to sign.
 type remoteError struct{ error }
 
 func (e *remoteError) Unwrap() error { return e.error }

@@ -22,12 +22,12 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 )
 
-// caBackdate is how long before now the validity of a CA certificate begins, for clocks that are late.
+// caBackdate is the period by which notBefore of a CA certificate precedes its creation, for clients whose clock is slow.
 const caBackdate = 5 * time.Minute
 
 // Generate issues the certificate of a managed CA for a key: self-signed if root is nil, or else issued by root.
-// It returns a Problem if the certificate cannot be issued by the spec. ctx ends the signature; the error is that of
-// the key, and the caller retries.
+// It returns a Problem if the spec allows no valid certificate. ctx cancels the signature of a remote key. On an error
+// of the key, the caller retries.
 func Generate(ctx context.Context, now time.Time, spec *v1alpha1.ManagedCA, root *CA, key crypto.Signer) (*CA, *Problem, error) {
 	template, problem, err := newTemplate(now, spec, key.Public())
 	if problem != nil || err != nil {

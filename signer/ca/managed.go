@@ -55,7 +55,7 @@ type Situation struct {
 }
 
 // Next returns the step to take at now, and the reason to create a CA. It returns a Problem if the next CA is
-// required and would be no improvement.
+// required, but its root is distrusted or expires too soon.
 func (m Managed) Next(now time.Time, in Situation) (Step, string, *Problem) {
 	if in.Root != nil && in.Root.Distrusted(in.Distrusted) {
 		return Keep, "", Problemf(v1alpha1.ReasonCADistrusted, "the root %q is listed in spec.trust.distrusted: put another root into Secret %s",

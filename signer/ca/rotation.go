@@ -18,8 +18,8 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 )
 
-// afterSwitch is how long after a switch a certificate of the former CA can still be written: by a worker that
-// had started, or by a replica that has not noticed yet that it lost the lease, for which it needs 15 s at most.
+// afterSwitch is the period after a switch in which a certificate of the former CA can still be written: by a worker
+// that started before, or by a replica that has not noticed within 15 s that it lost the Lease.
 const afterSwitch = 30 * time.Second
 
 // Rotation is the state of a Signer between one CA and the next.

@@ -27,7 +27,7 @@ func (t target) resource() (group, resource string) {
 
 // authorized reports whether the API server authorizes the signer to write the target. The API has no status reason
 // that distinguishes a denial of the authorizer from one of an admission plugin, such as a quota: both are Forbidden,
-// with the same details. See docs/decisions/0011.
+// with the same details. See docs/decisions/0011-distinguish-rbac-from-quotas.md.
 func (p *Publisher) authorized(ctx context.Context, t target) bool {
 	group, resource := t.resource()
 	for _, verb := range writeVerbs {
@@ -38,8 +38,8 @@ func (p *Publisher) authorized(ctx context.Context, t target) bool {
 	return true
 }
 
-// mayAttest reports whether the signer has the verb attest that the admission plugin ClusterTrustBundleAttest requires.
-func (p *Publisher) mayAttest(ctx context.Context, signerName string) bool {
+// canAttest reports whether the signer has the verb attest, which the admission plugin ClusterTrustBundleAttest requires.
+func (p *Publisher) canAttest(ctx context.Context, signerName string) bool {
 	domain, _, _ := strings.Cut(signerName, "/")
 	attest := authorizationv1.ResourceAttributes{Group: certificatesv1.GroupName, Resource: "signers", Verb: "attest", Name: signerName}
 	wildcard := attest
@@ -47,8 +47,8 @@ func (p *Publisher) mayAttest(ctx context.Context, signerName string) bool {
 	return p.allowed(ctx, attest) || p.allowed(ctx, wildcard)
 }
 
-// allowed is false also if the API server does not answer: a missing permission must not be taken for the doing of a
-// namespace, because it makes a publication incomplete.
+// allowed reports whether the signer is allowed an action. If the review fails, it returns false, so that the error counts
+// as a missing permission and not as a rejection by the namespace.
 func (p *Publisher) allowed(ctx context.Context, attributes authorizationv1.ResourceAttributes) bool {
 	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &attributes}}
 	return p.client.Create(ctx, review) == nil && review.Status.Allowed
@@ -69,7 +69,7 @@ func (p *Publisher) explain(ctx context.Context, err error, t target) error {
 		return err
 	case !p.authorized(ctx, t):
 		return notAuthorized(err, t)
-	case t.kind == kindBundle && !p.mayAttest(ctx, t.signer.Spec.SignerName):
+	case t.kind == kindBundle && !p.canAttest(ctx, t.signer.Spec.SignerName):
 		return fmt.Errorf("%w (grant the signer attest on signers with resourceNames [%q])", err, t.signer.Spec.SignerName)
 	}
 	return err

@@ -59,11 +59,11 @@ func (t target) configuration(over *observed) runtime.ApplyConfiguration {
 	return o
 }
 
-// write applies the steps of [planWrite] until the object is as it should be. It returns why the object is blocked, or
+// write applies the steps of [planWrite] until the object has the desired state. It returns why the object is blocked, or
 // "".
 func (p *Publisher) write(ctx context.Context, s step) (blocked string, err error) {
 	if s.action == actionCreate {
-		// The watch can be late. An apply that is not forced keeps the fields of others, but would add to them.
+		// The watch can lag behind. An apply that is not forced keeps the fields of others, but would add to them.
 		if s, err = p.replan(ctx, s.target); err != nil {
 			return "", err
 		}
@@ -71,7 +71,7 @@ func (p *Publisher) write(ctx context.Context, s step) (blocked string, err erro
 	for range maxTries {
 		err = p.execute(ctx, s)
 		if s.have != nil && s.action == actionUpdate && s.target.kind == kindConfigMap && contentRejected(err) {
-			// Others have added content to our ConfigMap: it is created again with our key only.
+			// Other users added content to the ConfigMap: it is created again with the key of the Signer only.
 			s.action = actionReplace
 			err = p.execute(ctx, s)
 		}

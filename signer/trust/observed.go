@@ -20,7 +20,7 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 )
 
-// observed is the part of a watched object that is kept in memory. Any user with access to a namespace can create
+// observed is the part of a watched object that is stored in memory. Any user with access to a namespace can create
 // large ConfigMaps of a watched name.
 type observed struct {
 	uid             types.UID
@@ -52,7 +52,7 @@ func same(a, b *observed) bool {
 		slices.Equal(a.owners, b.owners) && maps.Equal(a.data, b.data)
 }
 
-// observe returns the part of an object that is kept in memory.
+// observe returns the part of an object that is stored in memory.
 func observe(o client.Object) *observed {
 	s := &observed{
 		uid: o.GetUID(), resourceVersion: o.GetResourceVersion(),
@@ -127,7 +127,7 @@ func (s observed) foreign(signer *v1alpha1.Signer) string {
 	return fmt.Sprintf("exists without the label %s=%s", ManagedByLabel, ManagedBy)
 }
 
-// holds reports whether the object is equal to what is written for the Signer.
+// holds reports whether the object has the desired content for the Signer.
 func (s observed) holds(signer *v1alpha1.Signer, data map[string]digest) bool {
 	return s.labelled && s.ownedBy(signer) && maps.Equal(s.data, data)
 }

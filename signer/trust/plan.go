@@ -9,7 +9,7 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 )
 
-// target is one object as it should be.
+// target is the desired state of one object.
 type target struct {
 	kind, namespace, name string
 	signer                *v1alpha1.Signer
@@ -21,7 +21,7 @@ type target struct {
 type action string
 
 const (
-	// actionKeep changes nothing: the object is as it should be.
+	// actionKeep changes nothing: the object has the desired state.
 	actionKeep action = "Keep"
 	// actionCreate creates the object.
 	actionCreate action = "Create"
@@ -43,7 +43,7 @@ type step struct {
 	reason string // of actionBlocked
 }
 
-// planWrite returns the step that makes an object as it should be. have is nil if the object does not exist.
+// planWrite returns the step that brings an object to the desired state. have is nil if the object does not exist.
 func planWrite(t target, have *observed) step {
 	s := step{target: t, have: have}
 	switch {

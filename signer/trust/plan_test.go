@@ -14,7 +14,7 @@ func TestPlan(t *testing.T) {
 	signer := newSigner(false)
 	own := owner{signer: true, kind: "Signer", name: "serving", uid: signer.UID}
 	other := owner{signer: true, kind: "Signer", name: "other", uid: "other"}
-	wanted := target{kind: kindConfigMap, namespace: "one", name: mapped, signer: signer, key: "ca.crt", content: bundle}
+	desired := target{kind: kindConfigMap, namespace: "one", name: mapped, signer: signer, key: "ca.crt", content: bundle}
 	current := map[string]digest{"ca.crt": digestOf(bundle)}
 	old := map[string]digest{"ca.crt": digestOf("old")}
 	for _, test := range []struct {
@@ -33,10 +33,10 @@ func TestPlan(t *testing.T) {
 		{"of another Signer", &observed{labelled: true, owners: []owner{other}}, actionBlocked, actionKeep},
 		{"of a user", &observed{}, actionBlocked, actionKeep},
 	} {
-		if got := planWrite(wanted, test.have); got.action != test.write || (got.reason != "") != (test.write == actionBlocked) {
+		if got := planWrite(desired, test.have); got.action != test.write || (got.reason != "") != (test.write == actionBlocked) {
 			t.Errorf("%s: write: got %s %q, want %s", test.name, got.action, got.reason, test.write)
 		}
-		if got := planDelete(wanted, test.have); got.action != test.remove {
+		if got := planDelete(desired, test.have); got.action != test.remove {
 			t.Errorf("%s: delete: got %s, want %s", test.name, got.action, test.remove)
 		}
 	}

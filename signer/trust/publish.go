@@ -104,12 +104,12 @@ func checkPublishable(signer *v1alpha1.Signer, bundle []byte) error {
 // publishBundle writes the ClusterTrustBundle of a Signer, or removes it. Its name never changes.
 func (p *Publisher) publishBundle(ctx context.Context, signer *v1alpha1.Signer, bundle string) part {
 	t := target{kind: kindBundle, name: BundleName(signer), signer: signer, content: bundle}
-	wanted := signer.Spec.Trust.ClusterTrustBundle
+	desired := signer.Spec.Trust.ClusterTrustBundle
 	published := signer.Status.Published != nil && signer.Status.Published.ClusterTrustBundle == t.name
-	if !wanted && !published {
+	if !desired && !published {
 		return part{complete: true}
 	}
-	out := part{complete: !wanted}
+	out := part{complete: !desired}
 	if published {
 		out.published = t.name
 	}
@@ -118,7 +118,7 @@ func (p *Publisher) publishBundle(ctx context.Context, signer *v1alpha1.Signer, 
 		return out.fail(err)
 	}
 	have := state.Objects[types.NamespacedName{Name: t.name}]
-	if !wanted {
+	if !desired {
 		return p.removeBundle(ctx, t, have, out)
 	}
 	blocked, err := p.write(ctx, planWrite(t, have))
@@ -135,7 +135,7 @@ func (p *Publisher) publishBundle(ctx context.Context, signer *v1alpha1.Signer, 
 
 // removeBundle removes the ClusterTrustBundle of a Signer.
 func (p *Publisher) removeBundle(ctx context.Context, t target, have *observed, out part) part {
-	if have == nil { // the watch can be late
+	if have == nil { // the watch can lag behind
 		var err error
 		if have, err = p.live(ctx, t); err != nil {
 			return out.fail(fmt.Errorf("%s %s is no longer requested, and cannot be read: %w", t.kind, t.name, p.explain(ctx, err, t)))
@@ -155,8 +155,8 @@ func (p *Publisher) executeDelete(ctx context.Context, t target, have *observed)
 // publishConfigMaps writes the ConfigMaps of a Signer, and removes those that the spec does not request.
 func (p *Publisher) publishConfigMaps(ctx context.Context, signer *v1alpha1.Signer, bundle string) part {
 	out := part{complete: true}
-	if wanted := signer.Spec.Trust.ConfigMap; wanted != nil {
-		out = p.writeConfigMaps(ctx, signer, *wanted, bundle)
+	if desired := signer.Spec.Trust.ConfigMap; desired != nil {
+		out = p.writeConfigMaps(ctx, signer, *desired, bundle)
 	}
 	remove, remaining := planLeftovers(signer, p.leftovers(signer), out.complete)
 	for _, name := range remove {
@@ -186,10 +186,10 @@ func (p *Publisher) leftovers(signer *v1alpha1.Signer) []string {
 }
 
 // setWritten records whether there are ConfigMaps of a name.
-func (p *Publisher) setWritten(signer *v1alpha1.Signer, name string, there bool) {
+func (p *Publisher) setWritten(signer *v1alpha1.Signer, name string, exist bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !there {
+	if !exist {
 		delete(p.written[signer.UID], name)
 		return
 	}
@@ -200,8 +200,8 @@ func (p *Publisher) setWritten(signer *v1alpha1.Signer, name string, there bool)
 }
 
 // writeConfigMaps writes the ConfigMaps in the selected namespaces, and removes those in other namespaces.
-func (p *Publisher) writeConfigMaps(ctx context.Context, signer *v1alpha1.Signer, wanted v1alpha1.TrustConfigMap, bundle string) part {
-	t := target{kind: kindConfigMap, name: wanted.Name, signer: signer, key: wanted.Key, content: bundle}
+func (p *Publisher) writeConfigMaps(ctx context.Context, signer *v1alpha1.Signer, desired v1alpha1.TrustConfigMap, bundle string) part {
+	t := target{kind: kindConfigMap, name: desired.Name, signer: signer, key: desired.Key, content: bundle}
 	if t.key == "" {
 		t.key = defaultKey
 	}
@@ -216,7 +216,7 @@ func (p *Publisher) writeConfigMaps(ctx context.Context, signer *v1alpha1.Signer
 	if err := p.checkRead(ctx, t, state.Synced, state.Err); err != nil {
 		return out.fail(err)
 	}
-	namespaces, err := p.selectNamespaces(ctx, wanted.NamespaceSelector)
+	namespaces, err := p.selectNamespaces(ctx, desired.NamespaceSelector)
 	if err != nil {
 		return out.fail(err)
 	}
@@ -241,20 +241,20 @@ func checkNames(t target) error {
 	return nil
 }
 
-// failure is why an object in a namespace is not as it should be.
+// failure is the reason why an object in a namespace does not have the desired state.
 type failure struct {
 	namespace string
 	cause     cause
 	err       error
 }
 
-// cause tells failures apart by their effect on the [Result].
+// cause classifies failures by their effect on the [Result].
 type cause string
 
 const (
 	causeGone    cause = "Gone"    // the namespace no longer exists
-	causeBlocked cause = "Blocked" // an object of another user is there
-	causeRefused cause = "Refused" // by the namespace: an earlier object of the Signer can be there
+	causeBlocked cause = "Blocked" // an object of another owner exists
+	causeRefused cause = "Refused" // by the namespace; an earlier object of the Signer can exist
 	causeFailed  cause = "Failed"  // to be retried: the publication is incomplete
 )
 
@@ -328,7 +328,7 @@ func (p *Publisher) removeConfigMaps(ctx context.Context, signer *v1alpha1.Signe
 	if err := p.checkRead(ctx, t, state.Synced, state.Err); err != nil {
 		return fmt.Errorf("%w; it is no longer requested, and not removed", err)
 	}
-	// A live list: the watch can be late, and the name is not reconciled again once it has been removed.
+	// A live list: the watch can lag behind, and the name is not reconciled again once it has been removed.
 	var list corev1.ConfigMapList
 	if err := p.client.List(ctx, &list, client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector(metav1.ObjectNameField, name)}); err != nil {
 		return fmt.Errorf("%s %s is no longer requested, and cannot be listed: %w", kindConfigMap, name, p.explain(ctx, err, t))
@@ -382,13 +382,13 @@ func join(name, what string, failures []failure) error {
 		return nil
 	}
 	var causes []string // in the order of the first namespace of each
-	in, whole := map[string][]string{}, map[string]string{}
+	in, full := map[string][]string{}, map[string]string{}
 	for _, f := range failures {
 		// The API server names the namespace: without it, equal causes are equal.
 		cause := strings.ReplaceAll(f.err.Error(), fmt.Sprintf(" in the namespace %q", f.namespace), "")
 		if in[cause] == nil {
 			causes = append(causes, cause)
-			whole[cause] = f.err.Error()
+			full[cause] = f.err.Error()
 		}
 		in[cause] = append(in[cause], f.namespace+"/"+name)
 	}
@@ -396,7 +396,7 @@ func join(name, what string, failures []failure) error {
 	for _, cause := range causes {
 		where := in[cause]
 		if len(where) == 1 {
-			cause = whole[cause]
+			cause = full[cause]
 		}
 		if len(where) > maxListed {
 			where = append(where[:maxListed:maxListed], fmt.Sprintf("and %d more", len(where)-maxListed))

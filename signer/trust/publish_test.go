@@ -761,7 +761,7 @@ func TestPublisher_changed(t *testing.T) {
 	if result := p.Publish(t.Context(), signer, []byte(bundle)); result.Complete || result.Err == nil {
 		t.Errorf("before anything is read: %+v", result)
 	}
-	// reconciled publishes after each reported change, until the objects are as wanted.
+	// reconciled publishes after each reported change, until the objects are as desired.
 	reconciled := func(what string, want map[string]string) {
 		t.Helper()
 		deadline := time.After(10 * time.Second)

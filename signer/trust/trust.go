@@ -2,16 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package trust publishes the CA certificates of Signers: in a ClusterTrustBundle, in a ConfigMap in each selected
-// namespace, or in both. It undoes changes by other users, and removes objects that are no longer requested.
+// namespace, or in both. It reverts changes by other users, and removes objects that are no longer requested.
 //
 // plan.go decides what to do with each object and is pure. apply.go executes the steps of a plan.
 //
-// Each name that is published is watched, over all namespaces, by a watch of its own: see package
-// watchset. So a Publish without a difference sends no request to the API server, and an edit is undone immediately.
+// Each published name has its own watch over all namespaces: see package watchset. A Publish without a difference
+// sends no request to the API server, and an edit is reverted immediately.
 //
-// An object is written by server-side apply, because the API server authorizes an apply with the
-// object's name even if it creates the object: so RBAC can limit the verbs by resourceNames, which
-// it cannot for a plain create.
+// Objects are written by server-side apply. The API server authorizes an apply with the name of the object even if it
+// creates the object, so that RBAC can limit the verbs by resourceNames. For a plain create it cannot.
 //
 // Each object has the label [ManagedByLabel] and an ownerReference to its Signer. An object belongs to the Signer
 // whose UID is in the ownerReference: the garbage collector deletes both together. Publish takes over objects that
@@ -139,8 +138,8 @@ func objectsOf(s *v1alpha1.Signer, written map[string]bool) map[object]bool {
 	if s.Spec.Trust.ClusterTrustBundle {
 		objects[object{kindBundle, BundleName(s)}] = true
 	}
-	if wanted := s.Spec.Trust.ConfigMap; wanted != nil {
-		objects[object{kindConfigMap, wanted.Name}] = true
+	if desired := s.Spec.Trust.ConfigMap; desired != nil {
+		objects[object{kindConfigMap, desired.Name}] = true
 	}
 	if published := s.Status.Published; published != nil {
 		objects[object{kindBundle, published.ClusterTrustBundle}] = true
@@ -175,8 +174,8 @@ type selection struct {
 	others   map[string]bool
 }
 
-func (p *Publisher) selectNamespaces(ctx context.Context, wanted metav1.LabelSelector) (*selection, error) {
-	selector, err := metav1.LabelSelectorAsSelector(&wanted)
+func (p *Publisher) selectNamespaces(ctx context.Context, desired metav1.LabelSelector) (*selection, error) {
+	selector, err := metav1.LabelSelectorAsSelector(&desired)
 	if err != nil {
 		return nil, fmt.Errorf("spec.trust.configMap.namespaceSelector: %w", err)
 	}

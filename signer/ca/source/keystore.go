@@ -23,8 +23,8 @@ import (
 // the CA holds a reference to it, in tls.key beside the certificate, so that certificate and key are replaced
 // together.
 //
-// Create and Open return a Problem if the key cannot be had until a user has fixed something, and an error if the
-// request is to be retried.
+// Create and Open return a Problem if a user must fix something before the key can be used, and an error if the caller
+// must retry.
 type KeyStore interface {
 	// Create creates a key, and returns it with its reference.
 	Create(ctx context.Context, algorithm v1alpha1.KeyAlgorithm) (crypto.Signer, KeyReference, *ca.Problem, error)

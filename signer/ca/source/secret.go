@@ -19,15 +19,15 @@ import (
 	"countersign.dev/countersign/signer/ca"
 )
 
-// Secrets is the [Source] of spec.ca.secretRef. It watches Secrets of one namespace, each by a watch of its own
+// Secrets is the [Source] of spec.ca.secretRef. It watches Secrets of one namespace, each with its own watch
 // (see package watchset): RBAC can limit list and watch to their names, and no other Secret is ever read. It
-// runs as long as Start does.
+// watches while Start runs.
 type Secrets struct {
 	namespace string
 	watched   *watchset.Set[*corev1.Secret, Secret]
 }
 
-// Secret is the part of a Secret that is kept in memory.
+// Secret is the part of a Secret that is stored in memory.
 type Secret struct {
 	Found           bool // if false, the other fields are empty
 	Type            corev1.SecretType

@@ -9,7 +9,7 @@
 // returns a [ca.CA] made with [ca.New] from a crypto.Signer; a key that implements [ca.ContextSigner] gets the
 // context of the request. A place for the keys of managed CAs is a [KeyStore].
 //
-// A source returns an error only if loading is to be retried. The reason why a CA cannot be used is a
+// A source returns an error only if the caller must retry. The reason why a CA cannot be used is a
 // [ca.Problem] in the [Result].
 package source
 
@@ -125,7 +125,7 @@ func (s *Sources) rejectRotation(ctx context.Context, signer *v1alpha1.Signer) {
 	}
 }
 
-// loaded returns the Result of a CA that is loaded as a whole.
+// loaded returns the Result of a source that has no previous CA and no rotation of its own.
 func loaded(c *ca.CA, problem *ca.Problem, fits Fits) Result {
 	if problem == nil {
 		problem = fits(c)
