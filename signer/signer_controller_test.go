@@ -144,14 +144,14 @@ func TestSignerReconciler(t *testing.T) {
 			ready: true, result: reconcile.Result{RequeueAfter: resync},
 		},
 		{
-			name:   "not published everywhere: issues all the same",
+			name:   "not published everywhere: issues",
 			change: publishes, secret: loaded{ca: authority}, publish: errors.New("one/example-ca: no"),
 			want:  conditions{"Ready": "True CALoaded: " + wholly, "TrustPublished": "False PublishFailed: one/example-ca: no"},
 			ready: true, result: reconcile.Result{RequeueAfter: publishRetry + 10*time.Millisecond},
 			events: []string{"Warning PublishFailed one/example-ca: no"},
 		},
 		{
-			name:   "what is published is not read yet: no verdict on it",
+			name:   "published objects not read yet: the condition does not change",
 			change: publishes, secret: loaded{ca: authority}, publish: trust.ErrPending,
 			want:  conditions{"Ready": "True CALoaded: " + wholly},
 			ready: true, result: reconcile.Result{RequeueAfter: publishRetry + 10*time.Millisecond},
@@ -181,7 +181,7 @@ func TestSignerReconciler(t *testing.T) {
 			events: []string{`Warning InvalidCA the CA certificate, or one of its issuers, limits its extended key usages and does not list "server auth": use another CA, or remove the usage from spec.certificate.usages`},
 		},
 		{
-			name:   "a profile that the CRD would not let in",
+			name:   "a profile that the CRD rejects",
 			change: func(s *v1alpha1.Signer) { s.Spec.Certificate.MaxDuration = &metav1.Duration{Duration: time.Second} },
 			secret: loaded{ca: authority},
 			want: conditions{
@@ -202,7 +202,7 @@ func TestSignerReconciler(t *testing.T) {
 			events: []string{"Warning DuplicateSigner the older Signer older has the same signerName example.com/serving: this one issues no certificates; delete one of them"},
 		},
 		{
-			name:   "an older Signer publishes by the name",
+			name:   "an older Signer publishes under the same name",
 			change: func(s *v1alpha1.Signer) { publishes(s); s.Spec.SignerName = "example.com/another" },
 			others: []client.Object{older}, secret: loaded{ca: authority},
 			want: conditions{
@@ -280,8 +280,8 @@ func TestSignerReconciler(t *testing.T) {
 	}
 }
 
-// TestSignerReconciler_atOnce: a CA may sign as expiring as it is published, and the second in which it was ends before
-// the Reconcile that published it does.
+// TestSignerReconciler_atOnce: without a propagation period, the Signer is requeued within a second after the publication,
+// and then its next CA signs.
 func TestSignerReconciler_atOnce(t *testing.T) {
 	before := newCA(t, testKeys().RSA, func(c *x509.Certificate) { c.Subject.CommonName = "Before" })
 	signer := &v1alpha1.Signer{

@@ -50,13 +50,13 @@ func TestGenerate(t *testing.T) {
 				t.Errorf("certificate is %+v", c)
 			}
 		}},
-		{name: "an intermediate ends with its root", spec: managedSpec(nil), root: root, check: func(t *testing.T, c *x509.Certificate) {
+		{name: "an intermediate expires with its root", spec: managedSpec(nil), root: root, check: func(t *testing.T, c *x509.Certificate) {
 			if err := c.CheckSignatureFrom(root.certificate); err != nil || !c.NotAfter.Equal(root.NotAfter()) {
 				t.Errorf("%v; ends at %v", err, c.NotAfter)
 			}
 		}},
 		{
-			name: "a root below which no CA may stand",
+			name: "a root that allows no CA below it",
 			spec: managedSpec(nil), root: authority(t, "Narrow", func(c *x509.Certificate) { c.MaxPathLenZero = true }),
 			problem: `InvalidCA: the certificate "CN=Narrow" allows at most 0 CAs below it, and there are 1: use an issuer with a longer path length, or sign with a CA further up`,
 		},

@@ -345,7 +345,7 @@ func TestPublish(t *testing.T) {
 		err       string
 	}{
 		{
-			name:    "in the chosen namespaces, and no other",
+			name:    "in the selected namespaces only",
 			objects: []client.Object{namespace("one", "a"), namespace("two", "a"), namespace("other", "b"), dying},
 			signer:  newSigner(true),
 			there:   map[string]string{"one/example-ca": current, "two/example-ca": current, bundleName: ctb}, published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped},
@@ -359,7 +359,7 @@ func TestPublish(t *testing.T) {
 			message: "ClusterTrustBundle example.com:serving:" + long + "; ConfigMap example-ca in 1 namespace",
 		},
 		{
-			name:    "no namespace is chosen",
+			name:    "no namespace is selected",
 			objects: []client.Object{namespace("other", "b")}, signer: newSigner(false),
 			there: map[string]string{}, message: "ConfigMap example-ca in 0 namespaces",
 		},
@@ -374,7 +374,7 @@ func TestPublish(t *testing.T) {
 			message:   "ClusterTrustBundle example.com:serving:serving; ConfigMap example-ca in 1 namespace",
 		},
 		{
-			name:    "edits are undone; what others have added stays",
+			name:    "edits are reverted; keys of other users stay",
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(true), []string{"one"}}},
 			edit: func(t *testing.T, c client.Client) {
 				update(t, c, "one", func(o *corev1.ConfigMap) { o.Data = map[string]string{"ca.crt": "evil", "more": "x"} })
@@ -392,7 +392,7 @@ func TestPublish(t *testing.T) {
 			message: "ClusterTrustBundle example.com:serving:serving; ConfigMap example-ca in 1 namespace",
 		},
 		{
-			name:    "a label or an owner that was taken away is put back",
+			name:    "a removed label or owner is restored",
 			objects: []client.Object{namespace("one", "a"), namespace("two", "a")}, before: []ours{{newSigner(false), []string{"one", "two"}}},
 			edit: func(t *testing.T, c client.Client) {
 				update(t, c, "one", func(o *corev1.ConfigMap) { o.Labels = nil })
@@ -420,7 +420,7 @@ func TestPublish(t *testing.T) {
 			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
 		},
 		{
-			name:      "the version before wrote it",
+			name:      "an earlier version wrote it",
 			objects:   []client.Object{namespace("one", "a"), namespace("other", "b"), theirs("one", label), theirs("other", label)},
 			signer:    newSigner(false),
 			there:     map[string]string{"one/example-ca": current, "other/example-ca": "[ca.crt:theirs] managed-by countersign"},
@@ -470,7 +470,7 @@ func TestPublish(t *testing.T) {
 			published: &v1alpha1.PublishedTrust{ConfigMap: "new-ca"}, message: "ConfigMap new-ca in 1 namespace",
 		},
 		{
-			name:    "the name is changed, but the new one may not be written",
+			name:    "the name is changed, and the new one cannot be written",
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
 			refuse: forbidden("apply"), signer: newSigner(false, named("new-ca"), was("")),
 			there:     map[string]string{"one/example-ca": current},
@@ -478,7 +478,7 @@ func TestPublish(t *testing.T) {
 			err: `one/new-ca: configmaps "new-ca" is forbidden: User "signer" cannot apply it (grant the signer get, create, patch and delete on configmaps with resourceNames ["new-ca"], there or by a ClusterRole)`,
 		},
 		{
-			name:    "the name is changed, and the old one may not be removed",
+			name:    "the name is changed, and the old one cannot be removed",
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
 			refuse: forbidden("delete"), signer: newSigner(false, named("new-ca"), was("")),
 			there:     map[string]string{"one/example-ca": current, "one/new-ca": current},
@@ -492,13 +492,13 @@ func TestPublish(t *testing.T) {
 			there:  map[string]string{"two/example-ca": "[ca.crt:theirs] managed-by countersign"},
 		},
 		{
-			name:    "what another Signer publishes is not removed",
+			name:    "objects of another Signer are not removed",
 			objects: []client.Object{namespace("one", "a"), theirs("one", label, ownedBy("countersign.dev/v1alpha1", "other", "other-uid"))},
 			signer:  newSigner(false, was(""), func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
 			there:   map[string]string{"one/example-ca": "[ca.crt:theirs] managed-by countersign of other-uid"},
 		},
 		{
-			name:    "the namespace goes away in the moment",
+			name:    "the namespace is deleted during the write",
 			objects: []client.Object{namespace("one", "a"), namespace("two", "a")}, signer: newSigner(false),
 			refuse: func(verb, _, namespace, name string) error {
 				if verb != "apply" {
@@ -526,7 +526,7 @@ func TestPublish(t *testing.T) {
 			err: `one/example-ca: configmaps "example-ca" is forbidden: exceeded quota: q`,
 		},
 		{
-			name:   "it may not attest",
+			name:   "attest is forbidden",
 			signer: newSigner(true, func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
 			refuse: func(verb, _, _, name string) error {
 				if verb == "apply" {
@@ -538,14 +538,14 @@ func TestPublish(t *testing.T) {
 			err: `ClusterTrustBundle example.com:serving:serving: clustertrustbundles "example.com:serving:serving" is forbidden: user not permitted to attest for signerName "example.com/serving" (grant the signer attest on signers with resourceNames ["example.com/serving"])`,
 		},
 		{
-			name:    "it may not read",
+			name:    "reading is forbidden",
 			objects: []client.Object{namespace("one", "a")}, signer: newSigner(true), refuse: forbidden("list"),
 			there: map[string]string{}, partial: true,
 			err: `the signer is not allowed to read ClusterTrustBundle example.com:serving:serving: grant list and watch on clustertrustbundles with resourceNames ["example.com:serving:serving"], by a ClusterRole; ` +
 				`the signer is not allowed to read ConfigMap example-ca: grant list and watch on configmaps with resourceNames ["example-ca"], by a ClusterRole`,
 		},
 		{
-			name:   "the API server has no ClusterTrustBundles",
+			name:   "the API server does not serve ClusterTrustBundles",
 			signer: newSigner(true, func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
 			refuse: func(_, kind, _, _ string) error {
 				return &meta.NoKindMatchError{GroupKind: schema.GroupKind{Group: "certificates.k8s.io", Kind: kind}, SearchedVersions: []string{"v1"}}
@@ -563,7 +563,7 @@ func TestPublish(t *testing.T) {
 			err: `spec.trust.configMap.namespaceSelector: "Near" is not a valid label selector operator`,
 		},
 		{
-			name:    "a key that cannot be",
+			name:    "an invalid key",
 			objects: []client.Object{namespace("one", "a")}, before: []ours{{newSigner(false), []string{"one"}}},
 			signer: newSigner(false, was(""), func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap.Key = "a/b" }),
 			there:  map[string]string{"one/example-ca": current}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, partial: true,
