@@ -5,8 +5,8 @@
 //
 //   - request_controller.go: a request is reviewed (package review). The decision is recorded
 //     (package audit), then written, then announced by metrics and Events.
-//   - policy_controller.go, policy_status.go: policies are loaded (package policy), and their
-//     status is written.
+//   - policy_controller.go, policy_status.go: every replica loads the policies (package policy).
+//     The leader writes their status; a standby writes its entry in status.replicas.
 //   - holds.go: the requests that stay pending, and the objects that they await.
 //   - comparison.go: how often candidates disagree with active revisions.
 //

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command countersign-signer issues the certificates of approved CertificateSigningRequests.
+// Command signer issues the certificates of approved CertificateSigningRequests.
 package main
 
 import (
