@@ -41,7 +41,7 @@ func (p *parser) attributes(attributes cryptobyte.String) error {
 		}
 		name := oid.String()
 		if found[name] {
-			p.refusals.add(ReasonRepeatedAttribute, "attribute %s is there more than once: keep one", describe(name))
+			p.refusals.add(ReasonRepeatedAttribute, "attribute %s is repeated: keep one", describe(name))
 			continue
 		}
 		found[name] = true
@@ -82,7 +82,7 @@ func (p *parser) extensionRequest(values cryptobyte.String) error {
 			return err
 		}
 		if found[oid] {
-			p.refusals.add(ReasonRepeatedAttribute, "extension %s is there more than once: keep one", describe(oid))
+			p.refusals.add(ReasonRepeatedAttribute, "extension %s is repeated: keep one", describe(oid))
 			continue
 		}
 		found[oid] = true

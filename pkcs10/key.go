@@ -92,7 +92,7 @@ func (p *parser) rsaPublicKey(parameters, key cryptobyte.String) error {
 	case bits%8 != 0:
 		p.refusals.add(ReasonWeakKey, "the RSA key has %d bits, which is not a multiple of 8: use 2048, 3072 or 4096", bits)
 	case n.Bit(0) == 0:
-		p.refusals.add(ReasonWeakKey, "the RSA modulus is even: generate the key anew")
+		p.refusals.add(ReasonWeakKey, "the RSA modulus is even: generate a new key")
 	default:
 		weak = false
 	}
@@ -115,7 +115,7 @@ func (p *parser) rsaPublicKey(parameters, key cryptobyte.String) error {
 func (p *parser) ecPublicKey(parameters, key cryptobyte.String) error {
 	var oid encodingasn1.ObjectIdentifier
 	if parameters.PeekASN1Tag(asn1.SEQUENCE) {
-		p.refusals.add(ReasonWeakKey, "the ECDSA key brings its own curve: use the named curve P-256, P-384 or P-521")
+		p.refusals.add(ReasonWeakKey, "the ECDSA key has explicit curve parameters: use the named curve P-256, P-384 or P-521")
 		return nil
 	}
 	if !parameters.ReadASN1ObjectIdentifier(&oid) || !parameters.Empty() {
@@ -128,7 +128,7 @@ func (p *parser) ecPublicKey(parameters, key cryptobyte.String) error {
 	}
 	public, err := ecdsa.ParseUncompressedPublicKey(curve, key)
 	if err != nil {
-		p.refusals.add(ReasonWeakKey, "the ECDSA key is not an uncompressed point on %s: generate the key anew", curve.Params().Name)
+		p.refusals.add(ReasonWeakKey, "the ECDSA key is not an uncompressed point on %s: generate a new key", curve.Params().Name)
 		return nil //nolint:nilerr // it is added as a refusal
 	}
 	p.request.PublicKey = public
@@ -146,7 +146,7 @@ func (p *parser) ed25519PublicKey(parameters, key cryptobyte.String) error {
 		return nil
 	}
 	if smallOrder([ed25519.PublicKeySize]byte(key)) {
-		p.refusals.add(ReasonWeakKey, "the Ed25519 key is a point of small order, for which anyone can sign: generate the key anew")
+		p.refusals.add(ReasonWeakKey, "the Ed25519 key is a point of small order, for which anyone can sign: generate a new key")
 		return nil
 	}
 	p.request.PublicKey = ed25519.PublicKey(bytes.Clone(key))

@@ -37,7 +37,7 @@ func (p *parser) subjectAltName(value cryptobyte.String) error {
 		return malformedDER(describe(oidSubjectAltName))
 	}
 	if names.Empty() {
-		p.refusals.add(ReasonUnsupportedName, "the subject alternative name extension is empty: name something or leave it out")
+		p.refusals.add(ReasonUnsupportedName, "the subject alternative name extension is empty: add a name or leave it out")
 	}
 	for !names.Empty() {
 		var content cryptobyte.String
@@ -92,7 +92,7 @@ func (p *parser) unsupportedName(tag asn1.Tag) {
 func (p *parser) unique(tag asn1.Tag, kind string, text []byte) bool {
 	name := generalName{tag, string(text)}
 	if p.names[name] {
-		p.refusals.add(ReasonUnsupportedName, "subject alternative name %s of type %s is there more than once: keep one", quote(text), kind)
+		p.refusals.add(ReasonUnsupportedName, "subject alternative name %s of type %s is repeated: keep one", quote(text), kind)
 		return false
 	}
 	if p.names == nil {

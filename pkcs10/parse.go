@@ -88,7 +88,7 @@ func decodePEM(data []byte) ([]byte, error) {
 	der = der[:n]
 	// It does not check where lines end: encoding/pem does.
 	if block, _ := pem.Decode(data); block == nil || !bytes.Equal(block.Bytes, der) {
-		return nil, malformed("the PEM block is not well formed: give the BEGIN line and the END line lines of their own")
+		return nil, malformed("the PEM block is not well formed: put the BEGIN line and the END line on separate lines")
 	}
 	return der, nil
 }
@@ -117,7 +117,7 @@ func (p *parser) certificationRequest(der cryptobyte.String) error {
 	var outer, info, algorithm cryptobyte.String
 	var signature []byte
 	if !der.ReadASN1(&outer, asn1.SEQUENCE) {
-		return malformed("the PEM block does not hold a DER SEQUENCE: make the request anew")
+		return malformed("the PEM block does not hold a DER SEQUENCE: create a new request")
 	}
 	if !der.Empty() {
 		return malformed("%d bytes follow the request in the PEM block: leave them out", len(der))
@@ -144,7 +144,7 @@ func (p *parser) certificationRequestInfo(info cryptobyte.String) error {
 		return malformedDER("request")
 	}
 	if version != 0 {
-		return malformed("the request is of version %d: only version 0 (PKCS#10 v1) is known", version)
+		return malformed("the request is of version %d: only version 0 (PKCS#10 v1) is supported", version)
 	}
 	if !body.ReadASN1(&subject, asn1.SEQUENCE) ||
 		!body.ReadASN1Element(&publicKey, asn1.SEQUENCE) ||
@@ -163,5 +163,5 @@ func (p *parser) certificationRequestInfo(info cryptobyte.String) error {
 
 // malformedDER returns the error for a part that is not DER, or not of the structure in its standard.
 func malformedDER(part string) error {
-	return malformed("the %s is not well-formed DER: make the request anew", part)
+	return malformed("the %s is not well-formed DER: create a new request", part)
 }

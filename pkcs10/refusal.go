@@ -49,7 +49,7 @@ const (
 	// ReasonRepeatedAttribute: there is more than one where readers expect one, and readers differ in
 	// which one they use: subject attributes other than O and OU, attributes in one RDN, PKCS#10
 	// attributes of one type, values of the extension request, extensions of one type.
-	// Example: "subject attribute 2.5.4.3 (common name) is there more than once: keep one".
+	// Example: "subject attribute 2.5.4.3 (common name) is repeated: keep one".
 	ReasonRepeatedAttribute Reason = "RepeatedAttribute"
 
 	// ReasonUnsupportedAttribute: the request has a PKCS#10 attribute other than the extension request.

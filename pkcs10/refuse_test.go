@@ -44,7 +44,7 @@ func malformedAs(message string) []Refusal {
 }
 
 func notDER(part string) []Refusal {
-	return malformedAs("the " + part + " is not well-formed DER: make the request anew")
+	return malformedAs("the " + part + " is not well-formed DER: create a new request")
 }
 
 // hostileRequests returns at least one request for each reason, which TestParseRefuses checks.
@@ -67,7 +67,7 @@ func hostilePEM() []hostile {
 	relabel := func(label string) []byte { return []byte(strings.ReplaceAll(text, "CERTIFICATE REQUEST", label)) }
 	const noBegin = "the request does not begin with -----BEGIN CERTIFICATE REQUEST-----: put nothing before the PEM block"
 	const noEnd = "the request does not end with -----END CERTIFICATE REQUEST-----: put nothing after the PEM block"
-	const noLine = "the PEM block is not well formed: give the BEGIN line and the END line lines of their own"
+	const noLine = "the PEM block is not well formed: put the BEGIN line and the END line on separate lines"
 	return []hostile{
 		{name: "empty", raw: []byte{}, want: malformedAs("the request is empty: put one PEM block of type CERTIFICATE REQUEST in spec.request")},
 		{name: "white space", raw: []byte(" \r\n\t"), want: malformedAs("the request is empty: put one PEM block of type CERTIFICATE REQUEST in spec.request")},
@@ -92,7 +92,7 @@ func hostilePEM() []hostile {
 		{name: "a private key", raw: relabel("PRIVATE KEY"), want: malformedAs(`the PEM block is of type "PRIVATE KEY": make it CERTIFICATE REQUEST`)},
 		{name: "ends as another type", raw: []byte(strings.Replace(text, "END CERTIFICATE REQUEST", "END CERTIFICATE", 1)), want: malformedAs(noEnd)},
 		{name: "headers", raw: []byte(lines[0] + "Proc-Type: 4,ENCRYPTED\n\n" + strings.Join(lines[1:], "")), want: malformedAs("the PEM block has headers: leave them out")},
-		{name: "an empty block", raw: []byte(pemBegin + "\n" + pemEnd + "\n"), want: malformedAs("the PEM block does not hold a DER SEQUENCE: make the request anew")},
+		{name: "an empty block", raw: []byte(pemBegin + "\n" + pemEnd + "\n"), want: malformedAs("the PEM block does not hold a DER SEQUENCE: create a new request")},
 		{name: "BEGIN and END on a line", raw: []byte(pemBegin + pemEnd), want: malformedAs(noLine)},
 		{name: "text on the BEGIN line", raw: []byte(strings.Replace(text, "-----\n", "-----", 1)), want: malformedAs(noLine)},
 		{name: "text on the END line", raw: []byte(strings.Replace(text, "\n-----END", "-----END", 1)), want: malformedAs(noLine)},
@@ -118,12 +118,12 @@ func hostileStructure() []hostile {
 	return []hostile{
 		{name: "trailing byte after the DER", raw: encodePEM(append(bytes.Clone(der), 0)), want: malformedAs("1 bytes follow the request in the PEM block: leave them out")},
 		{name: "two requests in one block", raw: encodePEM(slices.Concat(der, der)), want: malformedAs(fmt.Sprintf("%d bytes follow the request in the PEM block: leave them out", len(der)))},
-		{name: "truncated", raw: encodePEM(der[:len(der)-1]), want: malformedAs("the PEM block does not hold a DER SEQUENCE: make the request anew")},
-		{name: "indefinite length", raw: encodePEM(indefinite), want: malformedAs("the PEM block does not hold a DER SEQUENCE: make the request anew")},
-		{name: "length with a leading zero", raw: encodePEM(padded), want: malformedAs("the PEM block does not hold a DER SEQUENCE: make the request anew")},
+		{name: "truncated", raw: encodePEM(der[:len(der)-1]), want: malformedAs("the PEM block does not hold a DER SEQUENCE: create a new request")},
+		{name: "indefinite length", raw: encodePEM(indefinite), want: malformedAs("the PEM block does not hold a DER SEQUENCE: create a new request")},
+		{name: "length with a leading zero", raw: encodePEM(padded), want: malformedAs("the PEM block does not hold a DER SEQUENCE: create a new request")},
 		{name: "element after the signature", template: template{trailing: null}, want: notDER("request")},
-		{name: "version 1", template: template{version: integer(1)}, want: malformedAs("the request is of version 1: only version 0 (PKCS#10 v1) is known")},
-		{name: "version -1", template: template{version: integer(-1)}, want: malformedAs("the request is of version -1: only version 0 (PKCS#10 v1) is known")},
+		{name: "version 1", template: template{version: integer(1)}, want: malformedAs("the request is of version 1: only version 0 (PKCS#10 v1) is supported")},
+		{name: "version -1", template: template{version: integer(-1)}, want: malformedAs("the request is of version -1: only version 0 (PKCS#10 v1) is supported")},
 		{name: "version of two bytes", template: template{version: unhex("02 02 00 00")}, want: notDER("request")},
 		{name: "version as a long length", template: template{version: longForm(integer(0))}, want: notDER("request")},
 		{name: "subject is a SET", template: template{subject: element(asn1.SET)}, want: notDER("request")},
@@ -166,7 +166,7 @@ func hostileStructure() []hostile {
 func hostileSignatures() []hostile {
 	wrong := []Refusal{refusal(ReasonBadSignature, "the signature does not verify under the public key of the request: sign the request with the private key that belongs to it")}
 	unknown := func(oid string) []Refusal {
-		return []Refusal{refusal(ReasonBadSignature, "the signature is of algorithm "+oid+", which, or whose parameters, are not known here: "+
+		return []Refusal{refusal(ReasonBadSignature, "the signature algorithm "+oid+" or its parameters are not supported: "+
 			"sign with RSA, RSASSA-PSS or ECDSA and SHA-256, SHA-384 or SHA-512, or with Ed25519")}
 	}
 	weak := func(hash, oid string) []Refusal {
@@ -222,7 +222,7 @@ func hostileKeys() []hostile {
 		{name: "RSA 8200", template: key(rsaPublicKey(odd(8200), 65537)), want: weak("the RSA key has 8200 bits: use 2048 to 8192")},
 		{name: "RSA 65536", template: key(rsaPublicKey(odd(65536), 65537)), want: weak("the RSA key has 65536 bits: use 2048 to 8192")},
 		{name: "RSA modulus zero", template: key(rsaPublicKey(new(big.Int), 65537)), want: weak("the RSA key has 0 bits: use 2048 to 8192")},
-		{name: "RSA modulus even", template: key(rsaPublicKey(new(big.Int).Add(odd(2048), big.NewInt(1)), 65537)), want: weak("the RSA modulus is even: generate the key anew")},
+		{name: "RSA modulus even", template: key(rsaPublicKey(new(big.Int).Add(odd(2048), big.NewInt(1)), 65537)), want: weak("the RSA modulus is even: generate a new key")},
 		{name: "RSA exponent 1", template: key(rsaPublicKey(odd(2048), 1)), want: weak("the RSA exponent is 1: use 65537")},
 		{name: "RSA exponent 3", template: key(rsaPublicKey(odd(2048), 3)), want: weak("the RSA exponent is 3: use 65537")},
 		{name: "RSA exponent 65539", template: key(rsaPublicKey(odd(2048), 65539)), want: weak("the RSA exponent is 65539: use 65537")},
@@ -272,11 +272,11 @@ func hostileKeys() []hostile {
 
 		{name: "ECDSA on P-224", template: key(ecPublicKey("1.3.132.0.33", make([]byte, 57))), want: weak("the ECDSA key is on curve 1.3.132.0.33: use P-256, P-384 or P-521")},
 		{name: "ECDSA on secp256k1", template: key(ecPublicKey("1.3.132.0.10", offCurve)), want: weak("the ECDSA key is on curve 1.3.132.0.10: use P-256, P-384 or P-521")},
-		{name: "ECDSA point not on the curve", template: key(ecPublicKey(p256, offCurve)), want: weak("the ECDSA key is not an uncompressed point on P-256: generate the key anew")},
-		{name: "ECDSA point at infinity", template: key(ecPublicKey(p256, []byte{0})), want: weak("the ECDSA key is not an uncompressed point on P-256: generate the key anew")},
-		{name: "ECDSA point compressed", template: key(ecPublicKey(p256, append([]byte{2}, bytes.Repeat([]byte{1}, 32)...))), want: weak("the ECDSA key is not an uncompressed point on P-256: generate the key anew")},
-		{name: "ECDSA point of another curve", template: key(ecPublicKey("1.3.132.0.34", offCurve)), want: weak("the ECDSA key is not an uncompressed point on P-384: generate the key anew")},
-		{name: "ECDSA with a curve of its own", template: key(subjectPublicKey(sequence(oid(oidECDSA), sequence(integer(1))), offCurve)), want: weak("the ECDSA key brings its own curve: use the named curve P-256, P-384 or P-521")},
+		{name: "ECDSA point not on the curve", template: key(ecPublicKey(p256, offCurve)), want: weak("the ECDSA key is not an uncompressed point on P-256: generate a new key")},
+		{name: "ECDSA point at infinity", template: key(ecPublicKey(p256, []byte{0})), want: weak("the ECDSA key is not an uncompressed point on P-256: generate a new key")},
+		{name: "ECDSA point compressed", template: key(ecPublicKey(p256, append([]byte{2}, bytes.Repeat([]byte{1}, 32)...))), want: weak("the ECDSA key is not an uncompressed point on P-256: generate a new key")},
+		{name: "ECDSA point of another curve", template: key(ecPublicKey("1.3.132.0.34", offCurve)), want: weak("the ECDSA key is not an uncompressed point on P-384: generate a new key")},
+		{name: "ECDSA with a curve of its own", template: key(subjectPublicKey(sequence(oid(oidECDSA), sequence(integer(1))), offCurve)), want: weak("the ECDSA key has explicit curve parameters: use the named curve P-256, P-384 or P-521")},
 		{name: "ECDSA with no curve", template: key(subjectPublicKey(sequence(oid(oidECDSA)), offCurve)), want: notDER("ECDSA public key")},
 		{name: "ECDSA with two curves", template: key(subjectPublicKey(sequence(oid(oidECDSA), oid(p256), oid(p256)), offCurve)), want: notDER("ECDSA public key")},
 		{name: "Ed25519 with parameters", template: key(subjectPublicKey(sequence(oid(oidEd25519), null), make([]byte, 32))), want: notDER("Ed25519 public key")},
@@ -284,7 +284,7 @@ func hostileKeys() []hostile {
 		{name: "Ed25519 of 33 bytes", template: key(ed25519PublicKey(make([]byte, 33))), want: weak("the Ed25519 key has 33 bytes: it must have 32")},
 		{name: "public key with more to it", template: key(sequence(sequence(oid(oidEd25519)), bitString(make([]byte, 32)), null)), want: notDER("public key")},
 		{name: "public key not in whole bytes", template: key(sequence(sequence(oid(oidEd25519)), element(asn1.BIT_STRING, []byte{1}, make([]byte, 32)))), want: notDER("public key")},
-		{name: "Ed25519 with a forged signature", template: template{publicKey: ed25519PublicKey(neutral), algorithm: sequence(oid(oidEd25519)), signature: forged}, want: weak("the Ed25519 key is a point of small order, for which anyone can sign: generate the key anew")},
+		{name: "Ed25519 with a forged signature", template: template{publicKey: ed25519PublicKey(neutral), algorithm: sequence(oid(oidEd25519)), signature: forged}, want: weak("the Ed25519 key is a point of small order, for which anyone can sign: generate a new key")},
 	}
 }
 
@@ -297,7 +297,7 @@ func hostileSubjects() []hostile {
 		return all
 	}
 	repeated := func(value string) Refusal {
-		return refusal(ReasonRepeatedAttribute, "subject attribute "+value+" is there more than once: keep one")
+		return refusal(ReasonRepeatedAttribute, "subject attribute "+value+" is repeated: keep one")
 	}
 	crowded := refusal(ReasonRepeatedAttribute, "the subject has an RDN of more than one attribute: give each attribute an RDN of its own")
 	cn := func(tag asn1.Tag, value string) template {
@@ -312,9 +312,9 @@ func hostileSubjects() []hostile {
 		{name: "two common names in one RDN", template: withSubject(rdn(oidCommonName, utf8String("a"), utf8String("b"))), want: []Refusal{crowded, repeated("2.5.4.3 (common name)")}},
 		{name: "CN and O in one RDN", template: withSubject(element(asn1.SET, sequence(oid(oidCommonName), utf8String("a")), sequence(oid(oidOrganization), utf8String("b")))), want: []Refusal{crowded}},
 		{name: "O and OU in one RDN", template: withSubject(element(asn1.SET, sequence(oid(oidOrganization), utf8String("a")), sequence(oid(oidOrganizationalUnit), utf8String("b")))), want: []Refusal{crowded}},
-		{name: "common name with NUL", template: cn(asn1.UTF8String, "web.example\x00.evil.example"), want: name(`2.5.4.3 (common name) has characters that cannot be seen: "web.example\x00.evil.example"; leave them out`)},
-		{name: "common name with a line end", template: cn(asn1.UTF8String, "a\nb"), want: name(`2.5.4.3 (common name) has characters that cannot be seen: "a\nb"; leave them out`)},
-		{name: "common name that turns round", template: cn(asn1.UTF8String, "a\u202eb"), want: name(`2.5.4.3 (common name) has characters that cannot be seen: "a\u202eb"; leave them out`)},
+		{name: "common name with NUL", template: cn(asn1.UTF8String, "web.example\x00.evil.example"), want: name(`2.5.4.3 (common name) has invisible characters: "web.example\x00.evil.example"; leave them out`)},
+		{name: "common name with a line end", template: cn(asn1.UTF8String, "a\nb"), want: name(`2.5.4.3 (common name) has invisible characters: "a\nb"; leave them out`)},
+		{name: "common name that turns round", template: cn(asn1.UTF8String, "a\u202eb"), want: name(`2.5.4.3 (common name) has invisible characters: "a\u202eb"; leave them out`)},
 		{name: "common name not UTF-8", template: cn(asn1.UTF8String, "a\xff"), want: name(`2.5.4.3 (common name) has bytes that its ASN.1 type 0x0c does not allow: "a\xff"`)},
 		{name: "common name not printable", template: cn(asn1.PrintableString, "*.web.example"), want: name(`2.5.4.3 (common name) has bytes that its ASN.1 type 0x13 does not allow: "*.web.example"`)},
 		{name: "common name not IA5", template: cn(asn1.IA5String, "\xc3\xa9"), want: name(`2.5.4.3 (common name) has bytes that its ASN.1 type 0x16 does not allow: "\u00e9"`)},
@@ -324,7 +324,7 @@ func hostileSubjects() []hostile {
 		{name: "common name as UniversalStr", template: cn(28, "\x00\x00\x00a"), want: name("2.5.4.3 (common name) has a value of ASN.1 type 0x1c: use a UTF8String, PrintableString or IA5String")},
 		{name: "common name as INTEGER", template: cn(asn1.INTEGER, "\x05"), want: name("2.5.4.3 (common name) has a value of ASN.1 type 0x02: use a UTF8String, PrintableString or IA5String")},
 		{name: "UTF8String in parts", template: cn(asn1.UTF8String.Constructed(), "\x0c\x01a"), want: name("2.5.4.3 (common name) has a value of ASN.1 type 0x2c: use a UTF8String, PrintableString or IA5String")},
-		{name: "an organization with NUL", template: withSubject(rdn(oidOrganization, utf8String("system:masters\x00"))), want: name(`2.5.4.10 (organization) has characters that cannot be seen: "system:masters\x00"; leave them out`)},
+		{name: "an organization with NUL", template: withSubject(rdn(oidOrganization, utf8String("system:masters\x00"))), want: name(`2.5.4.10 (organization) has invisible characters: "system:masters\x00"; leave them out`)},
 		{
 			name:     "a long value of escapes",
 			template: cn(asn1.UTF8String, strings.Repeat("\xff", 200)),
@@ -360,8 +360,8 @@ func hostileExtensions() []hostile {
 		{name: "authority key identifier", template: withExtensions(extension("2.5.29.35", sequence())), want: unsupported("2.5.29.35 (authority key identifier)")},
 		{name: "must-staple", template: withExtensions(extension("1.3.6.1.5.5.7.1.24", unhex("30 03 02 01 05"))), want: unsupported("1.3.6.1.5.5.7.1.24")},
 		{name: "issuer alternative name", template: withExtensions(extension("2.5.29.18", sequence(dnsName("web.example")))), want: unsupported("2.5.29.18")},
-		{name: "two sets of names", template: withExtensions(names, subjectAltName(dnsName("evil.example"))), want: []Refusal{refusal(ReasonRepeatedAttribute, "extension 2.5.29.17 (subject alternative name) is there more than once: keep one")}},
-		{name: "two extension requests", template: template{attributes: slices.Concat(request, extensionRequest(extension(oidBasicConstraints, sequence(boolTrue))))}, want: []Refusal{refusal(ReasonRepeatedAttribute, "attribute 1.2.840.113549.1.9.14 (extension request) is there more than once: keep one")}},
+		{name: "two sets of names", template: withExtensions(names, subjectAltName(dnsName("evil.example"))), want: []Refusal{refusal(ReasonRepeatedAttribute, "extension 2.5.29.17 (subject alternative name) is repeated: keep one")}},
+		{name: "two extension requests", template: template{attributes: slices.Concat(request, extensionRequest(extension(oidBasicConstraints, sequence(boolTrue))))}, want: []Refusal{refusal(ReasonRepeatedAttribute, "attribute 1.2.840.113549.1.9.14 (extension request) is repeated: keep one")}},
 		{name: "two values of extensions", template: template{attributes: attribute(oidExtensionRequest, sequence(names), sequence(names))}, want: []Refusal{refusal(ReasonRepeatedAttribute, "attribute 1.2.840.113549.1.9.14 (extension request) has 2 values: it must have one")}},
 		{name: "no values of extensions", template: template{attributes: attribute(oidExtensionRequest)}, want: []Refusal{refusal(ReasonRepeatedAttribute, "attribute 1.2.840.113549.1.9.14 (extension request) has 0 values: it must have one")}},
 		{name: "challenge password", template: template{attributes: slices.Concat(password, request)}, want: []Refusal{refusal(ReasonUnsupportedAttribute, "attribute 1.2.840.113549.1.9.7 (challenge password): leave it out")}},
@@ -372,7 +372,7 @@ func hostileExtensions() []hostile {
 			template: template{attributes: slices.Concat(password, password)},
 			want: []Refusal{
 				refusal(ReasonUnsupportedAttribute, "attribute 1.2.840.113549.1.9.7 (challenge password): leave it out"),
-				refusal(ReasonRepeatedAttribute, "attribute 1.2.840.113549.1.9.7 (challenge password) is there more than once: keep one"),
+				refusal(ReasonRepeatedAttribute, "attribute 1.2.840.113549.1.9.7 (challenge password) is repeated: keep one"),
 			},
 		},
 	}
@@ -398,7 +398,7 @@ func hostileNames() []hostile {
 		{name: "an IA5String", template: withNames(element(asn1.IA5String, []byte("web.example"))), want: unknown("0x16")},
 		{name: "a DNS name of another class", template: withNames(element(0xc2, []byte("web.example"))), want: unknown("0xc2")},
 		{name: "a name of tag 9", template: withNames(element(0x89, []byte("a"))), want: unknown("0x89")},
-		{name: "no names", template: withNames(), want: one("the subject alternative name extension is empty: name something or leave it out")},
+		{name: "no names", template: withNames(), want: one("the subject alternative name extension is empty: add a name or leave it out")},
 		{name: "an empty DNS name", template: withNames(dnsName("")), want: one("subject alternative name of type DNS is empty: leave it out")},
 		{name: "an empty email", template: withNames(email("")), want: one("subject alternative name of type email is empty: leave it out")},
 		{name: "an empty URI", template: withNames(uri("")), want: one("subject alternative name of type URI is empty: leave it out")},
@@ -418,10 +418,10 @@ func hostileNames() []hostile {
 		{name: "an IP with its mask", template: withNames(ip(10, 0, 0, 0, 255, 0, 0, 0)), want: one("subject alternative name of type IP has 8 bytes: it must have 4 or 16")},
 		{name: "an IP in words", template: withNames(ip([]byte("10.0.0.7")...)), want: one("subject alternative name of type IP has 8 bytes: it must have 4 or 16")},
 		{name: "an IPv4 mapped into an IPv6", template: withNames(ip(mapped...)), want: one("IP address ::ffff:10.0.0.7 is an IPv4 address in an IPv6 one: write 10.0.0.7")},
-		{name: "a DNS name twice", template: withNames(dnsName("web.example"), dnsName("b.example"), dnsName("web.example")), want: one(`subject alternative name "web.example" of type DNS is there more than once: keep one`)},
-		{name: "an IP twice", template: withNames(ip(10, 0, 0, 7), ip(10, 0, 0, 7)), want: one(`subject alternative name "10.0.0.7" of type IP is there more than once: keep one`)},
-		{name: "a URI twice", template: withNames(uri("spiffe://a/b"), uri("spiffe://a/b")), want: one(`subject alternative name "spiffe://a/b" of type URI is there more than once: keep one`)},
-		{name: "an email thrice", template: withNames(email("a@b"), email("a@b"), email("a@b")), want: one(`subject alternative name "a@b" of type email is there more than once: keep one`)},
+		{name: "a DNS name twice", template: withNames(dnsName("web.example"), dnsName("b.example"), dnsName("web.example")), want: one(`subject alternative name "web.example" of type DNS is repeated: keep one`)},
+		{name: "an IP twice", template: withNames(ip(10, 0, 0, 7), ip(10, 0, 0, 7)), want: one(`subject alternative name "10.0.0.7" of type IP is repeated: keep one`)},
+		{name: "a URI twice", template: withNames(uri("spiffe://a/b"), uri("spiffe://a/b")), want: one(`subject alternative name "spiffe://a/b" of type URI is repeated: keep one`)},
+		{name: "an email thrice", template: withNames(email("a@b"), email("a@b"), email("a@b")), want: one(`subject alternative name "a@b" of type email is repeated: keep one`)},
 		{
 			name:     "a long URI not in normal form",
 			template: withNames(uri("SPIFFE://" + strings.Repeat("a", 100))),
@@ -468,7 +468,7 @@ func hostileBulk() []hostile {
 			},
 			want: []Refusal{
 				refusal(ReasonUnsupportedName, "subject attribute 2.5.4.3 (common name) is empty: give it a value or leave it out"),
-				refusal(ReasonRepeatedAttribute, "subject attribute 2.5.4.3 (common name) is there more than once: keep one"),
+				refusal(ReasonRepeatedAttribute, "subject attribute 2.5.4.3 (common name) is repeated: keep one"),
 				refusal(ReasonWeakKey, "the RSA key has 1024 bits: use 2048 to 8192"),
 				refusal(ReasonUnsupportedAttribute, "attribute 1.2.840.113549.1.9.7 (challenge password): leave it out"),
 				refusal(ReasonCertificateAuthority, "basic constraints ask for a CA certificate: leave CA:TRUE out"),

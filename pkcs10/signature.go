@@ -70,7 +70,7 @@ func (p *parser) signature(info, algorithm cryptobyte.String, signature []byte) 
 		if p.request.PublicKey == nil {
 			return nil
 		}
-		p.refusals.add(ReasonBadSignature, "the signature is of algorithm %s, which, or whose parameters, are not known here: "+
+		p.refusals.add(ReasonBadSignature, "the signature algorithm %s or its parameters are not supported: "+
 			"sign with RSA, RSASSA-PSS or ECDSA and SHA-256, SHA-384 or SHA-512, or with Ed25519", short(oid.String()))
 		return nil
 	}

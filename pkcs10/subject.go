@@ -45,7 +45,7 @@ func (p *parser) name(rdns cryptobyte.String) error {
 		}
 		for _, attribute := range attributes {
 			if found[attribute.OID] && !multiValued(attribute.OID) {
-				p.refusals.add(ReasonRepeatedAttribute, "subject attribute %s is there more than once: keep one", describe(attribute.OID))
+				p.refusals.add(ReasonRepeatedAttribute, "subject attribute %s is repeated: keep one", describe(attribute.OID))
 			}
 			found[attribute.OID] = true
 			p.addSubject(attribute)
@@ -138,7 +138,7 @@ func (p *parser) subjectString(attribute Attribute, tag asn1.Tag) {
 	case !valid:
 		refuse("has bytes that its ASN.1 type 0x%02x does not allow: %s", uint8(tag), quote(attribute.Value))
 	case strings.ContainsFunc(attribute.Value, func(r rune) bool { return !unicode.IsPrint(r) }):
-		refuse("has characters that cannot be seen: %s; leave them out", quote(attribute.Value))
+		refuse("has invisible characters: %s; leave them out", quote(attribute.Value))
 	}
 }
 
