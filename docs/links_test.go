@@ -41,7 +41,7 @@ func TestLinks(t *testing.T) {
 	})
 }
 
-// follow returns an error if a link of a file leads nowhere. Links to other sites are not followed.
+// follow returns an error if a link of a file has no target. Links to other sites are not followed.
 func follow(from, target string) error {
 	if strings.Contains(target, "://") {
 		return nil

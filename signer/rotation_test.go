@@ -134,7 +134,9 @@ func TestSignerReconciler_memory(t *testing.T) {
 		{"the status was changed meanwhile", func(l *life) {
 			l.source, l.writeErr = loaded{ca: two}, apierrors.NewConflict(corev1.Resource("signers"), "serving", errors.New("changed"))
 		}, "One"},
-		{"the API server is away", func(l *life) { l.source, l.writeErr = loaded{ca: two}, apierrors.NewInternalError(errors.New("away")) }, "One"},
+		{"API server not reachable", func(l *life) {
+			l.source, l.writeErr = loaded{ca: two}, apierrors.NewInternalError(errors.New("not reachable"))
+		}, "One"},
 		{"the Secret was deleted", func(l *life) {
 			l.source = loaded{problem: &ca.Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: "deleted"}}
 		}, "none"},
@@ -234,11 +236,11 @@ func TestSignerReconciler_targets(t *testing.T) {
 		}
 	}
 	change(nil)
-	l.source, l.trust = loaded{ca: two}, published{err: errors.New("away")}
+	l.source, l.trust = loaded{ca: two}, published{err: errors.New("not reachable")}
 	change(nil)
 	l.trust = published{}
 	change(func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil })
-	l.trust = published{err: errors.New("away")}
+	l.trust = published{err: errors.New("not reachable")}
 	change(func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = &v1alpha1.TrustConfigMap{Name: "example-ca"} })
 	l.at = now.Add(defaultPropagation + time.Second)
 	change(nil)

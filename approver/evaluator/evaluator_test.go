@@ -123,7 +123,7 @@ func TestCompileErrors(t *testing.T) {
 			evaluator.Source{Package: "countersign.mine", Modules: map[string]string{"mine.rego": allow, "README.md": "read me"}},
 			"README.md:1:1: unexpected file: a policy can contain files that end in .rego, and parameters.schema.json",
 		},
-		{"a schema of parameters that is none", withParameters("{", nil), "parameters.schema.json:1:1: the file is not a JSON object: "},
+		{"an invalid parameters schema", withParameters("{", nil), "parameters.schema.json:1:1: the file is not a JSON object: "},
 		{"a schema of parameters of another type", withParameters(`{"type": "array"}`, nil), `parameters.schema.json:1:1: parameters must be an object: set "type": "object"`},
 		{"a schema of parameters that is wrong", withParameters(`{"type": "object", "required": 7}`, nil), "parameters.schema.json:1:1: the file is not a JSON Schema"},
 		{

@@ -49,7 +49,7 @@ type scene struct {
 	reviews []authorizationv1.SubjectAccessReviewSpec
 }
 
-var errAway = errors.New("the API server is away")
+var errAway = errors.New("API server not reachable")
 
 func (s *scene) call() error {
 	if s.calls++; s.calls == s.failing {
@@ -235,7 +235,7 @@ func TestGatherPod(t *testing.T) {
 		t.Errorf("subject %+v", f.Cluster.Subject)
 	}
 	if len(s.reviews) > 0 {
-		t.Errorf("a Pod speaks for itself, yet delegation was asked for: %+v", s.reviews)
+		t.Errorf("a Pod acts for itself, but delegation was reviewed: %+v", s.reviews)
 	}
 }
 

@@ -43,7 +43,7 @@ type Options struct {
 	CABundle Target
 }
 
-// Certificate is the serving certificate of one process. Make one with [New].
+// Certificate is the serving certificate of one process. [New] returns one.
 type Certificate struct {
 	options   Options
 	files     *certwatcher.CertWatcher // nil if the certificate is requested

@@ -61,7 +61,7 @@ type State[T any] struct {
 	Objects map[types.NamespacedName]*T
 }
 
-// Set keeps objects as long as Start runs. It is safe for concurrent use. Make one with [New].
+// Set keeps objects as long as Start runs. It is safe for concurrent use. [New] returns one.
 type Set[O client.Object, T any] struct {
 	options Options[O, T]
 

@@ -168,7 +168,7 @@ func TestManaged_next(t *testing.T) {
 		{"distrusted before it signs", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(two)}}, `Create: "CN=Two" is listed in spec.trust.distrusted`},
 		{"below its root", Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root)}, "Keep"},
 		{"the root is renewed", Managed{Newest: lower}, Situation{Spec: rooted, Root: renewed, Current: id(root)}, `Create: the root changed to "CN=Renewed"`},
-		{"the root cannot be had", Managed{Newest: lower}, Situation{Spec: rooted, Current: id(root)}, "Keep"},
+		{"the root cannot be loaded", Managed{Newest: lower}, Situation{Spec: rooted, Current: id(root)}, "Keep"},
 		{"the root is distrusted", Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root), Distrusted: []string{id(root)}}, `CADistrusted: the root "CN=Root" is listed in spec.trust.distrusted: put another root into Secret root`},
 		{"the root ends not much later", Managed{Newest: last}, Situation{Spec: rooted, Root: short, Current: id(short)}, `RotationFailed: "CN=Last" expires at 2026-03-31T12:00:00Z, and its root soon after: put a renewed root into Secret root`},
 		{"next below the same root: no wait", Managed{Newest: lower, Previous: below(t, root, "Lower0", nil)}, Situation{Spec: rooted, Root: root, Current: id(root)}, "DropPrevious"},

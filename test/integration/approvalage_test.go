@@ -52,7 +52,7 @@ spec:
 	csr, err := requests.Get(ctx, "late", metav1.GetOptions{})
 	must(t, err)
 	csr.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{
-		Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "ByHand", Message: "two hours ago",
+		Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "Manual", Message: "two hours ago",
 		LastUpdateTime: metav1.NewTime(time.Now().Add(-2 * time.Hour)),
 	}}
 	_, err = requests.UpdateApproval(ctx, "late", csr, metav1.UpdateOptions{})

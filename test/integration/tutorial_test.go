@@ -75,8 +75,8 @@ func runRow(t *testing.T, row tutorial.Row) {
 	if diff := cmp.Diff(want, got.Outcome); diff != "" {
 		t.Errorf("(-want +got)\n%s%s", diff, got.Message)
 	}
-	byHand := want.Reason == "KubectlApprove"
-	if got.CSR != nil && want.Condition != "" && !byHand {
+	manual := want.Reason == "KubectlApprove"
+	if got.CSR != nil && want.Condition != "" && !manual {
 		if err := contains(got.Message, recorded(t, installation.Approver.Log, row.Name).ID); err != nil {
 			t.Errorf("the message does not name the decision: %v", err)
 		}

@@ -30,8 +30,8 @@ import (
 )
 
 const (
-	byHand     = "approver@example.com" // is allowed to approve within policy
-	overriding = "security@example.com" // is allowed to override policy
+	manualApprover = "approver@example.com" // is allowed to approve within policy
+	overriding     = "security@example.com" // is allowed to override policy
 )
 
 // withWebhook runs the webhook until the test ends.
@@ -147,10 +147,10 @@ func TestManualApprovals(t *testing.T) {
 		_, _, err := tutorial.Request{DNSNames: names}.Create(ctx, world.TokenConfig(token), name)
 		must(t, err)
 	}
-	create("by-hand-denied", "other-pod.my-namespace.pod.cluster.local", "*.my-namespace.svc")
-	create("by-hand-allowed", "my-pod.my-namespace.pod.cluster.local")
+	create("manual-denied", "other-pod.my-namespace.pod.cluster.local", "*.my-namespace.svc")
+	create("manual-allowed", "my-pod.my-namespace.pod.cluster.local")
 
-	_, err = world.ApproveByHand(ctx, byHand, "by-hand-denied")
+	_, err = world.ApproveManually(ctx, manualApprover, "manual-denied")
 	if err == nil {
 		t.Fatal("an approval against policy went through")
 	}
@@ -159,33 +159,33 @@ func TestManualApprovals(t *testing.T) {
 		"pod-serving", policy(t, "pod-serving").Status.Revision[:12],
 		`dns-name-not-owned: DNS name "other-pod.my-namespace.pod.cluster.local" does not belong to Pod my-namespace/my-pod`,
 		`wildcard-not-allowed: DNS name "*.my-namespace.svc" is a wildcard`,
-		recorded(t, installation.Webhook.Log, "by-hand-denied").ID,
+		recorded(t, installation.Webhook.Log, "manual-denied").ID,
 		"override-policy", "example.com/serving",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)
 		}
 	}
-	if _, err := world.ApproveByHand(ctx, byHand, "by-hand-allowed"); err != nil {
+	if _, err := world.ApproveManually(ctx, manualApprover, "manual-allowed"); err != nil {
 		t.Errorf("an approval that policy allows: %v", err)
 	}
-	if _, err := world.ApproveByHand(ctx, overriding, "by-hand-denied"); err != nil {
+	if _, err := world.ApproveManually(ctx, overriding, "manual-denied"); err != nil {
 		t.Errorf("an approval by a user with override-policy: %v", err)
 	}
-	outcome(t, "by-hand-allowed", certificatesv1.CertificateApproved)
-	outcome(t, "by-hand-denied", certificatesv1.CertificateApproved) // the signer issues what is approved
+	outcome(t, "manual-allowed", certificatesv1.CertificateApproved)
+	outcome(t, "manual-denied", certificatesv1.CertificateApproved) // the signer issues what is approved
 
 	type entry struct{ Verdict, Request, By string }
 	var recorded []entry
 	ids := map[string]string{} // by verdict
 	for _, d := range decisionsIn(t, installation.Webhook.Log) {
-		if strings.HasPrefix(d.Request.Name, "by-hand-") {
+		if strings.HasPrefix(d.Request.Name, "manual-") {
 			recorded = append(recorded, entry{d.Verdict, d.Request.Name, d.By.Username})
 			ids[d.Verdict] = d.ID
 		}
 	}
 	want := []entry{
-		{"ApprovalRefused", "by-hand-denied", byHand}, {"ApprovalAllowed", "by-hand-allowed", byHand}, {"ApprovalOverridden", "by-hand-denied", overriding},
+		{"ApprovalRefused", "manual-denied", manualApprover}, {"ApprovalAllowed", "manual-allowed", manualApprover}, {"ApprovalOverridden", "manual-denied", overriding},
 	}
 	if diff := cmp.Diff(want, recorded); diff != "" {
 		t.Errorf("on record (-want +got):\n%s", diff)
@@ -247,7 +247,7 @@ func TestWebhookOutage(t *testing.T) {
 	held(t, "outage-pending")
 
 	must(t, installation.Webhook.Kill())
-	if _, err := world.ApproveByHand(ctx, byHand, "outage-pending"); err == nil || !strings.Contains(err.Error(), "failed calling webhook") {
+	if _, err := world.ApproveManually(ctx, manualApprover, "outage-pending"); err == nil || !strings.Contains(err.Error(), "failed calling webhook") {
 		t.Errorf("a manual approval while the webhook does not run: %v", err)
 	}
 	_, err = world.SetPodStatus(ctx, world.Pods["outage-pod"], corev1.PodRunning, "10.0.34.99")

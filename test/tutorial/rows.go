@@ -233,7 +233,7 @@ func Rows() []Row {
 				if err := w.waitForEvent(ctx, "overridden", "Held"); err != nil {
 					return err
 				}
-				_, err := w.ApproveByHand(ctx, overrider, "overridden")
+				_, err := w.ApproveManually(ctx, overrider, "overridden")
 				return err
 			},
 			Want:     Outcome{Condition: certificatesv1.CertificateApproved, Reason: "KubectlApprove", Certificate: true},
@@ -261,7 +261,7 @@ func approveTooEarly(ctx context.Context, w *World) error {
 	if err := w.waitForEvent(ctx, "approved-too-early", "Held"); err != nil {
 		return err
 	}
-	_, err := w.ApproveByHand(ctx, approver, "approved-too-early")
+	_, err := w.ApproveManually(ctx, approver, "approved-too-early")
 	if err == nil {
 		return errors.New("the approval was not rejected")
 	}

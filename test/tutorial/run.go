@@ -96,8 +96,8 @@ func rejection(err error) (string, bool) {
 	return text, ok
 }
 
-// ApproveByHand runs kubectl certificate approve as a user and returns its output.
-func (w *World) ApproveByHand(ctx context.Context, user, csrName string) (string, error) {
+// ApproveManually runs kubectl certificate approve as a user and returns its output.
+func (w *World) ApproveManually(ctx context.Context, user, csrName string) (string, error) {
 	config, err := w.ConfigFor(user)
 	if err != nil {
 		return "", err
