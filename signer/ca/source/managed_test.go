@@ -138,8 +138,9 @@ func TestManaged_keyStore(t *testing.T) {
 	signer.Spec.CA.Managed = &v1alpha1.ManagedCA{SecretName: "serving-ca", CommonName: "Example"}
 	server := fake.NewClientBuilder().WithScheme(scheme).WithObjects(signer).Build()
 	keys := &remoteKeys{keys: map[string]crypto.Signer{}}
+	recorder := events.NewFakeRecorder(10)
 	m := &Managed{
-		Writer: &SecretWriter{Client: server, Namespace: "system"}, Keys: keys, Signers: server, Events: events.NewFakeRecorder(10),
+		Writer: &SecretWriter{Client: server, Namespace: "system"}, Keys: keys, Signers: server, Events: recorder,
 	}
 	read := func() *state {
 		t.Helper()
@@ -183,6 +184,14 @@ func TestManaged_keyStore(t *testing.T) {
 		}
 		if got := string(read().secret.Data[corev1.TLSPrivateKeyKey]); got != step.want[len(step.want)-1] {
 			t.Errorf("%s: tls.key is %q", step.name, got)
+		}
+	}
+	for _, want := range []string{
+		"Normal CAMade created a new CA, because there was no CA",
+		`Normal CAMade created a new CA, because "CN=Example" expires at 2027-03-01T12:00:00Z`,
+	} {
+		if got := <-recorder.Events; got != want {
+			t.Errorf("Event %q, want %q", got, want)
 		}
 	}
 }
