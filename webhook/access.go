@@ -18,7 +18,7 @@ import (
 const (
 	// verbApprove is the verb that the API server requires for approvals and denials.
 	verbApprove = "approve"
-	// VerbOverridePolicy is the verb for approving a request that policy does not allow. Only this
+	// VerbOverridePolicy is the verb for approving a request that the policies do not allow. Only this
 	// package checks it.
 	VerbOverridePolicy = "override-policy"
 )

@@ -25,7 +25,7 @@ const PathRequest = "/validate-certificatesigningrequest"
 // warnings. The timeout of the API server is a little longer.
 const requestDeadline = 4 * time.Second
 
-// OnDenial is the action for a new request that policy would deny.
+// OnDenial is the action for a new request that the policies would deny.
 type OnDenial string
 
 // The actions of an [OnDenial].

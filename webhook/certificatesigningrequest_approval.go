@@ -93,7 +93,7 @@ func answerApproval(verdict string, found finding, recorded, signerName string) 
 	case ApprovalRefused:
 		return deny(http.StatusForbidden, metav1.StatusReasonForbidden, found.message+"; "+recorded+"; "+found.override(signerName))
 	case ApprovalOverridden:
-		return admission.Allowed("").WithWarnings(warning("policy is overridden: "+found.message, "; "+recorded))
+		return admission.Allowed("").WithWarnings(warning("the policies are overridden: "+found.message, "; "+recorded))
 	default:
 		return admission.Allowed("")
 	}

@@ -7,7 +7,7 @@
 //     ApprovalPolicy that would decide nothing is admitted with a warning.
 //   - The requester of a new CertificateSigningRequest gets its violations as warnings, or as a
 //     rejection.
-//   - A manual approval of a request that policy does not allow is rejected, unless the user is
+//   - A manual approval of a request that the policies do not allow is rejected, unless the user is
 //     allowed the verb override-policy on the signer.
 //
 // The package approves, denies and signs nothing. Requests are reviewed by the same

@@ -45,7 +45,7 @@ type Options struct {
 	// ApproverUsername is the username of the approver. Warnings are about the permissions of this
 	// user. Defaults to the ServiceAccount countersign-approver of Namespace.
 	ApproverUsername string
-	// OnDenial is the action for a new request that policy would deny. Required.
+	// OnDenial is the action for a new request that the policies would deny. Required.
 	OnDenial OnDenial
 	// Audit records approvals. Required.
 	Audit *audit.Log

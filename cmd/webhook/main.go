@@ -23,7 +23,7 @@ func main() {
 	command := process.Command{
 		Name: "countersign-webhook",
 		Summary: `Validating admission webhook: rejects ApprovalPolicies that cannot be used, warns requesters of
-CertificateSigningRequests about violations, and refuses manual approvals that policy does not
+CertificateSigningRequests about violations, and rejects manual approvals that the policies do not
 allow. Writes an audit record of each approval to standard output, one line of JSON each. Every
 replica serves.`,
 		Examples: []string{
@@ -43,7 +43,7 @@ func addFlags(fs *flag.FlagSet, o *webhook.Options) {
 	fs.StringVar(&o.ApproverUsername, "approver-username", "",
 		"`username` of the approver. Defaults to the ServiceAccount countersign-approver of the namespace.")
 	o.OnDenial = webhook.Warn
-	fs.Func("on-denial", "Action for a new request that policy would deny: `warn or reject`. Default \"warn\".", func(value string) error {
+	fs.Func("on-denial", "Action for a new request that the policies would deny: `warn or reject`. Default \"warn\".", func(value string) error {
 		o.OnDenial = webhook.OnDenial(value)
 		if o.OnDenial != webhook.Warn && o.OnDenial != webhook.Reject {
 			return fmt.Errorf("must be warn or reject")

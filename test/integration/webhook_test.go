@@ -129,7 +129,7 @@ func write(t *testing.T, manifest string) string {
 	return path
 }
 
-// TestManualApprovals checks that a manual approval against policy is rejected with every violation, and that a user
+// TestManualApprovals checks that a manual approval against the policies is rejected with every violation, and that a user
 // with the verb override-policy is allowed to approve. Both are recorded, in the API server's audit log too. The approver
 // is stopped, since it would deny the request first.
 func TestManualApprovals(t *testing.T) {
@@ -152,7 +152,7 @@ func TestManualApprovals(t *testing.T) {
 
 	_, err = world.ApproveManually(ctx, manualApprover, "manual-denied")
 	if err == nil {
-		t.Fatal("an approval against policy went through")
+		t.Fatal("an approval against the policies went through")
 	}
 	for _, want := range []string{
 		`admission webhook "approvals.countersign.dev" denied the request: `,
@@ -167,7 +167,7 @@ func TestManualApprovals(t *testing.T) {
 		}
 	}
 	if _, err := world.ApproveManually(ctx, manualApprover, "manual-allowed"); err != nil {
-		t.Errorf("an approval that policy allows: %v", err)
+		t.Errorf("an approval that the policies allow: %v", err)
 	}
 	if _, err := world.ApproveManually(ctx, overriding, "manual-denied"); err != nil {
 		t.Errorf("an approval by a user with override-policy: %v", err)
