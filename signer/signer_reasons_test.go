@@ -22,7 +22,7 @@ import (
 	"countersign.dev/countersign/signer/internal/signertest"
 )
 
-// TestReasonExamples compares the examples in the API documentation with the messages of the signer. Each reason of a
+// TestSignerReasons_examples compares the examples in the API documentation with the messages of the signer. Each reason of a
 // Signer needs an example, and each example a case here or in the package that signertest names.
 func TestSignerReasons_examples(t *testing.T) {
 	produced := map[string]string{}

@@ -12,7 +12,7 @@ import (
 	"countersign.dev/countersign/signer/internal/signertest"
 )
 
-// TestReasonExamples compares the examples in the API documentation with the messages of this package.
+// TestReasons_examples compares the examples in the API documentation with the messages of this package.
 func TestReasons_examples(t *testing.T) {
 	var namespaces []client.Object
 	for i := range 12 {

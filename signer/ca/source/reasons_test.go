@@ -16,7 +16,7 @@ import (
 	"countersign.dev/countersign/signer/internal/signertest"
 )
 
-// TestReasonExamples compares the examples in the API documentation with the messages of this package.
+// TestReasons_examples compares the examples in the API documentation with the messages of this package.
 func TestReasons_examples(t *testing.T) {
 	const namespace, name = "countersign-system", "serving-ca"
 	signer := &v1alpha1.Signer{}
