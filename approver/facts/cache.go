@@ -24,7 +24,7 @@ import (
 
 // Names of the cache indexes.
 const (
-	servicesByIP        = "countersign.serviceIPs"
+	servicesByIP        = "countersign.clusterIPs"
 	nodesByAddress      = "countersign.nodeAddresses"
 	requestsByKey       = "countersign.keySHA256"
 	keySHA256Annotation = "countersign.dev/key-sha256" // in the cache only, see stripRequest
@@ -150,7 +150,7 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 			if !ok {
 				return nil
 			}
-			return canonical(append(clusterIPs(service), service.Spec.ExternalIPs...))
+			return clusterIPs(service)
 		}),
 		indexer.IndexField(ctx, &corev1.Node{}, nodesByAddress, func(obj client.Object) []string {
 			node, ok := obj.(*corev1.Node)

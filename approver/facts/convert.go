@@ -112,8 +112,7 @@ func serviceOf(s *corev1.Service) Service {
 	out := Service{
 		Name: s.Name, Namespace: s.Namespace, UID: s.UID, Labels: labelsOf(s.Labels),
 		Type: s.Spec.Type, Selector: labelsOf(s.Spec.Selector),
-		ClusterIPs: clusterIPs(s), ExternalIPs: list(s.Spec.ExternalIPs),
-		Ports: []int32{}, Deleting: s.DeletionTimestamp != nil,
+		ClusterIPs: clusterIPs(s), Ports: []int32{}, Deleting: s.DeletionTimestamp != nil,
 	}
 	for _, port := range s.Spec.Ports {
 		out.Ports = append(out.Ports, port.Port)

@@ -211,16 +211,15 @@ type Namespace struct {
 
 // Service contains the fields of a Service that policies can use.
 type Service struct {
-	Name        string             `json:"name"`
-	Namespace   string             `json:"namespace"`
-	UID         types.UID          `json:"uid"`
-	Labels      map[string]string  `json:"labels"`
-	Type        corev1.ServiceType `json:"type"`
-	Selector    map[string]string  `json:"selector"`
-	ClusterIPs  []string           `json:"clusterIPs"`
-	ExternalIPs []string           `json:"externalIPs"`
-	Ports       []int32            `json:"ports"`
-	Deleting    bool               `json:"deleting"`
+	Name       string             `json:"name"`
+	Namespace  string             `json:"namespace"`
+	UID        types.UID          `json:"uid"`
+	Labels     map[string]string  `json:"labels"`
+	Type       corev1.ServiceType `json:"type"`
+	Selector   map[string]string  `json:"selector"`
+	ClusterIPs []string           `json:"clusterIPs"`
+	Ports      []int32            `json:"ports"`
+	Deleting   bool               `json:"deleting"`
 }
 
 // Resolved is an object in the cluster that has a requested name or address.

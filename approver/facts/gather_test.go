@@ -239,6 +239,27 @@ func TestGatherPod(t *testing.T) {
 	}
 }
 
+// TestExternalIPs: the author of a Service can list any address there. Such an address belongs to no
+// object, and is not stored.
+func TestExternalIPs(t *testing.T) {
+	service := serviceObject("my-svc", "192.0.2.24", myApp)
+	service.Spec.ExternalIPs = []string{"198.51.100.7"}
+	s := &scene{cached: []client.Object{namespaceObject(), podObject("my-pod", nil), service}}
+	csr, parsed := request(t, "mine", byPod("my-pod"), newKey(t), nil, "198.51.100.7")
+	for _, live := range []bool{false, true} {
+		f, err := s.gatherer(t).gather(t.Context(), csr, parsed, at, live)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found, ok := f.Cluster.Resolved["198.51.100.7"]; !ok || len(found) > 0 {
+			t.Errorf("live %v: the address belongs to %+v", live, found)
+		}
+		if diff := cmp.Diff([]string{"192.0.2.24"}, f.Cluster.Subject.Services[0].ClusterIPs); diff != "" {
+			t.Errorf("live %v: cluster IPs (-want +got):\n%s", live, diff)
+		}
+	}
+}
+
 func TestGatherDelegate(t *testing.T) {
 	objects := []client.Object{namespaceObject(), podObject("my-pod", nil), podObject("other", func(p *corev1.Pod) { p.Status.PodIPs[0].IP = "10.0.34.4" })}
 	for _, tc := range []struct {

@@ -69,9 +69,6 @@ func resolvedService(service *corev1.Service, name string, subject *Pod) Resolve
 	case service.Spec.Type == corev1.ServiceTypeExternalName:
 		out.SelectsSubject = false // a selector has no effect on this type
 		out.Detail = id + " is of type ExternalName"
-	case slices.Contains(canonical(service.Spec.ExternalIPs), name) && !slices.Contains(clusterIPs(service), name):
-		out.SelectsSubject = false // the author of a Service can list any address there
-		out.Detail = id + " only has it among its externalIPs"
 	case len(service.Spec.Selector) == 0:
 		out.Detail = id + " has no selector"
 	case subject == nil:
@@ -107,9 +104,7 @@ func (r resolver) servicesOf(ctx context.Context, name string) ([]corev1.Service
 		if err := r.cache.List(ctx, &list, client.UnsafeDisableDeepCopy, client.MatchingFields{servicesByIP: name}); err != nil {
 			return nil, err
 		}
-		return current(ctx, r, list.Items, func(s *corev1.Service) bool {
-			return slices.Contains(clusterIPs(s), name) || slices.Contains(canonical(s.Spec.ExternalIPs), name)
-		})
+		return current(ctx, r, list.Items, func(s *corev1.Service) bool { return slices.Contains(clusterIPs(s), name) })
 	}
 	parts, ok := r.cut(name, "svc")
 	if !ok || len(parts) < 2 || len(parts) > 3 {

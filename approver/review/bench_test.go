@@ -27,7 +27,7 @@ func benchFacts() facts.Facts {
 	}
 	service := facts.Service{
 		Name: "web", Namespace: namespace, UID: "service-uid", Labels: map[string]string{}, Type: "ClusterIP",
-		Selector: map[string]string{"app": "web"}, ClusterIPs: []string{"192.0.2.24"}, ExternalIPs: []string{}, Ports: []int32{443},
+		Selector: map[string]string{"app": "web"}, ClusterIPs: []string{"192.0.2.24"}, Ports: []int32{443},
 	}
 	ofService := []facts.Resolved{{Kind: "Service", Namespace: namespace, Name: "web", UID: service.UID, SelectsSubject: true}}
 	ofPod := []facts.Resolved{{Kind: "Pod", Namespace: namespace, Name: name, UID: pod.UID, SelectsSubject: true}}

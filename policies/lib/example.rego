@@ -74,7 +74,6 @@ pod_request := {
 				"type": "ClusterIP",
 				"selector": {"app": "api"},
 				"clusterIPs": ["10.96.0.7"],
-				"externalIPs": ["192.0.2.1"],
 				"ports": [443],
 				"deleting": false,
 			}],

@@ -80,7 +80,7 @@ short_dns_names contains sprintf("%s.%s", [service.name, service.namespace]) if 
 
 # METADATA
 # title: Addresses of the Pod
-# description: The addresses of the Pod and the cluster IPs of its Services, without externalIPs, which their editor chooses.
+# description: The addresses of the Pod and the cluster IPs of its Services. externalIPs of Services are not in the input.
 ip_addresses contains ip if {
 	# A Pod in the host network has the addresses of its Node, which are not its own.
 	input.cluster.subject.pod.hostNetwork == false

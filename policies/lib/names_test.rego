@@ -22,7 +22,6 @@ service := {
 	"type": "ClusterIP",
 	"selector": {"app": "web"},
 	"clusterIPs": ["10.96.0.7"],
-	"externalIPs": ["192.0.2.1"],
 	"deleting": false,
 }
 

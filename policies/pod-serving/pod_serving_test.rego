@@ -197,10 +197,6 @@ cases := {
 		"patch": joined([pending, ip("192.168.0.1"), has("192.168.0.1", {"kind": "Node", "namespace": "", "name": "my-node", "detail": "Node my-node has it"})]),
 		"want": {[2, "ip-address-not-owned", "192.168.0.1", false, "address 192.168.0.1 does not belong to Pod my-namespace/my-pod (Node my-node has it): ask for addresses of the Pod, or for cluster IPs of Services that select it"]},
 	},
-	"address among the externalIPs of its Service": {
-		"patch": joined([ip("192.0.2.1"), has("192.0.2.1", {"selectsSubject": true, "detail": "Service my-namespace/my-svc only has it among its externalIPs"})]),
-		"want": {[2, "ip-address-not-owned", "192.0.2.1", false, "address 192.0.2.1 does not belong to Pod my-namespace/my-pod: ask for addresses of the Pod, or for cluster IPs of Services that select it"]},
-	},
 	"address that nothing has": {
 		"patch": ip("10.0.34.9"),
 		"want": {[2, "ip-address-not-owned", "10.0.34.9", false, "address 10.0.34.9 does not belong to Pod my-namespace/my-pod: ask for addresses of the Pod, or for cluster IPs of Services that select it"]},
