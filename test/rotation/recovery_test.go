@@ -121,7 +121,7 @@ func TestLostKey(t *testing.T) {
 	}
 }
 
-// startSigner starts a signer without leader election, which would take up to 15 s.
+// startSigner starts a signer without leader election, which would take up to 7 s.
 func startSigner(t *testing.T) {
 	t.Helper()
 	_, err := installation.Start(t.Context(), "signer", "--leader-elect=false")
