@@ -22,6 +22,7 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/signer/ca"
 	"countersign.dev/countersign/signer/ca/source"
+	"countersign.dev/countersign/signer/issuance"
 	"countersign.dev/countersign/signer/trust"
 )
 
@@ -249,5 +250,41 @@ func TestSignerReconciler_targets(t *testing.T) {
 	}
 	if rotating := meta.FindStatusCondition(l.signer(t).Status.Conditions, v1alpha1.ConditionRotating); rotating.Reason != v1alpha1.ReasonPublishing {
 		t.Errorf("Rotating: %+v", rotating)
+	}
+}
+
+// TestSignerReconciler_lastMinutes: the next CA signs as soon as the current one can no longer issue the shortest
+// certificate, even if it is not published. There is no time without a CA that can issue.
+func TestSignerReconciler_lastMinutes(t *testing.T) {
+	keys := testKeys()
+	one := newCA(t, keys.RSA, func(c *x509.Certificate) { c.Subject.CommonName, c.NotAfter = "One", now.Add(time.Hour) })
+	two := newCA(t, keys.EC, func(c *x509.Certificate) { c.Subject.CommonName = "Two" })
+	l := newLife(t)
+	l.source = loaded{ca: one}
+	if err := l.change(t, nil); err != nil {
+		t.Fatal(err)
+	}
+	l.source, l.trust = loaded{ca: two}, published{err: errors.New("not reachable")}
+	shortest := int32(newProfile(t).MinDuration().Seconds())
+	for minute := range 61 {
+		l.at = now.Add(time.Duration(minute) * time.Minute)
+		if err := l.change(t, nil); err != nil {
+			t.Fatal(err)
+		}
+		want := "One"
+		if minute >= 50 {
+			want = "Two"
+		}
+		if l.signs() != want {
+			t.Fatalf("after %d minutes %s signs, want %s", minute, l.signs(), want)
+		}
+		ready := l.signers.get(signerName)
+		prepared, err := issuance.Prepare(l.at, newCSR(t, keys.EC, nil, expiration(shortest)), ready.profile, ready.ca)
+		if err != nil || prepared.Outcome != issuance.Ready {
+			t.Errorf("after %d minutes: %s %v, %v", minute, prepared.Outcome, prepared.Problem, err)
+		}
+	}
+	if phases := l.signer(t).Status.TrustAnchors; len(phases) != 1 {
+		t.Errorf("after the end of the first CA: %+v", phases)
 	}
 }

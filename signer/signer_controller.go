@@ -38,7 +38,9 @@ const (
 	// timerSlack is added to the delay until a point in time, so that the Signer is reconciled after it.
 	timerSlack = 10 * time.Millisecond
 
-	defaultPropagation = 5 * time.Minute
+	// defaultPropagation exceeds the time in which the kubelet updates a ClusterTrustBundle that is mounted by name. The
+	// kubelet caches it for 5 minutes and writes it with the next sync of the Pod, at most 90 s later.
+	defaultPropagation = 10 * time.Minute
 )
 
 // signerReconciler keeps the registry and the status of Signers up to date, and publishes their CAs.
@@ -145,7 +147,7 @@ func (r *signerReconciler) load(ctx context.Context, signer *v1alpha1.Signer, al
 		return in, nil
 	}
 	now := r.now()
-	in.settings.MaxDuration = in.profile.MaxDuration()
+	in.settings.MinDuration, in.settings.MaxDuration = in.profile.MinDuration(), in.profile.MaxDuration()
 	in.fits = onceEach(func(c *ca.CA) *ca.Problem { return in.profile.Probe(now, c) })
 	var err error
 	if in.source, err = r.sources.Load(ctx, signer, now, in.fits); err != nil {

@@ -119,7 +119,7 @@ func addRotations(t *testing.T, produced map[string]string) {
 	t.Helper()
 	keys := signertest.Keys()
 	previous, next := signertest.NewCA(t, keys.EC, exampleCA), signertest.NewCA(t, keys.RSA, exampleCA)
-	settings := ca.Settings{MaxDuration: 24 * time.Hour, Propagation: defaultPropagation}
+	settings := ca.Settings{MinDuration: 10 * time.Minute, MaxDuration: 24 * time.Hour, Propagation: defaultPropagation}
 	at := signertest.Now.Truncate(time.Second)
 	rotate := func(record []v1alpha1.TrustAnchor, newest, previous *ca.CA) []v1alpha1.TrustAnchor {
 		r := ca.Rotate(at, record, newest, previous, settings)

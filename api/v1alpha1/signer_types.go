@@ -346,11 +346,14 @@ type Trust struct {
 	ConfigMap *TrustConfigMap `json:"configMap,omitempty"`
 
 	// propagation is the period between the publication of a new CA and its first
-	// signature. Defaults to 5m. Must not be negative. Set it to the time in which
-	// all clients reload the published certificates. The kubelet updates a
-	// ConfigMap in running Pods within about 2 minutes.
+	// signature. Defaults to 10m. Must not be negative. Set it to the time in
+	// which all clients reload the published certificates. The kubelet updates a
+	// ConfigMap in running Pods within about 2 minutes, and a ClusterTrustBundle
+	// that is mounted by name within about 7 minutes. The next CA signs earlier if
+	// the current CA expires too soon to issue a certificate of
+	// spec.certificate.minDuration.
 	// +optional
-	// +kubebuilder:default="5m"
+	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="spec.trust.propagation must not be negative"
 	Propagation *metav1.Duration `json:"propagation,omitempty"`
 
@@ -550,7 +553,7 @@ const (
 	ReasonCADistrusted = "CADistrusted"
 	// ReasonCAPropagating: the key of the previous CA is lost, and the next CA does not sign until
 	// spec.trust.propagation has passed. Approved requests stay pending.
-	// Example: "the key of \"CN=My Example Signer\" (0a1b2c3d) is lost, and clients must trust \"CN=My Example Signer\" (4e5f6a7b) before it signs: it signs from 2026-03-01T12:05:00Z; requests stay pending. If no client trusts the former, list its fingerprint in spec.trust.distrusted"
+	// Example: "the key of \"CN=My Example Signer\" (0a1b2c3d) is lost, and clients must trust \"CN=My Example Signer\" (4e5f6a7b) before it signs: it signs from 2026-03-01T12:10:00Z; requests stay pending. If no client trusts the former, list its fingerprint in spec.trust.distrusted"
 	ReasonCAPropagating = "CAPropagating"
 	// ReasonInvalidProfile: the spec is invalid. The API server already rejects most invalid specs.
 	// Example: "maxDuration 5s is invalid: must be at least 10s"
@@ -574,13 +577,13 @@ const (
 // Reasons of the condition Rotating of a Signer.
 const (
 	// ReasonPublishing: the next CA exists and is not published everywhere yet.
-	// Example: "\"CN=My Example Signer\" (0a1b2c3d): it signs 5m0s after it has been published everywhere, see the condition TrustPublished"
+	// Example: "\"CN=My Example Signer\" (0a1b2c3d): it signs 10m0s after it has been published everywhere, see the condition TrustPublished, and not later than 2036-03-01T11:50:00Z"
 	ReasonPublishing = "Publishing"
 	// ReasonPropagating: the next CA is published, and spec.trust.propagation has not passed.
-	// Example: "\"CN=My Example Signer\" (0a1b2c3d): it signs from 2026-03-01T12:05:00Z"
+	// Example: "\"CN=My Example Signer\" (0a1b2c3d): it signs from 2026-03-01T12:10:00Z"
 	ReasonPropagating = "Propagating"
 	// ReasonOverlapping: the newest CA signs, and an earlier CA is still published.
-	// Example: "\"CN=My Example Signer\" (0a1b2c3d) is published until 2026-03-02T12:05:30Z, when its last certificate expires"
+	// Example: "\"CN=My Example Signer\" (0a1b2c3d) is published until 2026-03-02T12:10:30Z, when its last certificate expires"
 	ReasonOverlapping = "Overlapping"
 	// ReasonSettled: one CA is published.
 	// Example: "one CA is trusted"

@@ -19,7 +19,7 @@ import (
 )
 
 // afterSwitch is the period after a switch in which a certificate of the former CA can still be written: by a worker
-// that started before, or by a replica that has not noticed within 15 s that it lost the Lease.
+// that started before, or by a replica that does not exit immediately when it has lost its Lease.
 const afterSwitch = 30 * time.Second
 
 // Rotation is the state of a Signer between one CA and the next.
@@ -40,6 +40,8 @@ type Rotation struct {
 
 // Settings of a Signer that a Rotation depends on.
 type Settings struct {
+	// MinDuration is the shortest lifetime of a certificate. A CA that expires sooner cannot issue.
+	MinDuration time.Duration
 	// MaxDuration is the longest lifetime of a certificate.
 	MaxDuration time.Duration
 	// Propagation is the time from the publication of a CA until it signs in place of another.
@@ -54,8 +56,9 @@ type Settings struct {
 //
 // A CA whose trust anchor is already trusted signs immediately: an intermediate below the same root, or the first CA
 // of a Signer. Any other CA is published beside the current one, and signs Propagation after its PublishedAt,
-// which the caller sets with [Published]. Until then the previous CA signs, or none if its key is lost. A CA
-// that has signed is published until the last certificate below it has expired.
+// which the caller sets with [Published]. Until then the previous CA signs, or none if its key is lost. When the
+// previous CA expires too soon to issue a certificate of MinDuration, the next CA signs in any case. A CA that has
+// signed is published until the last certificate below it has expired.
 func Rotate(now time.Time, record []v1alpha1.TrustAnchor, newest, previous *CA, s Settings) Rotation {
 	r := rotation{now: now, settings: s}
 	for _, a := range record {
@@ -78,6 +81,7 @@ type rotation struct {
 	now      time.Time
 	settings Settings
 	anchors  []v1alpha1.TrustAnchor
+	deadline time.Time // when the next CA signs in any case; zero if no previous CA signs until then
 }
 
 // trusted returns c, or nil if it is distrusted.
@@ -100,14 +104,18 @@ func (r *rotation) choose(newest, previous *CA) (*CA, *Problem) {
 		return nil, Problemf(v1alpha1.ReasonCAPropagating, "the key of %s is lost, and clients must trust %s before it signs: %s; requests stay pending. "+
 			"If no client trusts the former, list its fingerprint in spec.trust.distrusted",
 			nameOf(r.anchors[current]), nameOf(r.anchors[next]), r.signsFrom(r.anchors[next]))
-	case previous.ValidAt(r.now, 0) != nil: // its certificates have expired too
+	case previous.ValidAt(r.now, 0) != nil || !r.now.Before(r.lastIssue(previous)):
 		r.makeCurrent(next)
 		return newest, nil
 	default:
 		r.makeCurrent(current)
+		r.deadline = r.lastIssue(previous)
 		return previous, nil
 	}
 }
+
+// lastIssue returns when a CA can no longer issue the shortest certificate.
+func (r *rotation) lastIssue(c *CA) time.Time { return c.NotAfter().Add(-r.settings.MinDuration) }
 
 // admit returns the index of the anchor of the newest CA. It replaces a Next anchor of another CA, which never
 // signed.
@@ -160,10 +168,18 @@ func (r *rotation) propagated(a v1alpha1.TrustAnchor) bool {
 }
 
 func (r *rotation) signsFrom(a v1alpha1.TrustAnchor) string {
-	if a.PublishedAt == nil {
-		return fmt.Sprintf("it signs %v after it has been published everywhere, see the condition %s", r.settings.Propagation, v1alpha1.ConditionTrustPublished)
+	if a.PublishedAt != nil {
+		from := a.PublishedAt.Add(r.settings.Propagation)
+		if !r.deadline.IsZero() && r.deadline.Before(from) {
+			from = r.deadline
+		}
+		return "it signs from " + stamp(from)
 	}
-	return "it signs from " + stamp(a.PublishedAt.Add(r.settings.Propagation))
+	text := fmt.Sprintf("it signs %v after it has been published everywhere, see the condition %s", r.settings.Propagation, v1alpha1.ConditionTrustPublished)
+	if !r.deadline.IsZero() {
+		text += ", and not later than " + stamp(r.deadline)
+	}
+	return text
 }
 
 func (r *rotation) add(certificate *x509.Certificate) int {
@@ -193,6 +209,7 @@ func (r *rotation) result(signing *CA, problem *Problem) Rotation {
 		out.Message = "no CA is trusted yet"
 	}
 	var retiring []string
+	out.requeueAt(r.now, r.deadline)
 	for _, a := range r.anchors {
 		out.requeueAt(r.now, a.NotAfter.Time)
 		switch a.Phase {

@@ -82,22 +82,24 @@ func TestRotate(t *testing.T) {
 	const (
 		day         = 24 * time.Hour
 		propagation = 5 * time.Minute
+		shortest    = 10 * time.Minute
 		never       = 0
 	)
-	usual := Settings{MaxDuration: day, Propagation: propagation}
+	usual := Settings{MinDuration: shortest, MaxDuration: day, Propagation: propagation}
 	distrusting := func(c *CA) *Settings {
 		return &Settings{MaxDuration: day, Propagation: propagation, Distrusted: []string{c.Fingerprint()}}
 	}
 	end := one.NotAfter().Sub(now)
+	last := end - shortest // one can issue until then
 	lives := map[string][]step{
 		"a managed CA": {
 			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", requeue: end},
 			{
 				what: "next, not yet published", at: time.Hour, newest: two, previous: one, unpublished: true,
-				phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: end,
-				message: fmt.Sprintf(`"CN=Two" (%.8s): it signs 5m0s after it has been published everywhere, see the condition TrustPublished`, two.Fingerprint()),
+				phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: last,
+				message: fmt.Sprintf(`"CN=Two" (%.8s): it signs 5m0s after it has been published everywhere, see the condition TrustPublished, and not later than 2036-03-01T11:50:00Z`, two.Fingerprint()),
 			},
-			{what: "still not", at: 2 * time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: end},
+			{what: "still not", at: 2 * time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: last},
 			{
 				what: "published", at: 2*time.Hour + time.Minute, newest: two, previous: one,
 				phases: "Current One, Next Two", signing: "One", reason: "Propagating", requeue: 2*time.Hour + propagation,
@@ -112,8 +114,8 @@ func TestRotate(t *testing.T) {
 		},
 		"a Secret that is replaced, and replaced back": {
 			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", requeue: end},
-			{what: "replaced", at: time.Minute, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: end},
-			{what: "replaced a second time: a CA that never signed is dropped", at: 2 * time.Minute, newest: three, previous: one, phases: "Current One, Next Three", signing: "One", reason: "Publishing", requeue: end},
+			{what: "replaced", at: time.Minute, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: last},
+			{what: "replaced a second time: a CA that never signed is dropped", at: 2 * time.Minute, newest: three, previous: one, phases: "Current One, Next Three", signing: "One", reason: "Publishing", requeue: last},
 			{what: "the signer restarts, and the old key is lost", at: 3 * time.Minute, newest: three, phases: "Current One, Next Three", signing: "none", reason: "CAPropagating", requeue: 7 * time.Minute},
 			{what: "propagated", at: 7 * time.Minute, newest: three, phases: "Current Three, Retiring One", signing: "Three", reason: "Overlapping", requeue: 7*time.Minute + day + afterSwitch},
 			{what: "the old one is put back: clients know it", at: 10 * time.Minute, newest: one, previous: three, phases: "Current One, Retiring Three", signing: "One", reason: "Overlapping", requeue: 10*time.Minute + day + afterSwitch},
@@ -121,11 +123,28 @@ func TestRotate(t *testing.T) {
 		},
 		"a CA that has not long to go": {
 			{what: "first", newest: short, phases: "Current Short", signing: "Short", reason: "Settled", requeue: time.Hour},
-			{what: "goes on to its last second, or the next one signs before clients know it", at: 59 * time.Minute, newest: two, previous: short, phases: "Current Short, Next Two", signing: "Short", reason: "Publishing", requeue: time.Hour},
+			{
+				what: "goes on as long as it can issue, or the next one signs before clients know it", at: 50*time.Minute - time.Second, newest: two, previous: short, unpublished: true,
+				phases: "Current Short, Next Two", signing: "Short", reason: "Publishing", requeue: 50 * time.Minute,
+				message: fmt.Sprintf(`"CN=Two" (%.8s): it signs 5m0s after it has been published everywhere, see the condition TrustPublished, and not later than 2026-03-01T12:50:00Z`, two.Fingerprint()),
+			},
+			{what: "cannot issue the shortest certificate any more", at: 50 * time.Minute, newest: two, previous: short, unpublished: true, phases: "Current Two, Retiring Short", signing: "Two", reason: "Overlapping", requeue: time.Hour},
+			{what: "its certificates have expired", at: time.Hour, newest: two, phases: "Current Two", signing: "Two", reason: "Settled", requeue: end},
+		},
+		"a CA that ends while the next one propagates": {
+			{what: "first", newest: short, phases: "Current Short", signing: "Short", reason: "Settled", requeue: time.Hour},
+			{
+				what: "published too late", at: 48 * time.Minute, newest: two, previous: short, phases: "Current Short, Next Two", signing: "Short", reason: "Publishing", requeue: 50 * time.Minute,
+			},
+			{
+				what: "propagating", at: 49 * time.Minute, newest: two, previous: short, phases: "Current Short, Next Two", signing: "Short", reason: "Propagating", requeue: 50 * time.Minute,
+				message: fmt.Sprintf(`"CN=Two" (%.8s): it signs from 2026-03-01T12:50:00Z`, two.Fingerprint()),
+			},
+			{what: "switched", at: 50 * time.Minute, newest: two, previous: short, phases: "Current Two, Retiring Short", signing: "Two", reason: "Overlapping", requeue: time.Hour},
 		},
 		"a clock that was ahead": {
 			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", requeue: end},
-			{what: "next, a year ahead", at: 365 * day, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: end},
+			{what: "next, a year ahead", at: 365 * day, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: last},
 			{what: "the clock is corrected", at: time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Propagating", requeue: 365*day + propagation},
 			{what: "and counts from then", at: time.Hour + time.Minute, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Propagating", requeue: time.Hour + propagation},
 		},
@@ -147,14 +166,14 @@ func TestRotate(t *testing.T) {
 		"intermediates": {
 			{what: "first", newest: lower, phases: "Current Root", signing: "Lower", reason: "Settled", requeue: end},
 			{what: "next below the same root", at: time.Hour, newest: lower2, previous: lower, phases: "Current Root", signing: "Lower2", reason: "Settled", requeue: end},
-			{what: "below another root", at: 2 * time.Hour, newest: other, previous: lower2, phases: "Current Root, Next Root2", signing: "Lower2", reason: "Publishing", requeue: end},
+			{what: "below another root", at: 2 * time.Hour, newest: other, previous: lower2, phases: "Current Root, Next Root2", signing: "Lower2", reason: "Publishing", requeue: last},
 		},
 		"an intermediate that ends before its root": {
 			{what: "first", newest: dying, phases: "Current Root", signing: "Dying", reason: "Settled", requeue: end},
 			{what: "replaced too late: nothing below it is valid", at: 30*time.Minute + time.Second, newest: other, previous: dying, phases: "Current Root2, Retiring Root", signing: "Other", reason: "Overlapping", requeue: 30*time.Minute + time.Second + day + afterSwitch},
 		},
 		"the record is lost in the middle": {
-			{what: "restored", at: time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: end},
+			{what: "restored", at: time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: last},
 		},
 	}
 	for name, steps := range lives {

@@ -246,7 +246,7 @@ func TestMissingCA(t *testing.T) {
 	ctx := t.Context()
 	kubectl(t, "patch", "signer", "serving", "--type=merge", "-p", `{"spec":{"trust":{"propagation":"1s"}}}`)
 	t.Cleanup(func() {
-		_, err := world.Kubectl(context.Background(), nil, "patch", "signer", "serving", "--type=merge", "-p", `{"spec":{"trust":{"propagation":"5m"}}}`)
+		_, err := world.Kubectl(context.Background(), nil, "patch", "signer", "serving", "--type=merge", "-p", `{"spec":{"trust":{"propagation":"10m"}}}`)
 		must(t, err)
 	})
 	must(t, world.Clientset().CoreV1().Secrets(harness.SystemNamespace).Delete(ctx, "serving-ca", metav1.DeleteOptions{}))
