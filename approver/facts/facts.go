@@ -137,7 +137,7 @@ type Cluster struct {
 	Resolved map[string][]Resolved `json:"resolved"`
 	// Delegation reports whether a requester that is not the subject is allowed to act for it.
 	Delegation Delegation `json:"delegation"`
-	// SameKey are other requests with this public key by other requesters.
+	// SameKey are requests with this public key by other requesters that were created before this request, or possibly before. Later copies are omitted.
 	SameKey []SameKey `json:"sameKey"`
 }
 
@@ -243,10 +243,12 @@ type Delegation struct {
 	Reason string `json:"reason"`
 }
 
-// SameKey is another request with the same public key by another requester.
+// SameKey is a request with the same public key by another requester.
 type SameKey struct {
 	Name     string `json:"name"`
 	Username string `json:"username"`
 	// CreatedAt is the creation time of that request, RFC 3339, to the second.
 	CreatedAt time.Time `json:"createdAt"`
+	// Earlier is true if that request was created before this one, and false if that is unknown.
+	Earlier bool `json:"earlier"`
 }

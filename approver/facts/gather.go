@@ -6,7 +6,6 @@ package facts
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"countersign.dev/countersign/internal/certreq"
 	"countersign.dev/countersign/internal/text"
 	"countersign.dev/countersign/pkcs10"
 )
@@ -316,45 +314,6 @@ func (g *Gatherer) delegation(ctx context.Context, csr *certificatesv1.Certifica
 		return Delegation{}, fmt.Errorf("the authorizer returned an error: %s", review.Status.EvaluationError)
 	}
 	return Delegation{Allowed: review.Status.Allowed && !review.Status.Denied, Reason: review.Status.Reason}, nil
-}
-
-// maxSameKey bounds how many requests with the same key are named.
-const maxSameKey = 16
-
-// sameKey returns other requests with the same key by other requesters, the oldest first. Later
-// requests cannot hide the one that used the key first.
-func (r resolver) sameKey(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, digest string) ([]SameKey, error) {
-	var list certificatesv1.CertificateSigningRequestList
-	if err := r.cache.List(ctx, &list, client.UnsafeDisableDeepCopy, client.MatchingFields{requestsByKey: digest}); err != nil {
-		return nil, err
-	}
-	slices.SortStableFunc(list.Items, func(a, b certificatesv1.CertificateSigningRequest) int {
-		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
-	})
-	same := []SameKey{}
-	for i := range list.Items {
-		other := &list.Items[i]
-		if other.UID == csr.UID || certreq.SameRequester(&other.Spec, &csr.Spec) || len(same) == maxSameKey {
-			continue
-		}
-		if exists, err := r.exists(ctx, other); err != nil {
-			return nil, err
-		} else if exists {
-			same = append(same, SameKey{Name: other.Name, Username: other.Spec.Username, CreatedAt: other.CreationTimestamp.UTC()})
-		}
-	}
-	return same, nil
-}
-
-// exists reports whether a cached request still exists. It reads the request only if facts must be
-// live. The key of a request never changes, because spec is immutable.
-func (r resolver) exists(ctx context.Context, csr *certificatesv1.CertificateSigningRequest) (bool, error) {
-	if !r.onlyLive {
-		return true, nil
-	}
-	var live certificatesv1.CertificateSigningRequest
-	ok, err := found(r.live.Get(ctx, types.NamespacedName{Name: csr.Name}, &live))
-	return ok && live.UID == csr.UID, err
 }
 
 func selects(service *corev1.Service, pod *Pod) bool {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -47,6 +49,10 @@ type scene struct {
 	calls   int
 	lists   int // of Services, from the API server
 	reviews []authorizationv1.SubjectAccessReviewSpec
+	// created has the revision at which each request was created, by name. The API server has no revision before
+	// compacted any more.
+	created   map[string]uint64
+	compacted uint64
 }
 
 var errAway = errors.New("API server not reachable")
@@ -80,6 +86,9 @@ func (s *scene) client(t *testing.T, objects []client.Object, live bool) client.
 			if _, services := list.(*corev1.ServiceList); services && live {
 				s.lists++
 			}
+			if requests, ok := list.(*certificatesv1.CertificateSigningRequestList); ok && live {
+				return s.listAt(ctx, c, requests, options)
+			}
 			return c.List(ctx, list, options...)
 		},
 		Create: func(_ context.Context, _ client.WithWatch, object client.Object, _ ...client.CreateOption) error {
@@ -95,6 +104,27 @@ func (s *scene) client(t *testing.T, objects []client.Object, live bool) client.
 			return nil
 		},
 	}).Build()
+}
+
+// listAt lists the request of a name as it was at an exact revision.
+func (s *scene) listAt(ctx context.Context, c client.Client, list *certificatesv1.CertificateSigningRequestList, options []client.ListOption) error {
+	o := (&client.ListOptions{}).ApplyOptions(options)
+	revision, err := strconv.ParseUint(o.Raw.ResourceVersion, 10, 64)
+	name, ok := o.FieldSelector.RequiresExactMatch("metadata.name")
+	if err != nil || revision == 0 || !ok || o.Raw.ResourceVersionMatch != metav1.ResourceVersionMatchExact {
+		return fmt.Errorf("unexpected list %+v", o)
+	}
+	if revision < s.compacted {
+		return apierrors.NewResourceExpired("compacted")
+	}
+	var request certificatesv1.CertificateSigningRequest
+	if err := c.Get(ctx, client.ObjectKey{Name: name}, &request); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if created := s.created[name]; created != 0 && created <= revision {
+		list.Items = append(list.Items, request)
+	}
+	return nil
 }
 
 type indexer struct{ *fake.ClientBuilder }
@@ -452,8 +482,8 @@ func TestGatherCrowds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(f.Cluster.SameKey) != maxSameKey || f.Cluster.SameKey[0].Name != "z-first" {
-		t.Errorf("requests with the same key: %+v", f.Cluster.SameKey)
+	if same := f.Cluster.SameKey; len(same) != 1 || same[0].Name != "z-first" || !same[0].Earlier {
+		t.Errorf("requests with the same key: %+v", same)
 	}
 	if n := len(f.Cluster.Resolved["A.b.ns.svc"]); n != maxResolved {
 		t.Errorf("%d Pods are named, want %d", n, maxResolved)

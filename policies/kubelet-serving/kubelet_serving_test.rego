@@ -32,7 +32,7 @@ pod_as_requester := joined([
 	set_to("/cluster/subject", example.pod_request.cluster.subject),
 ])
 
-other_request(created) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "system:node:other", "createdAt": created}])
+other_request(earlier) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "system:node:other", "createdAt": "2026-01-02T03:04:05Z", "earlier": earlier}])
 
 # The result of each rule of the policy for a patched request.
 evaluated(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
@@ -67,7 +67,6 @@ test_allowed[note] if {
 		"within the prefixes": parameter("ipPrefixes", ["198.51.100.0/24", "192.0.2.0/28", "2001:db8::/64"]),
 		"no address, so no prefix": joined([only_dns("my-node"), parameter("ipPrefixes", [])]),
 		"prefixes are null": parameter("ipPrefixes", null),
-		"key copied by another a second later": other_request("2026-01-02T03:04:06Z"),
 	}
 	evaluated(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
 }
@@ -99,9 +98,17 @@ cases := {
 		"patch": joined([set_to("/requester/username", "system:node:"), set_to("/pkcs10/subject/commonName", "system:node:"), set_to("/cluster/subject/node/name", "")]),
 		"want": {[1, "requester-not-node", "system:node:", false, not_node("system:node:")]},
 	},
-	"key in an older request": {
-		"patch": other_request("2026-01-02T03:04:04Z"),
-		"want": {[1, "key-used-by-another", "theirs", false, "request theirs of system:node:other has the same public key and is not younger: make a new key"]},
+	"key used by another before": {
+		"patch": other_request(true),
+		"want": {[1, "key-used-by-another", "00", false, "another requester used this public key before: make a new key"]},
+	},
+	"key used by another in the same second": {
+		"patch": other_request(false),
+		"want": {[1, "key-order-unknown", "00", true, "another requester used this public key in the same second, perhaps before: make a new key and a new request"]},
+	},
+	"key used by another, without an order": {
+		"patch": set_to("/cluster/sameKey", [{"name": "theirs"}]),
+		"want": {[1, "key-used-by-another", "00", false, "another requester used this public key before: make a new key"]},
 	},
 	"identity of another Node": {
 		"patch": set_to("/pkcs10/subject/commonName", "system:node:other"),
@@ -248,9 +255,9 @@ cases := {
 		"want": {[2, "expiration-too-long", "31536001", false, "a lifetime of 31536001 seconds is not allowed: set spec.expirationSeconds to at most 31536000"]},
 	},
 	"every reason, not only the first": {
-		"patch": joined([other_request("2026-01-02T03:04:04Z"), dns(["my-node", "a.example.com", "b.example.com"]), set_to("/pkcs10/subject/commonName", "x")]),
+		"patch": joined([other_request(true), dns(["my-node", "a.example.com", "b.example.com"]), set_to("/pkcs10/subject/commonName", "x")]),
 		"want": {
-			[1, "key-used-by-another", "theirs", false, "request theirs of system:node:other has the same public key and is not younger: make a new key"],
+			[1, "key-used-by-another", "00", false, "another requester used this public key before: make a new key"],
 			[2, "dns-name-not-owned", "a.example.com", false, "DNS name \"a.example.com\" does not belong to Node my-node, which reports my-node, my-node.example.com: ask for the names in status.addresses of the Node"],
 			[2, "dns-name-not-owned", "b.example.com", false, "DNS name \"b.example.com\" does not belong to Node my-node, which reports my-node, my-node.example.com: ask for the names in status.addresses of the Node"],
 			[2, "common-name-not-requester", "x", false, "common name \"x\" is not that of the requester: make it system:node:my-node"],

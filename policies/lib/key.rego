@@ -6,7 +6,7 @@
 # description: >-
 #   The signature of the PKCS#10 request proves that its creator has the private key. Other
 #   users can read the request and present it as their own. Only the requester that first used
-#   a public key is accepted.
+#   a public key is accepted. Later copies are not in input.cluster.sameKey.
 # scope: package
 # schemas:
 #   - input: schema.input
@@ -15,22 +15,27 @@ package countersign.lib.key
 import rego.v2
 
 # METADATA
-# title: No other requester used the public key before, or in the same second
+# title: No other requester used the public key before
 is_first_shown if input.cluster.sameKey == []
-
-is_first_shown if {
-	every other in input.cluster.sameKey {
-		is_later(other.createdAt)
-	}
-}
 
 # METADATA
 # title: key-used-by-another
-# description: Another requester used the public key before, or in the same second. Later copies are ignored.
-violations contains {"requirement": 1, "id": "key-used-by-another", "message": msg, "value": other.name, "retryable": false} if {
+# description: >-
+#   Another requester used the public key before. The message does not name that requester, because
+#   this one can be unable to read its request. The record of the decision does.
+violations contains {"requirement": 1, "id": "key-used-by-another", "message": msg, "value": input.pkcs10.key.sha256, "retryable": false} if {
 	some other in input.cluster.sameKey
-	not is_later(other.createdAt)
-	msg := sprintf("request %s of %s has the same public key and is not younger: make a new key", [other.name, other.username])
+	not other.earlier == false
+	msg := "another requester used this public key before: make a new key"
 }
 
-is_later(created) if time.parse_rfc3339_ns(created) > time.parse_rfc3339_ns(input.request.createdAt)
+# METADATA
+# title: key-order-unknown
+# description: >-
+#   Another requester used the public key in the same second, and the API server no longer has the
+#   order of the two requests.
+violations contains {"requirement": 1, "id": "key-order-unknown", "message": msg, "value": input.pkcs10.key.sha256, "retryable": true} if {
+	some other in input.cluster.sameKey
+	other.earlier == false
+	msg := "another requester used this public key in the same second, perhaps before: make a new key and a new request"
+}

@@ -31,7 +31,7 @@ delegated := joined([delegate, set_to("/cluster/delegation/allowed", true), set_
 
 no_pod := set_to("/cluster/subject/pod", null)
 
-other_request(created) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "mallory", "createdAt": created}])
+other_request(earlier) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "mallory", "createdAt": "2026-01-02T03:04:05Z", "earlier": earlier}])
 
 # The result of each rule of the policy for a patched request.
 evaluated(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
@@ -57,7 +57,6 @@ test_allowed[note] if {
 		"no lifetime asked for": set_to("/request/expirationSeconds", null),
 		"host network, only the username": joined([named(username, [], []), set_to("/cluster/subject/pod/hostNetwork", true)]),
 		"delegate, username of the Pod it asks for": delegated,
-		"key copied by another a second later": other_request("2026-01-02T03:04:06Z"),
 	}
 	evaluated(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
 }
@@ -85,9 +84,17 @@ cases := {
 		"patch": joined([delegate, named("x", ["web.my-namespace.svc"], [])]),
 		"want": {[1, "not-delegated", "jane", false, "requester jane is not bound to a Pod: use a token that is, or grant it the verb create on certificatesigningrequests/delegated (API group certificates.k8s.io) in namespace my-namespace"]},
 	},
-	"key in a request of the same second": {
-		"patch": other_request("2026-01-02T03:04:05Z"),
-		"want": {[1, "key-used-by-another", "theirs", false, "request theirs of mallory has the same public key and is not younger: make a new key"]},
+	"key used by another before": {
+		"patch": other_request(true),
+		"want": {[1, "key-used-by-another", "00", false, "another requester used this public key before: make a new key"]},
+	},
+	"key used by another in the same second": {
+		"patch": other_request(false),
+		"want": {[1, "key-order-unknown", "00", true, "another requester used this public key in the same second, perhaps before: make a new key and a new request"]},
+	},
+	"key used by another, without an order": {
+		"patch": set_to("/cluster/sameKey", [{"name": "theirs"}]),
+		"want": {[1, "key-used-by-another", "00", false, "another requester used this public key before: make a new key"]},
 	},
 	"delegate, no Pod": {
 		"patch": joined([delegate, no_pod]),
@@ -177,9 +184,9 @@ cases := {
 		"want": {[2, "expiration-too-long", "86401", false, "a lifetime of 86401 seconds is not allowed: set spec.expirationSeconds to at most 86400"]},
 	},
 	"every reason, not only the first": {
-		"patch": joined([named("system:admin", ["a.example.com"], []), other_request("2026-01-02T03:04:05Z")]),
+		"patch": joined([named("system:admin", ["a.example.com"], []), other_request(true)]),
 		"want": ({
-			[1, "key-used-by-another", "theirs", false, "request theirs of mallory has the same public key and is not younger: make a new key"],
+			[1, "key-used-by-another", "00", false, "another requester used this public key before: make a new key"],
 			[2, "dns-name-not-owned", "a.example.com", false, "DNS name \"a.example.com\" does not belong to Pod my-namespace/my-pod: ask for names of the Pod, or of Services that select it"],
 		} | not_owned("system:admin")),
 	},

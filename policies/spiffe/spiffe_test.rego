@@ -23,7 +23,7 @@ delegate := joined([
 	set_to("/requester/serviceAccount", null),
 ])
 
-other_request(created) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "mallory", "createdAt": created}])
+other_request(earlier) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "mallory", "createdAt": "2026-01-02T03:04:05Z", "earlier": earlier}])
 
 # The result of each rule of the policy for a patched request.
 evaluated(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
@@ -50,7 +50,6 @@ test_allowed[note] if {
 		"longest lifetime": set_to("/request/expirationSeconds", 3600),
 		"no lifetime asked for": set_to("/request/expirationSeconds", null),
 		"Pod in the host network without an address": joined([set_to("/cluster/subject/pod/hostNetwork", true), set_to("/cluster/subject/pod/podIPs", [])]),
-		"key copied by another a second later": other_request("2026-01-02T03:04:06Z"),
 	}
 	evaluated(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
 }
@@ -84,9 +83,17 @@ cases := {
 		"patch": joined([set_to("/requester", example.node_request.requester), set_to("/cluster/subject", example.node_request.cluster.subject)]),
 		"want": {[1, "delegation-not-allowed", "system:node:my-node", false, "requester system:node:my-node is not bound to a Pod, and no one may ask for the SPIFFE ID of another: make the request from the Pod, with a token that is bound to it"]},
 	},
-	"key in an older request": {
-		"patch": other_request("2026-01-02T03:04:04Z"),
-		"want": {[1, "key-used-by-another", "theirs", false, "request theirs of mallory has the same public key and is not younger: make a new key"]},
+	"key used by another before": {
+		"patch": other_request(true),
+		"want": {[1, "key-used-by-another", "00", false, "another requester used this public key before: make a new key"]},
+	},
+	"key used by another in the same second": {
+		"patch": other_request(false),
+		"want": {[1, "key-order-unknown", "00", true, "another requester used this public key in the same second, perhaps before: make a new key and a new request"]},
+	},
+	"key used by another, without an order": {
+		"patch": set_to("/cluster/sameKey", [{"name": "theirs"}]),
+		"want": {[1, "key-used-by-another", "00", false, "another requester used this public key before: make a new key"]},
 	},
 	"Pod being deleted": {
 		"patch": set_to("/cluster/subject/pod/deleting", true),
@@ -167,9 +174,9 @@ cases := {
 		"want": {[2, "expiration-too-long", "3601", false, "a lifetime of 3601 seconds is not allowed: set spec.expirationSeconds to at most 3600"]},
 	},
 	"every reason, not only the first": {
-		"patch": joined([other_request("2026-01-02T03:04:05Z"), uris(["spiffe://example.com/ns/my-namespace/sa/other"]), set_to("/pkcs10/subject/organizations", ["a", "b"])]),
+		"patch": joined([other_request(true), uris(["spiffe://example.com/ns/my-namespace/sa/other"]), set_to("/pkcs10/subject/organizations", ["a", "b"])]),
 		"want": ({
-			[1, "key-used-by-another", "theirs", false, "request theirs of mallory has the same public key and is not younger: make a new key"],
+			[1, "key-used-by-another", "00", false, "another requester used this public key before: make a new key"],
 			[2, "organization-not-allowed", "a", false, "organization \"a\" is not allowed: remove it from the subject"],
 			[2, "organization-not-allowed", "b", false, "organization \"b\" is not allowed: remove it from the subject"],
 		} | not_owned("spiffe://example.com/ns/my-namespace/sa/other")),
