@@ -87,6 +87,10 @@ func publicKey(key crypto.Signer) []byte {
 	return der
 }
 
+// hash and mgf1 encode the AlgorithmIdentifiers of a hash function, and of the mask function with it.
+func hash(id string) []byte { return sequence(oid(id), null) }
+func mgf1(id string) []byte { return sequence(oid(oidMGF1), hash(id)) }
+
 func rsaPublicKey(n *big.Int, e int64) []byte {
 	return subjectPublicKey(sequence(oid(oidRSA), null), sequence(integerOf(n), integer(e)))
 }

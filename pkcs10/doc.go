@@ -19,10 +19,12 @@
 //     [Request] has no field for is refused, not dropped.
 //   - crypto/x509, which creates and verifies certificates later on, reads the same subject,
 //     names and key from it. If the two readings differ, the request is refused.
+//   - Names have the syntax of their standard: RFC 1123 for DNS names, RFC 5321 for email addresses,
+//     RFC 3986 for URIs. So no name prints as two names.
 //   - It does not ask for a CA certificate.
 //
-// The package does not decide whether a name belongs to the requester, or whether a name is
-// valid in DNS. It returns wildcards, trailing dots, upper case, unspecified addresses and long
-// common names unchanged: policies decide about them. It does not check keys for small or close
+// The package does not decide whether a name belongs to the requester, or exists in DNS. It returns
+// wildcards, trailing dots, upper case, unspecified addresses and long common names unchanged:
+// policies decide about them. It does not check keys for small or close
 // prime factors, or against lists of known weak keys.
 package pkcs10

@@ -6,6 +6,7 @@ package pkcs10
 import (
 	encodingasn1 "encoding/asn1"
 	"slices"
+	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -46,7 +47,7 @@ func (p *parser) attributes(attributes cryptobyte.String) error {
 		}
 		found[name] = true
 		if name != oidExtensionRequest {
-			p.refusals.add(ReasonUnsupportedAttribute, "attribute %s: leave it out", describe(name))
+			p.refusals.add(ReasonUnsupportedAttribute, "attribute %s: %s", describe(name), adviceOnAttribute(name))
 			continue
 		}
 		if err := p.extensionRequest(values); err != nil {
@@ -54,6 +55,13 @@ func (p *parser) attributes(attributes cryptobyte.String) error {
 		}
 	}
 	return nil
+}
+
+func adviceOnAttribute(oid string) string {
+	if strings.HasPrefix(oid, microsoftArc) {
+		return "leave it out; tools of Windows always write it, so create the request with another tool, such as openssl"
+	}
+	return "leave it out"
 }
 
 // extensionRequest reads the values of the attribute. There must be one: a SEQUENCE of extensions.
@@ -101,9 +109,13 @@ func readExtension(extensions *cryptobyte.String) (oid string, value cryptobyte.
 	var sequence cryptobyte.String
 	var id encodingasn1.ObjectIdentifier
 	var critical bool
-	if !extensions.ReadASN1(&sequence, asn1.SEQUENCE) ||
-		!sequence.ReadASN1ObjectIdentifier(&id) ||
-		!readDefaultFalse(&sequence, &critical) ||
+	if !extensions.ReadASN1(&sequence, asn1.SEQUENCE) || !sequence.ReadASN1ObjectIdentifier(&id) {
+		return "", nil, malformedDER("list of extensions")
+	}
+	if explicitFalse(sequence) {
+		return "", nil, malformed("extension %s has critical FALSE written out, which DER forbids: use a tool or a version that leaves it out", describe(id.String()))
+	}
+	if !readDefaultFalse(&sequence, &critical) ||
 		!sequence.ReadASN1(&value, asn1.OCTET_STRING) ||
 		!sequence.Empty() {
 		return "", nil, malformedDER("list of extensions")
@@ -134,7 +146,13 @@ func (p *parser) extension(oid string, value cryptobyte.String) error {
 func (p *parser) basicConstraints(value cryptobyte.String) error {
 	var sequence cryptobyte.String
 	var isCA bool
-	if !value.ReadASN1(&sequence, asn1.SEQUENCE) || !value.Empty() || !readDefaultFalse(&sequence, &isCA) {
+	if !value.ReadASN1(&sequence, asn1.SEQUENCE) || !value.Empty() {
+		return malformedDER(describe(oidBasicConstraints))
+	}
+	if explicitFalse(sequence) {
+		return malformed("basic constraints have CA:FALSE written out, which DER forbids: leave them out, or use a tool that writes an empty SEQUENCE")
+	}
+	if !readDefaultFalse(&sequence, &isCA) {
 		return malformedDER(describe(oidBasicConstraints))
 	}
 	hasPathLen := !sequence.Empty()
@@ -160,6 +178,12 @@ func subjectKeyIdentifier(value cryptobyte.String) error {
 		return malformedDER(describe(oidSubjectKeyIdentifier))
 	}
 	return nil
+}
+
+// explicitFalse reports whether the BOOLEAN FALSE is next. DER leaves out a value that is the default.
+func explicitFalse(s cryptobyte.String) bool {
+	var value bool
+	return s.PeekASN1Tag(asn1.BOOLEAN) && s.ReadASN1Boolean(&value) && !value
 }
 
 // readDefaultFalse reads a BOOLEAN DEFAULT FALSE: in DER it is either absent or TRUE (X.690, section 11.5).

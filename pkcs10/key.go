@@ -67,7 +67,7 @@ func (p *parser) subjectPublicKeyInfo(element cryptobyte.String) error {
 	case oidEd25519:
 		return p.ed25519PublicKey(parameters, key)
 	default:
-		p.refusals.add(ReasonWeakKey, "the public key is of algorithm %s: use an RSA, ECDSA or Ed25519 key", short(algorithm))
+		p.refusals.add(ReasonWeakKey, "the public key is of algorithm %s: use an RSA, ECDSA or Ed25519 key", describe(algorithm))
 		return nil
 	}
 }
@@ -123,7 +123,7 @@ func (p *parser) ecPublicKey(parameters, key cryptobyte.String) error {
 	}
 	curve, ok := curves[oid.String()]
 	if !ok {
-		p.refusals.add(ReasonWeakKey, "the ECDSA key is on curve %s: use P-256, P-384 or P-521", short(oid.String()))
+		p.refusals.add(ReasonWeakKey, "the ECDSA key is on curve %s: use P-256, P-384 or P-521", describe(oid.String()))
 		return nil
 	}
 	public, err := ecdsa.ParseUncompressedPublicKey(curve, key)

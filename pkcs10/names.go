@@ -5,7 +5,6 @@ package pkcs10
 
 import (
 	"net/netip"
-	"net/url"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -54,11 +53,11 @@ func (p *parser) generalName(tag asn1.Tag, content []byte) {
 	r := &p.request
 	switch tag {
 	case tagDNS:
-		p.textName(&r.DNSNames, tag, "DNS", content)
+		p.textName(&r.DNSNames, tag, "DNS", content, dnsNameProblem)
 	case tagEmail:
-		p.textName(&r.EmailAddresses, tag, "email", content)
+		p.textName(&r.EmailAddresses, tag, "email", content, emailProblem)
 	case tagURI:
-		p.textName(&r.URIs, tag, "URI", content)
+		p.textName(&r.URIs, tag, "URI", content, uriProblem)
 	case tagIP:
 		if addr, ok := p.address(content); ok && p.unique(tag, "IP", []byte(addr.String())) {
 			r.IPAddresses = append(r.IPAddresses, addr)
@@ -68,9 +67,16 @@ func (p *parser) generalName(tag asn1.Tag, content []byte) {
 	}
 }
 
-// textName adds a DNS name, an email address or a URI to list, or refuses it.
-func (p *parser) textName(list *[]string, tag asn1.Tag, kind string, content []byte) {
-	if !p.visibleASCII(kind, content) || tag == tagURI && !p.plainURI(string(content)) {
+var nouns = map[asn1.Tag]string{tagDNS: "DNS name", tagEmail: "email address", tagURI: "URI"}
+
+// textName adds a DNS name, an email address or a URI to list, or refuses it. problemOf returns what is
+// wrong with the syntax of a name.
+func (p *parser) textName(list *[]string, tag asn1.Tag, kind string, content []byte, problemOf func(string) string) {
+	if !p.visibleASCII(kind, content) {
+		return
+	}
+	if problem := problemOf(string(content)); problem != "" {
+		p.refusals.add(ReasonUnsupportedName, "%s %s %s", nouns[tag], quote(content), problem)
 		return
 	}
 	if p.unique(tag, kind, content) {
@@ -122,23 +128,6 @@ func (p *parser) visibleASCII(kind string, content []byte) bool {
 		}
 	}
 	return true
-}
-
-// plainURI refuses a URI that net/url writes differently. crypto/x509 puts the form of net/url in the
-// certificate, and the certificate must have the URI that policies have evaluated.
-func (p *parser) plainURI(text string) bool {
-	uri, err := url.Parse(text)
-	switch {
-	case err != nil:
-		p.refusals.add(ReasonUnsupportedName, "URI %s cannot be parsed: correct it", quote(text))
-	case !uri.IsAbs():
-		p.refusals.add(ReasonUnsupportedName, "URI %s is relative: begin with the scheme", quote(text))
-	case uri.String() != text:
-		p.refusals.add(ReasonUnsupportedName, "URI %s is not in normal form: write %s", quote(text), quote(uri.String()))
-	default:
-		return true
-	}
-	return false
 }
 
 // address reads the octets of an IP address. It refuses an IPv4 address in the 16 octets of IPv6,

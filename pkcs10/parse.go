@@ -7,6 +7,9 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/pem"
+	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -19,8 +22,8 @@ const MaxSize = 16 << 10
 // Parse reads spec.request of a CertificateSigningRequest. It returns either a request with
 // every guarantee of the package, or a nil request and an [*Error].
 //
-// A request that cannot be read is refused for that reason alone. For any other request all
-// problems are reported, so that the requester can fix them at once.
+// All problems of the PEM block are reported together, and so are all problems of what a request with
+// a valid PEM block asks for. DER that is malformed ends the parse: it is the only problem reported.
 func Parse(data []byte) (*Request, error) {
 	der, err := decodePEM(data)
 	if err != nil {
@@ -41,8 +44,9 @@ func Parse(data []byte) (*Request, error) {
 }
 
 const (
-	pemBegin  = "-----BEGIN CERTIFICATE REQUEST-----"
-	pemEnd    = "-----END CERTIFICATE REQUEST-----"
+	pemType   = "CERTIFICATE REQUEST"
+	pemBegin  = "-----BEGIN "
+	pemEnd    = "-----END "
 	pemDashes = "-----"
 	pemSpace  = " \t\r\n" // allowed around the block
 )
@@ -51,8 +55,8 @@ const (
 //
 // encoding/pem, which the API server uses, searches for a block: it skips text before and after
 // it, a BEGIN line without its END, and headers. All of these are refused here, since readers of
-// PEM differ in them. Blank lines in the body are accepted, although not every reader of PEM
-// accepts them: a reader that does gets the same request.
+// PEM differ in them. Line ends can be anywhere in the body. Not every reader of PEM accepts blank
+// lines there, but one that does gets the same request.
 func decodePEM(data []byte) ([]byte, error) {
 	if len(data) > MaxSize {
 		return nil, malformed("the request has %d bytes: the limit is %d; ask for fewer names", len(data), MaxSize)
@@ -61,44 +65,84 @@ func decodePEM(data []byte) ([]byte, error) {
 	if len(text) == 0 {
 		return nil, malformed("the request is empty: put one PEM block of type CERTIFICATE REQUEST in spec.request")
 	}
-	body, found := bytes.CutPrefix(text, []byte(pemBegin))
-	if !found {
-		if label, ok := pemLabel(text); ok {
-			return nil, malformed("the PEM block is of type %s: make it CERTIFICATE REQUEST", quote(label))
-		}
-		return nil, malformed("the request does not begin with %s: put nothing before the PEM block", pemBegin)
+	begin := bytes.Index(text, []byte(pemBegin))
+	if begin < 0 {
+		return nil, malformed("the request has no line %s%s%s: put PEM text in spec.request, encoded in base64 once", pemBegin, pemType, pemDashes)
 	}
-	if n := bytes.Count(text, []byte("-----BEGIN ")); n > 1 {
+	if n := bytes.Count(text, []byte(pemBegin)); n > 1 {
 		return nil, malformed("the request has %d PEM blocks: keep one", n)
 	}
-	body, found = bytes.CutSuffix(body, []byte(pemEnd))
-	if !found {
-		return nil, malformed("the request does not end with %s: put nothing after the PEM block", pemEnd)
+	var found refusals
+	if begin > 0 {
+		found.add(ReasonMalformedRequest, "the request has text before the PEM block: leave it out")
 	}
-	if bytes.IndexByte(body, ':') >= 0 {
-		return nil, malformed("the PEM block has headers: leave them out")
+	der := decodeBlock(text[begin:], &found)
+	if err := found.err(); err != nil {
+		return nil, err
 	}
-	// The decoder skips line ends, and no other character.
-	decoding := base64.StdEncoding.Strict()
-	der := make([]byte, decoding.DecodedLen(len(body)))
-	n, err := decoding.Decode(der, body)
-	if err != nil {
-		return nil, malformed("the PEM block does not hold base64 text: %v", err)
-	}
-	der = der[:n]
-	// It does not check where lines end: encoding/pem does.
+	// The code above does not check where lines begin: encoding/pem does.
 	if block, _ := pem.Decode(data); block == nil || !bytes.Equal(block.Bytes, der) {
 		return nil, malformed("the PEM block is not well formed: put the BEGIN line and the END line on separate lines")
 	}
 	return der, nil
 }
 
-// pemLabel returns the type of the PEM block that text begins with.
-func pemLabel(text []byte) ([]byte, bool) {
-	line, _, _ := bytes.Cut(text, []byte("\n"))
-	line, begins := bytes.CutPrefix(bytes.TrimRight(line, pemSpace), []byte("-----BEGIN "))
-	label, ends := bytes.CutSuffix(line, []byte(pemDashes))
-	return label, begins && ends
+// decodeBlock returns the DER in text, which begins with a BEGIN line. It adds every problem to found.
+func decodeBlock(text []byte, found *refusals) []byte {
+	label, body, ok := bytes.Cut(text[len(pemBegin):], []byte(pemDashes))
+	switch label := string(label); {
+	case !ok || strings.Contains(label, "\n"):
+		found.add(ReasonMalformedRequest, "the BEGIN line of the PEM block is cut off: write %s%s%s", pemBegin, pemType, pemDashes)
+		return nil
+	case label == "NEW "+pemType:
+		found.add(ReasonMalformedRequest, "the PEM block is of type %s: make it %s", quote(label), pemType)
+	case label != pemType:
+		found.add(ReasonMalformedRequest, "the PEM block is of type %s: put a %s in its place", quote(label), pemType)
+	}
+	body, ok = bytes.CutSuffix(body, slices.Concat([]byte(pemEnd), label, []byte(pemDashes)))
+	if !ok {
+		found.add(ReasonMalformedRequest, "the request does not end with %s%s%s: put nothing after the PEM block", pemEnd, pemType, pemDashes)
+		body, _, _ = bytes.Cut(body, []byte(pemEnd))
+	}
+	if bytes.IndexByte(body, ':') >= 0 {
+		found.add(ReasonMalformedRequest, "the PEM block has headers: leave them out")
+		return nil
+	}
+	return decodeBody(body, found)
+}
+
+// decodeBody returns the bytes that the body of a PEM block holds in base64.
+func decodeBody(body []byte, found *refusals) []byte {
+	// The decoder skips line ends, and no other character.
+	decoding := base64.StdEncoding.Strict()
+	der := make([]byte, decoding.DecodedLen(len(body)))
+	n, err := decoding.Decode(der, body)
+	if err == nil {
+		return der[:n]
+	}
+	i := bytes.IndexFunc(body, notBase64)
+	if i < 0 {
+		found.add(ReasonMalformedRequest, "the PEM block does not hold base64 text: %v", err)
+		return nil
+	}
+	line := bytes.Count(body[:i], []byte("\n")) + 1 // 1 is the BEGIN line
+	character, size := utf8.DecodeRune(body[i:])
+	if character == ' ' || character == '\t' {
+		found.add(ReasonMalformedRequest, "line %d of the PEM block has a blank: leave out all spaces and tabs inside the block", line)
+		return nil
+	}
+	found.add(ReasonMalformedRequest, "line %d of the PEM block has the character %s, which is not base64: leave it out", line, quote(body[i:i+size]))
+	return nil
+}
+
+// notBase64 reports whether a character is neither of base64 nor a line end.
+func notBase64(r rune) bool {
+	switch {
+	case 'A' <= r && r <= 'Z', 'a' <= r && r <= 'z', '0' <= r && r <= '9':
+		return false
+	default:
+		return !strings.ContainsRune("+/=\r\n", r)
+	}
 }
 
 // parser fills request, and collects refusals. Its methods return an error only for a
@@ -163,5 +207,5 @@ func (p *parser) certificationRequestInfo(info cryptobyte.String) error {
 
 // malformedDER returns the error for a part that is not DER, or not of the structure in its standard.
 func malformedDER(part string) error {
-	return malformed("the %s is not well-formed DER: create a new request", part)
+	return malformed("the %s is not well-formed DER: create a new request, with another tool if this one always writes it so", part)
 }

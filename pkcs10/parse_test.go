@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -162,8 +163,8 @@ func TestParseOfCryptoX509(t *testing.T) {
 		},
 		{
 			name:     "one name in several kinds",
-			template: x509.CertificateRequest{DNSNames: []string{"10.0.0.7"}, EmailAddresses: []string{"10.0.0.7"}, IPAddresses: []net.IP{net.ParseIP("10.0.0.7")}},
-			want:     Request{DNSNames: []string{"10.0.0.7"}, EmailAddresses: []string{"10.0.0.7"}, IPAddresses: addresses("10.0.0.7")},
+			template: x509.CertificateRequest{DNSNames: []string{"a"}, URIs: []*url.URL{{Scheme: "a", Opaque: "a"}}, Subject: pkix.Name{CommonName: "a"}},
+			want:     Request{DNSNames: []string{"a"}, URIs: []string{"a:a"}, Subject: Subject{CommonName: "a"}},
 		},
 		{
 			name:     "text beyond ASCII",
@@ -232,7 +233,7 @@ func TestParseSignatureAlgorithms(t *testing.T) {
 		t.Fatal(err)
 	}
 	keys := map[x509.PublicKeyAlgorithm]crypto.Signer{x509.RSA: rsaKey, x509.ECDSA: testKey, x509.Ed25519: edKey}
-	tested := 0
+	tested := map[x509.SignatureAlgorithm]bool{}
 	for _, test := range []struct {
 		key        x509.PublicKeyAlgorithm
 		algorithms []x509.SignatureAlgorithm
@@ -242,7 +243,7 @@ func TestParseSignatureAlgorithms(t *testing.T) {
 		{x509.Ed25519, []x509.SignatureAlgorithm{x509.PureEd25519}},
 	} {
 		for _, algorithm := range test.algorithms {
-			tested++
+			tested[algorithm] = true
 			t.Run(algorithm.String(), func(t *testing.T) {
 				der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{SignatureAlgorithm: algorithm}, keys[test.key])
 				if err != nil {
@@ -258,8 +259,57 @@ func TestParseSignatureAlgorithms(t *testing.T) {
 			})
 		}
 	}
-	if tested != len(signatureAlgorithms) {
-		t.Errorf("%d algorithms tested, %d allowed", tested, len(signatureAlgorithms))
+	if allowed := len(signatureAlgorithms) + len(pssAlgorithms); len(tested) != allowed {
+		t.Errorf("%d algorithms tested, %d allowed", len(tested), allowed)
+	}
+}
+
+// TestParseSignatureParameters has every form of the parameters that RFC 4055 says a reader must accept.
+// The API server verifies the same requests with crypto/x509.
+func TestParseSignatureParameters(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := func(id string) []byte { return sequence(oid(id)) }
+	mask := func(hash []byte) []byte { return sequence(oid(oidMGF1), hash) }
+	pss := func(hash, mask []byte, salt int64, trailer ...[]byte) []byte {
+		return sequence(oid(oidPSS), sequence(slices.Concat(
+			element(0xa0, hash), element(0xa1, mask), element(0xa2, integer(salt)), slices.Concat(trailer...),
+		)))
+	}
+	trailer := element(0xa3, integer(1))
+	for _, test := range []struct {
+		name       string
+		algorithm  x509.SignatureAlgorithm
+		identifier []byte
+	}{
+		{"SHA-256, no parameters", x509.SHA256WithRSA, bare("1.2.840.113549.1.1.11")},
+		{"SHA-384, no parameters", x509.SHA384WithRSA, bare("1.2.840.113549.1.1.12")},
+		{"SHA-512, no parameters", x509.SHA512WithRSA, bare("1.2.840.113549.1.1.13")},
+		{"PSS, NULL for hash and mask", x509.SHA256WithRSAPSS, pss(hash(oidSHA256), mgf1(oidSHA256), 32)},
+		{"PSS, no parameters for the hash", x509.SHA256WithRSAPSS, pss(bare(oidSHA256), mgf1(oidSHA256), 32)},
+		{"PSS, no parameters for the mask", x509.SHA256WithRSAPSS, pss(hash(oidSHA256), mask(bare(oidSHA256)), 32)},
+		{"PSS, no parameters for both", x509.SHA384WithRSAPSS, pss(bare(oidSHA384), mask(bare(oidSHA384)), 48)},
+		{"PSS, trailerField", x509.SHA512WithRSAPSS, pss(hash(oidSHA512), mgf1(oidSHA512), 64, trailer)},
+		{"PSS, trailerField and no parameters", x509.SHA512WithRSAPSS, pss(bare(oidSHA512), mask(bare(oidSHA512)), 64, trailer)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{SignatureAlgorithm: test.algorithm}, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			csr, err := x509.ParseCertificateRequest(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			der = sequence(csr.RawTBSCertificateRequest, test.identifier, bitString(csr.Signature))
+			got, err := Parse(encodePEM(der))
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkRequest(t, encodePEM(der), got)
+		})
 	}
 }
 

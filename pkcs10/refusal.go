@@ -17,7 +17,7 @@ type Reason string
 
 const (
 	// ReasonMalformedRequest: the bytes are not one PEM block with one well-formed request in DER.
-	// It is the only refusal of such a request. It is also the reason for a request that crypto/x509
+	// Such a request has no refusal of another reason. It is also the reason for a request that crypto/x509
 	// cannot read, or reads differently from this package. Please report a message such as
 	// "crypto/x509 reads other DNS names from this request" as a vulnerability.
 	// Example: "the PEM block is of type \"NEW CERTIFICATE REQUEST\": make it CERTIFICATE REQUEST".
@@ -43,7 +43,7 @@ const (
 
 	// ReasonUnsupportedName: the type or the content of a subject value or a subject alternative name
 	// is not allowed, or a subject alternative name is repeated.
-	// Example: "subject alternative name of type otherName: use only DNS, IP, URI and email names".
+	// Example: "DNS name \"web_1.example\" has the character \"_\": host names have letters, digits, hyphens and dots".
 	ReasonUnsupportedName Reason = "UnsupportedName"
 
 	// ReasonRepeatedAttribute: there is more than one where readers expect one, and readers differ in

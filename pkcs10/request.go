@@ -16,16 +16,18 @@ type Request struct {
 	// Subject can be empty.
 	Subject Subject
 
-	// The subject alternative names (RFC 5280, section 4.2.1.6) are visible ASCII, not empty, and
-	// have the case of the request.
+	// The subject alternative names (RFC 5280, section 4.2.1.6) are not empty, and have the case of the
+	// request. No text has a comma, a space or a quote, with which tools separate names.
 
-	// DNSNames can have wildcards and trailing dots.
+	// DNSNames are host names of RFC 1123: letters, digits, hyphens and dots. The first of several labels
+	// can be "*", and a name can have a trailing dot. No name looks like an IP address.
 	DNSNames []string
 	// IPAddresses come from 4 or 16 octets; none is an IPv4 address mapped into IPv6.
 	IPAddresses []netip.Addr
-	// URIs are absolute, and in the form in which net/url writes them.
+	// URIs are absolute, in the form in which net/url writes them, and have no user. A URI with an
+	// authority has an IP address or a host name in it.
 	URIs []string
-	// EmailAddresses are not checked further.
+	// EmailAddresses are mailboxes of RFC 5321, without quoted strings and address literals.
 	EmailAddresses []string
 
 	// Usages are the Kubernetes names of the usages in the key usage and extended key usage

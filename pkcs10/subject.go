@@ -20,6 +20,7 @@ const (
 	oidCommonName         = "2.5.4.3"
 	oidOrganization       = "2.5.4.10"
 	oidOrganizationalUnit = "2.5.4.11"
+	oidDomainComponent    = "0.9.2342.19200300.100.1.25" // RFC 4519, section 2.4
 )
 
 // name reads the content of a Name (RFC 5280, section 4.1.2.4): RDNs, each a SET of attributes.
@@ -45,13 +46,21 @@ func (p *parser) name(rdns cryptobyte.String) error {
 		}
 		for _, attribute := range attributes {
 			if found[attribute.OID] && !multiValued(attribute.OID) {
-				p.refusals.add(ReasonRepeatedAttribute, "subject attribute %s is repeated: keep one", describe(attribute.OID))
+				p.refusals.add(ReasonRepeatedAttribute, "subject attribute %s is repeated: %s", describe(attribute.OID), adviceOnRepeated(attribute.OID))
 			}
 			found[attribute.OID] = true
 			p.addSubject(attribute)
 		}
 	}
 	return nil
+}
+
+// adviceOnRepeated says how to fix a repeated attribute. The domain needs all of its components, and no field has several.
+func adviceOnRepeated(oid string) string {
+	if oid == oidDomainComponent {
+		return "leave out all of them, and request the domain as a DNS name"
+	}
+	return "keep one"
 }
 
 // sameMultiValued reports whether all attributes are O, or all are OU.
@@ -151,34 +160,4 @@ func notPrintableString(r rune) bool {
 	default:
 		return !strings.ContainsRune(" '()+,-./:=?", r)
 	}
-}
-
-// describe returns an OID for a message, with its name if it is known.
-func describe(oid string) string {
-	if words, ok := oidWords[oid]; ok {
-		return oid + " (" + words + ")"
-	}
-	return short(oid)
-}
-
-var oidWords = map[string]string{
-	oidCommonName:         "common name",
-	oidOrganization:       "organization",
-	oidOrganizationalUnit: "organizational unit",
-	"2.5.4.5":             "serial number",
-	"2.5.4.6":             "country",
-	"2.5.4.7":             "locality",
-	"2.5.4.8":             "state or province",
-
-	oidExtensionRequest:      "extension request",
-	"1.2.840.113549.1.9.7":   "challenge password",
-	"1.3.6.1.4.1.311.13.2.3": "Windows version",
-
-	oidSubjectAltName:       "subject alternative name",
-	oidKeyUsage:             "key usage",
-	oidExtendedKeyUsage:     "extended key usage",
-	oidBasicConstraints:     "basic constraints",
-	oidSubjectKeyIdentifier: "subject key identifier",
-	"2.5.29.30":             "name constraints",
-	"2.5.29.35":             "authority key identifier",
 }

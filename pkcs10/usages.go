@@ -4,7 +4,9 @@
 package pkcs10
 
 import (
+	"bytes"
 	encodingasn1 "encoding/asn1"
+	"encoding/hex"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -50,9 +52,16 @@ var extendedKeyUsages = map[string]certificatesv1.KeyUsage{
 // keyUsage reads a BIT STRING with at least one bit set. DER forbids trailing zero bits in a named
 // bit list (X.690, section 11.2.2).
 func (p *parser) keyUsage(value cryptobyte.String) error {
+	encoded := value
 	var bits encodingasn1.BitString
-	if !value.ReadASN1BitString(&bits) || !value.Empty() || bits.At(bits.BitLength-1) == 0 {
+	if !value.ReadASN1BitString(&bits) || !value.Empty() {
 		return malformedDER(describe(oidKeyUsage))
+	}
+	if bytes.Count(bits.Bytes, []byte{0}) == len(bits.Bytes) {
+		return malformed("the key usage has no bit set: set a usage, or leave out the extension")
+	}
+	if bits.At(bits.BitLength-1) == 0 {
+		return malformed("the key usage %s has zero bits at its end, which DER forbids: use a tool or a version that leaves them out", short(hex.EncodeToString(encoded)))
 	}
 	for bit := range bits.BitLength {
 		switch {
@@ -81,7 +90,7 @@ func (p *parser) extendedKeyUsage(value cryptobyte.String) error {
 		}
 		usage, ok := extendedKeyUsages[oid.String()]
 		if !ok {
-			p.refusals.add(ReasonUnsupportedUsage, "extended key usage %s has no Kubernetes name: leave it out", short(oid.String()))
+			p.refusals.add(ReasonUnsupportedUsage, "extended key usage %s has no Kubernetes name: leave it out", describe(oid.String()))
 			continue
 		}
 		p.request.Usages = append(p.request.Usages, usage)
