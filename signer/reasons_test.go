@@ -52,7 +52,7 @@ func TestReasons_examples(t *testing.T) {
 		}},
 		{reason: "SubjectNotAllowed", request: func(r *x509.CertificateRequest) { r.Subject, r.DNSNames = pkix.Name{}, nil }},
 		{reason: "LintFailed", request: func(r *x509.CertificateRequest) {
-			r.Subject, r.DNSNames = pkix.Name{}, []string{strings.Repeat("a", 64) + ".example"}
+			r.Subject, r.DNSNames = pkix.Name{}, []string{"web.shop.svc."}
 		}},
 		{reason: "NameNotPermitted", ca: func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"other"} }},
 		{reason: "ApprovalTooOld", object: approved(time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC))},

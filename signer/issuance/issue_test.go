@@ -116,14 +116,14 @@ func TestIssue(t *testing.T) {
 			name: "all types of names",
 			request: func(r *x509.CertificateRequest) {
 				r.Subject.Organization, r.Subject.OrganizationalUnit = []string{"zeta", "alpha"}, []string{"unit"}
-				r.DNSNames = []string{"b.example", "*.a.example", "_http._tcp.c.example"}
+				r.DNSNames = []string{"b.example", "*.a.example", "c.example"}
 				r.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1), net.ParseIP("2001:db8::1")}
 				r.EmailAddresses = []string{"web@example.com"}
 				r.URIs = []*url.URL{{Scheme: "spiffe", Host: "example.com", Path: "/ns/a/sa/b"}}
 			},
 			want: with(func(i *issued) {
 				i.Subject = "CN=web.example,OU=unit,O=zeta+O=alpha"
-				i.DNS, i.Emails = []string{"b.example", "*.a.example", "_http._tcp.c.example"}, []string{"web@example.com"}
+				i.DNS, i.Emails = []string{"b.example", "*.a.example", "c.example"}, []string{"web@example.com"}
 				i.IPs, i.URIs = []string{"10.0.0.1", "2001:db8::1"}, []string{"spiffe://example.com/ns/a/sa/b"}
 			}),
 		},

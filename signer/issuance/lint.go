@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -130,7 +131,43 @@ func (e *expectation) check(c *x509.Certificate) error {
 	require(slices.Equal(c.OCSPServer, e.profile.ocspServers), "OCSP servers differ from those of the Signer")
 	require(slices.Equal(c.IssuingCertificateURL, e.profile.issuingCertificateURLs), "issuing certificate URLs differ from those of the Signer")
 
-	errs = append(errs, e.checkUsages(c), e.checkExtensions(c))
+	errs = append(errs, checkSyntax(c), e.checkUsages(c), e.checkExtensions(c))
+	return text.JoinErrors(errs...)
+}
+
+// The syntax of names. Package pkcs10 checks the same with other code, for names that it has parsed. A name
+// that has a separator, such as "a,DNS:b", prints as two names, whatever a policy allows.
+const (
+	labelSyntax = `[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?`
+	hostSyntax  = labelSyntax + `(\.` + labelSyntax + `)*` // RFC 1123, section 2.1
+	atextSyntax = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"        // RFC 5322, section 3.2.3
+)
+
+var (
+	dnsSyntax   = regexp.MustCompile(`^(\*\.)?` + hostSyntax + `$`)
+	emailSyntax = regexp.MustCompile(`^` + atextSyntax + `(\.` + atextSyntax + `)*@` + hostSyntax + `$`) // RFC 5321, section 4.1.2
+	uriSyntax   = regexp.MustCompile(`^[a-z][a-z0-9+.-]*:[A-Za-z0-9._~:/?#\[\]@!$&'()*+;=%-]+$`)         // RFC 3986, without the comma
+	numberAtEnd = regexp.MustCompile(`\.[0-9]+$`)
+)
+
+// checkSyntax requires names that every relying party parses alike.
+func checkSyntax(c *x509.Certificate) error {
+	var errs []error
+	for _, name := range c.DNSNames {
+		if !dnsSyntax.MatchString(name) || numberAtEnd.MatchString(name) {
+			errs = append(errs, fmt.Errorf("DNS name %q must be a host name of RFC 1123 without a trailing dot", name))
+		}
+	}
+	for _, address := range c.EmailAddresses {
+		if !emailSyntax.MatchString(address) || numberAtEnd.MatchString(address) {
+			errs = append(errs, fmt.Errorf("email address %q must be a mailbox of RFC 5321 without quotes", address))
+		}
+	}
+	for _, uri := range c.URIs {
+		if uri.User != nil || !uriSyntax.MatchString(uri.String()) {
+			errs = append(errs, fmt.Errorf("URI %q has characters that are not allowed", uri.Redacted()))
+		}
+	}
 	return text.JoinErrors(errs...)
 }
 

@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/pkcs10"
 	"countersign.dev/countersign/signer/ca"
 )
 
@@ -107,6 +109,71 @@ func TestLint(t *testing.T) {
 				t.Errorf("problem (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestLint_names drafts certificates for names that package pkcs10 refuses, as if it had accepted them.
+func TestLint_names(t *testing.T) {
+	authority := newCA(t, testKeys().EC, nil)
+	profile := newProfile(t, nil)
+	lintOf := func(change func(*pkcs10.Request)) *ca.Problem {
+		t.Helper()
+		csr := newCSR(t, testKeys().EC, nil, nil)
+		request, err := pkcs10.Parse(csr.Spec.Request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(request)
+		terms, problem := newTerms(request, csr.Spec.Usages, nil, &profile)
+		if problem != nil {
+			t.Fatal(problem)
+		}
+		draft, err := newDraft(now, terms, authority)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, problem = lint(draft)
+		return problem
+	}
+	label, long := strings.Repeat("a", 64), strings.Repeat("a.", 126)+"aa"
+	for _, test := range []struct {
+		name    string
+		change  func(*pkcs10.Request, string)
+		accepts []string
+		refuses []string
+	}{
+		{
+			name:    "DNS names",
+			change:  func(r *pkcs10.Request, name string) { r.DNSNames = []string{name} },
+			accepts: []string{"web", "web.shop.svc", "*.example.com", "xn--bcher-kva.example", "Web.Example", "12345", "10.0.0.7.example"},
+			refuses: []string{
+				"a,DNS:b", "a, DNS:b", "a b", "a\nb", "a\x00b", "a_b.example", "_http._tcp.web", "*", "*.*.example", "a*.example", "web.*",
+				"web.example.", ".web", "web..example", "-web.example", "web-.example", "10.0.0.7", "*.0.0.7", label + ".example", long, "",
+			},
+		},
+		{
+			name:    "email addresses",
+			change:  func(r *pkcs10.Request, name string) { r.EmailAddresses = []string{name} },
+			accepts: []string{"web@example.com", "a+b@example.com", "a.b@c"},
+			refuses: []string{"a,DNS:b@example.com", "a@b,DNS:c", `"a"@b`, "<a@b>", "a", "a@", "@b", "a@b@c", "a..b@c", "a@[10.0.0.7]", "a@10.0.0.7", "a@b_c", "a@*.b", "a b@c"},
+		},
+		{
+			name:    "URIs",
+			change:  func(r *pkcs10.Request, name string) { r.URIs = []string{name} },
+			accepts: []string{"spiffe://cluster.local/ns/a/sa/b", "urn:uuid:0", "https://[fd00::7]:8443/a?b=c#d"},
+			refuses: []string{"spiffe://a/b,DNS:c", "spiffe://a@b/c", "https://a/?b=<c>", `urn:a"b`, "web"},
+		},
+	} {
+		for _, name := range test.accepts {
+			if problem := lintOf(func(r *pkcs10.Request) { test.change(r, name) }); problem != nil {
+				t.Errorf("%s: %q: %v", test.name, name, problem)
+			}
+		}
+		for _, name := range test.refuses {
+			if problem := lintOf(func(r *pkcs10.Request) { test.change(r, name) }); problem == nil || problem.Reason != ReasonLintFailed {
+				t.Errorf("%s: %q: got %v, want %s", test.name, name, problem, ReasonLintFailed)
+			}
+		}
 	}
 }
 

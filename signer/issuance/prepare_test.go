@@ -109,7 +109,7 @@ func TestPrepare_refused(t *testing.T) {
 		{
 			name:   "not a request",
 			object: func(c *certificatesv1.CertificateSigningRequest) { c.Spec.Request = []byte("hello") },
-			reason: ReasonRequestRefused, message: "MalformedRequest: the request does not begin with -----BEGIN CERTIFICATE REQUEST-----: put nothing before the PEM block",
+			reason: ReasonRequestRefused, message: "MalformedRequest: the request has no line -----BEGIN CERTIFICATE REQUEST-----: put PEM text in spec.request, encoded in base64 once",
 		},
 		{
 			name:    "CA:TRUE",

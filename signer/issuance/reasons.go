@@ -27,7 +27,7 @@ const (
 	ReasonSubjectNotAllowed = "SubjectNotAllowed"
 	// ReasonLintFailed means that the certificate would violate RFC 5280 or differ from the request. Nothing
 	// was signed. The message lists every lint that failed.
-	// Example: "lint e_rfc_dnsname_label_too_long: DNSName labels MUST be less than or equal to 63 characters (RFC 5280: 4.2.1.6, citing RFC 1035)"
+	// Example: `DNS name "web.shop.svc." must be a host name of RFC 1123 without a trailing dot`
 	ReasonLintFailed = "LintFailed"
 )
 

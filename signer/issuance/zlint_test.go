@@ -46,12 +46,10 @@ func TestLintRFC(t *testing.T) {
 		{"localhost", dns("localhost"), ""},
 		{"wildcard", dns("*.web.ns.svc.cluster.local"), ""},
 		{"upper case", dns("Web.NS.svc.cluster.local"), ""},
-		{"underscores of SRV records", dns("_http._tcp.web.ns.svc.cluster.local"), ""},
 		{"hyphens", dns("a--b.ns.svc.cluster.local"), ""},
 		{"label of 63 characters", dns(label(63) + ".ns.svc.cluster.local"), ""},
 		{"name of 253 characters", dns(strings.Repeat(label(49)+".", 5) + "svc"), ""},
 		{"IDN", dns("xn--bcher-kva.example"), ""},
-		{"address that looks like a name", dns("10.0.0.1"), ""},
 		{"IP addresses alone", func(r *x509.CertificateRequest) {
 			r.Subject, r.DNSNames, r.IPAddresses = pkix.Name{}, nil, []net.IP{net.IPv4(10, 0, 0, 1), net.ParseIP("2001:db8::1")}
 		}, ""},
@@ -75,19 +73,7 @@ func TestLintRFC(t *testing.T) {
 
 		{
 			"trailing dot",
-			dns("web.ns.svc.cluster.local."), "lint e_rfc_dnsname_empty_label: DNSNames should not have an empty label (RFC5280: 4.2.1.6)",
-		},
-		{
-			"empty label",
-			dns("web..svc.cluster.local"), "lint e_rfc_dnsname_empty_label: DNSNames should not have an empty label (RFC5280: 4.2.1.6)",
-		},
-		{
-			"label of 64 characters",
-			dns(label(64) + ".ns.svc.cluster.local"), "lint e_rfc_dnsname_label_too_long: DNSName labels MUST be less than or equal to 63 characters (RFC 5280: 4.2.1.6, citing RFC 1035)",
-		},
-		{
-			"name of 254 characters",
-			dns(strings.Repeat(label(49)+".", 5) + "svc1"), "lint e_ext_san_dns_name_too_long: DNSName must be less than or equal to 253 bytes (RFC 5280)",
+			dns("web.ns.svc.cluster.local."), `DNS name "web.ns.svc.cluster.local." must be a host name of RFC 1123 without a trailing dot`,
 		},
 		{
 			"unit of 65 characters",
@@ -95,19 +81,7 @@ func TestLintRFC(t *testing.T) {
 		},
 		{
 			"invalid IDN",
-			dns("xn--a-.example"), "lint e_international_dns_name_not_unicode: Internationalized DNSNames punycode not valid Unicode (RFC 3490); lint e_rfc_dnsname_hyphen_in_sld: DNSName should not have a hyphen beginning or ending the SLD (RFC5280: 4.2.1.6)",
-		},
-		{
-			"underscore in a domain",
-			dns("foo_bar.com"), "lint e_rfc_dnsname_underscore_in_sld: DNSName MUST NOT contain underscore characters (RFC5280: 4.2.1.6)",
-		},
-		{
-			"hyphen at the end of a domain",
-			dns("foo-.com"), "lint e_rfc_dnsname_hyphen_in_sld: DNSName should not have a hyphen beginning or ending the SLD (RFC5280: 4.2.1.6)",
-		},
-		{
-			"email in angle brackets",
-			email("<web@example.com>"), "lint e_ext_san_rfc822_format_invalid: Email MUST NOT be surrounded with `<>`, and there must be no trailing comments in `()` (RFC 5280: 4.2.1.6)",
+			dns("xn--99999999.example"), "lint e_international_dns_name_not_unicode: Internationalized DNSNames punycode not valid Unicode (RFC 3490)",
 		},
 		{
 			"the subject of the CA",
@@ -116,8 +90,8 @@ func TestLintRFC(t *testing.T) {
 		{
 			"two lints",
 			func(r *x509.CertificateRequest) {
-				r.Subject.OrganizationalUnit, r.DNSNames = []string{label(65)}, []string{"a..b"}
-			}, "lint e_rfc_dnsname_empty_label: DNSNames should not have an empty label (RFC5280: 4.2.1.6); lint e_subject_organizational_unit_name_max_length: The 'Organizational Unit Name' field of the subject MUST be less than 65 characters (RFC 5280: A.1)",
+				r.Subject.OrganizationalUnit, r.DNSNames = []string{label(65)}, []string{"xn--99999999.example"}
+			}, "lint e_international_dns_name_not_unicode: Internationalized DNSNames punycode not valid Unicode (RFC 3490); lint e_subject_organizational_unit_name_max_length: The 'Organizational Unit Name' field of the subject MUST be less than 65 characters (RFC 5280: A.1)",
 		},
 	}
 	for _, test := range tests {
@@ -169,7 +143,7 @@ func TestPrepare_lintOfCA(t *testing.T) {
 		request func(*x509.CertificateRequest)
 	}{
 		{"valid request", nil},
-		{"invalid request", func(r *x509.CertificateRequest) { r.DNSNames = []string{"a..b"} }},
+		{"invalid request", func(r *x509.CertificateRequest) { r.DNSNames = []string{"xn--99999999.example"} }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := Prepare(now, newCSR(t, keys.EC, test.request, nil), profile, authority)
