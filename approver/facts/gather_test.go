@@ -49,8 +49,8 @@ type scene struct {
 	calls   int
 	lists   int // of Services, from the API server
 	reviews []authorizationv1.SubjectAccessReviewSpec
-	// created has the revision at which each request was created, by name. The API server has no revision before
-	// compacted any more.
+	// created has the revision at which each request was created, by name. The API server removed the revisions before
+	// compacted.
 	created   map[string]uint64
 	compacted uint64
 }

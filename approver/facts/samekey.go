@@ -34,23 +34,23 @@ type signingRequest = certificatesv1.CertificateSigningRequest
 // Facts from caches can only lead to live facts: every request counts as earlier that is not certainly
 // later. With live facts, a request counts if its self-signature proves that its creator had the key,
 // and no older request of the same requester exists.
-func (r resolver) sameKey(ctx context.Context, mine *signingRequest, digest string) ([]SameKey, error) {
+func (r resolver) sameKey(ctx context.Context, this *signingRequest, digest string) ([]SameKey, error) {
 	var list certificatesv1.CertificateSigningRequestList
 	if err := r.cache.List(ctx, &list, client.UnsafeDisableDeepCopy, client.MatchingFields{requestsByKey: digest}); err != nil {
 		return nil, err
 	}
 	others := slices.DeleteFunc(slices.Clone(list.Items), func(other signingRequest) bool {
-		return other.UID == mine.UID || isLater(&other, mine)
+		return other.UID == this.UID || isLater(&other, this)
 	})
 	slices.SortStableFunc(others, func(a, b signingRequest) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(revision(&a), revision(&b)))
 	})
-	own := slices.IndexFunc(others, func(other signingRequest) bool { return certreq.SameRequester(&other.Spec, &mine.Spec) })
+	own := slices.IndexFunc(others, func(other signingRequest) bool { return certreq.SameRequester(&other.Spec, &this.Spec) })
 	var first *signingRequest
 	if own >= 0 {
 		first = &others[own]
 	}
-	others = slices.DeleteFunc(slices.Clone(others), func(other signingRequest) bool { return certreq.SameRequester(&other.Spec, &mine.Spec) })
+	others = slices.DeleteFunc(slices.Clone(others), func(other signingRequest) bool { return certreq.SameRequester(&other.Spec, &this.Spec) })
 	if !r.onlyLive {
 		same := []SameKey{}
 		for i := range others[:min(len(others), maxSameKey)] {
@@ -58,12 +58,12 @@ func (r resolver) sameKey(ctx context.Context, mine *signingRequest, digest stri
 		}
 		return same, nil
 	}
-	return r.liveSameKey(ctx, mine, first, others, digest)
+	return r.liveSameKey(ctx, this, first, others, digest)
 }
 
-// liveSameKey examines others, the oldest first, up to the first one that is earlier than mine. own is
+// liveSameKey examines others, the oldest first, up to the first one that is earlier than this. own is
 // the oldest other request of the same requester, or nil.
-func (r resolver) liveSameKey(ctx context.Context, mine, own *signingRequest, others []signingRequest, digest string) ([]SameKey, error) {
+func (r resolver) liveSameKey(ctx context.Context, this, own *signingRequest, others []signingRequest, digest string) ([]SameKey, error) {
 	same := []SameKey{}
 	for i := range others {
 		if i == maxSameKey {
@@ -82,7 +82,7 @@ func (r resolver) liveSameKey(ctx context.Context, mine, own *signingRequest, ot
 				return same, err
 			}
 		}
-		order, err := r.order(ctx, other, mine)
+		order, err := r.order(ctx, other, this)
 		if err != nil {
 			return nil, err
 		}
@@ -100,7 +100,7 @@ func sameKeyOf(other *signingRequest, earlier bool) SameKey {
 	return SameKey{Name: other.Name, Username: other.Spec.Username, CreatedAt: other.CreationTimestamp.UTC(), Earlier: earlier}
 }
 
-// withKey reads a request. It returns nil if the request does not exist any more, or if its
+// withKey reads a request. It returns nil if the request was deleted, or if its
 // self-signature does not prove the possession of the key.
 func (r resolver) withKey(ctx context.Context, cached *signingRequest, digest string) (*signingRequest, error) {
 	var live signingRequest
@@ -136,14 +136,14 @@ const (
 	later
 )
 
-// isLater reports whether a request from the cache was certainly created after mine. Creation times are in seconds.
+// isLater reports whether a request from the cache was certainly created after this. Creation times are in seconds.
 // Within a second, the resource version of an undecided request is that of its creation: requests
 // change before only by users that are allowed to update them.
-func isLater(other, mine *signingRequest) bool {
-	if at := revision(mine); at == 0 || revision(other) <= at {
+func isLater(other, this *signingRequest) bool {
+	if at := revision(this); at == 0 || revision(other) <= at {
 		return false
 	}
-	switch other.CreationTimestamp.Compare(mine.CreationTimestamp.Time) {
+	switch other.CreationTimestamp.Compare(this.CreationTimestamp.Time) {
 	case 0:
 		return len(other.Status.Conditions) == 0
 	case 1:
@@ -152,13 +152,13 @@ func isLater(other, mine *signingRequest) bool {
 	return false
 }
 
-// order reports whether a live request was created before mine. Resource versions are revisions of the
-// store. At the revision at which mine was created, an earlier request exists, and a later one does
+// order reports whether a live request was created before this. Resource versions are revisions of the
+// store. At the revision at which this was created, an earlier request exists, and a later one does
 // not, whatever has changed since. Creation times decide only while the store no longer has that
 // revision: it keeps them for at least 5 minutes.
-func (r resolver) order(ctx context.Context, other, mine *signingRequest) (order, error) {
-	before := other.CreationTimestamp.Time.Before(mine.CreationTimestamp.Time)
-	at := revision(mine)
+func (r resolver) order(ctx context.Context, other, this *signingRequest) (order, error) {
+	before := other.CreationTimestamp.Time.Before(this.CreationTimestamp.Time)
+	at := revision(this)
 	if before && revision(other) < at {
 		return earlier, nil
 	}
@@ -171,7 +171,7 @@ func (r resolver) order(ctx context.Context, other, mine *signingRequest) (order
 	case before:
 		return earlier, nil
 	}
-	changed, stillKnown, err := r.existedAt(ctx, mine, at-1) // if so, mine was created at an earlier revision
+	changed, stillKnown, err := r.existedAt(ctx, this, at-1) // if so, this was created at an earlier revision
 	if err != nil || !known || !stillKnown || changed {
 		return unknown, err
 	}

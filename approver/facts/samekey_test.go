@@ -18,12 +18,12 @@ import (
 	"countersign.dev/countersign/pkcs10"
 )
 
-// TestSameKey evaluates request mine of Pod my-pod, which is created at revision 100. Other requests
+// TestSameKey evaluates request this of Pod my-pod, which is created at revision 100. Other requests
 // with its key are in the cache.
 func TestSameKey(t *testing.T) {
 	key := newKey(t)
 	created := map[string]uint64{"mine": 100}
-	// use is a request with the key, seconds after mine. It is created at one revision, and the cache has another.
+	// use is a request with the key, seconds after this. It is created at one revision, and the cache has another.
 	use := func(name string, seconds int, creation, revision uint64, change ...func(*certificatesv1.CertificateSigningRequest)) client.Object {
 		spec := byHuman
 		if name == "own" {
@@ -49,7 +49,7 @@ func TestSameKey(t *testing.T) {
 	for _, tc := range []struct {
 		name      string
 		others    []client.Object
-		change    func(mine *certificatesv1.CertificateSigningRequest)
+		change    func(this *certificatesv1.CertificateSigningRequest)
 		compacted uint64
 		// Names of the requests that count, with a question mark if it is unknown whether they are earlier.
 		recent, live []string
@@ -74,7 +74,7 @@ func TestSameKey(t *testing.T) {
 		},
 		{
 			name: "a copy in the same second, and the request was changed after it", others: []client.Object{use("l", 0, 101, 101)},
-			change: func(mine *certificatesv1.CertificateSigningRequest) { mine.ResourceVersion = "105" },
+			change: func(this *certificatesv1.CertificateSigningRequest) { this.ResourceVersion = "105" },
 			recent: []string{"l"}, live: []string{"l?"},
 		},
 		{
@@ -101,18 +101,18 @@ func TestSameKey(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			mine, parsed := request(t, "mine", byPod("my-pod"), key, []string{"example.com"})
-			mine.ResourceVersion = "100"
+			this, parsed := request(t, "mine", byPod("my-pod"), key, []string{"example.com"})
+			this.ResourceVersion = "100"
 			if tc.change != nil {
-				tc.change(mine)
+				tc.change(this)
 			}
-			s := &scene{cached: append([]client.Object{namespaceObject(), podObject("my-pod", nil), mine}, tc.others...), created: created, compacted: tc.compacted}
+			s := &scene{cached: append([]client.Object{namespaceObject(), podObject("my-pod", nil), this}, tc.others...), created: created, compacted: tc.compacted}
 			for _, round := range []struct {
 				name string
 				live bool
 				want []string
 			}{{"recent", false, tc.recent}, {"live", true, tc.live}} {
-				if diff := cmp.Diff(round.want, usesOf(t, s, mine, parsed, round.live)); diff != "" {
+				if diff := cmp.Diff(round.want, usesOf(t, s, this, parsed, round.live)); diff != "" {
 					t.Errorf("%s (-want +got):\n%s", round.name, diff)
 				}
 			}
@@ -121,9 +121,9 @@ func TestSameKey(t *testing.T) {
 }
 
 // usesOf returns the names in sameKey, with a question mark if it is unknown whether they are earlier.
-func usesOf(t *testing.T, s *scene, mine *certificatesv1.CertificateSigningRequest, parsed *pkcs10.Request, live bool) []string {
+func usesOf(t *testing.T, s *scene, this *certificatesv1.CertificateSigningRequest, parsed *pkcs10.Request, live bool) []string {
 	t.Helper()
-	f, err := s.gatherer(t).gather(t.Context(), mine, parsed, at, live)
+	f, err := s.gatherer(t).gather(t.Context(), this, parsed, at, live)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,10 +150,10 @@ func TestSameKey_crowd(t *testing.T) {
 		copied.ResourceVersion, s.created[name] = strconv.Itoa(101+i), uint64(101+i) //nolint:gosec // small
 		s.cached = append(s.cached, copied)
 	}
-	mine, parsed := request(t, "mine", byPod("my-pod"), key, []string{"example.com"})
-	mine.ResourceVersion = "100"
-	s.cached = append(s.cached, mine)
-	if got := usesOf(t, s, mine, parsed, true); got != nil {
+	this, parsed := request(t, "mine", byPod("my-pod"), key, []string{"example.com"})
+	this.ResourceVersion = "100"
+	s.cached = append(s.cached, this)
+	if got := usesOf(t, s, this, parsed, true); got != nil {
 		t.Errorf("the original: %v", got)
 	}
 	before := s.calls
@@ -183,9 +183,9 @@ func TestSameKey_bound(t *testing.T) {
 			copied.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: certificatesv1.CertificateDenied, Status: "True"}}
 			s.cached = append(s.cached, copied)
 		}
-		mine, parsed := request(t, "mine", byPod("my-pod"), key, []string{"example.com"})
-		mine.ResourceVersion = "100"
-		if got := usesOf(t, s, mine, parsed, true); !cmp.Equal(got, tc.want) {
+		this, parsed := request(t, "mine", byPod("my-pod"), key, []string{"example.com"})
+		this.ResourceVersion = "100"
+		if got := usesOf(t, s, this, parsed, true); !cmp.Equal(got, tc.want) {
 			t.Errorf("%d copies: got %v, want %v", tc.decided, got, tc.want)
 		}
 	}
