@@ -189,13 +189,15 @@ func clusterIPs(service *corev1.Service) []string {
 	return canonical([]string{service.Spec.ClusterIP})
 }
 
+// nodeAddresses returns the name of a Node, and the names and addresses that it reports.
 func nodeAddresses(node *corev1.Node) []string {
-	out := make([]string, 0, len(node.Status.Addresses))
+	out := make([]string, 0, 1+len(node.Status.Addresses))
+	out = append(out, node.Name)
 	for _, address := range node.Status.Addresses {
 		if ip, err := netip.ParseAddr(address.Address); err == nil {
 			out = append(out, ip.Unmap().String())
 		} else {
-			out = append(out, address.Address)
+			out = append(out, foldName(address.Address))
 		}
 	}
 	return out

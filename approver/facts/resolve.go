@@ -28,9 +28,11 @@ type resolver struct {
 // can create Pods can give a thousand of them the same name.
 const maxResolved = 8
 
-// resolve returns the Services, Pods and Nodes that have a DNS name or an IP address.
+// resolve returns the Services, Pods and Nodes that have a DNS name or an IP address. Their details
+// can be in messages to the requester. They do not name objects outside of the subject's namespace,
+// because the requester can be unable to read these.
 func (r resolver) resolve(ctx context.Context, name string, subject *Pod) ([]Resolved, error) {
-	name = strings.ToLower(name)
+	name = foldName(name)
 	if known, ok := r.resolved[name]; ok {
 		return known, nil
 	}
@@ -38,7 +40,7 @@ func (r resolver) resolve(ctx context.Context, name string, subject *Pod) ([]Res
 	if err != nil {
 		return nil, err
 	}
-	pods, err := r.podsOf(ctx, name)
+	pods, err := r.podsOf(ctx, name, anyNamespace)
 	if err != nil {
 		return nil, err
 	}
@@ -52,11 +54,14 @@ func (r resolver) resolve(ctx context.Context, name string, subject *Pod) ([]Res
 	}
 	for _, pod := range pods {
 		own := subject != nil && pod.uid == subject.UID
-		detail := fmt.Sprintf("Pod %s has it", pod.key)
+		detail := "a Pod of another namespace has it"
+		if subject != nil && pod.key.Namespace == subject.Namespace {
+			detail = fmt.Sprintf("Pod %s has it", pod.key)
+		}
 		out = append(out, Resolved{Kind: "Pod", Namespace: pod.key.Namespace, Name: pod.key.Name, UID: pod.uid, SelectsSubject: own, Detail: detail})
 	}
 	for i := range nodes {
-		out = append(out, Resolved{Kind: "Node", Name: nodes[i].Name, UID: nodes[i].UID, Detail: fmt.Sprintf("Node %s has it", nodes[i].Name)})
+		out = append(out, Resolved{Kind: "Node", Name: nodes[i].Name, UID: nodes[i].UID, Detail: "a Node has it"})
 	}
 	r.resolved[name] = out
 	return out, nil
@@ -66,15 +71,13 @@ func resolvedService(service *corev1.Service, name string, subject *Pod) Resolve
 	id := "Service " + service.Namespace + "/" + service.Name
 	out := Resolved{Kind: "Service", Namespace: service.Namespace, Name: service.Name, UID: service.UID, SelectsSubject: selects(service, subject)}
 	switch {
+	case subject == nil || service.Namespace != subject.Namespace:
+		out.Detail = "a Service of another namespace has it"
 	case service.Spec.Type == corev1.ServiceTypeExternalName:
 		out.SelectsSubject = false // a selector has no effect on this type
 		out.Detail = id + " is of type ExternalName"
 	case len(service.Spec.Selector) == 0:
 		out.Detail = id + " has no selector"
-	case subject == nil:
-		out.Detail = id + " has it"
-	case service.Namespace != subject.Namespace:
-		out.Detail = fmt.Sprintf("%s is in another namespace than Pod %s/%s", id, subject.Namespace, subject.Name)
 	case !out.SelectsSubject:
 		out.Detail = fmt.Sprintf("%s selects %s; Pod %s has %s", id, labelText(service.Spec.Selector), subject.Name, labelText(withKeysOf(subject.Labels, service.Spec.Selector)))
 	default:
@@ -83,11 +86,12 @@ func resolvedService(service *corev1.Service, name string, subject *Pod) Resolve
 	return out
 }
 
-// podsNamed returns the Pods that some names resolve to, without the Pods behind Services.
+// podsNamed returns the Pods that some names resolve to, without the Pods behind Services. A name with
+// an address and a namespace resolves to the Pods with this address in this namespace.
 func (r resolver) podsNamed(ctx context.Context, names []string) (map[types.NamespacedName]bool, error) {
 	out := map[types.NamespacedName]bool{}
 	for _, name := range names {
-		pods, err := r.podsOf(ctx, name)
+		pods, err := r.podsOf(ctx, foldName(name), ownNamespace)
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +127,14 @@ func (r resolver) servicesOf(ctx context.Context, name string) ([]corev1.Service
 	return []corev1.Service{service}, nil
 }
 
-func (r resolver) podsOf(ctx context.Context, name string) ([]*knownPod, error) {
+// The namespaces of the Pods that have an address, if a name contains the address and a namespace.
+const (
+	ownNamespace = false
+	// anyNamespace are all of them, because DNS resolves the name to the address regardless of the namespace.
+	anyNamespace = true
+)
+
+func (r resolver) podsOf(ctx context.Context, name string, anyNamespace bool) ([]*knownPod, error) {
 	if _, err := netip.ParseAddr(name); err == nil {
 		return r.podsWithIP(ctx, name, "")
 	}
@@ -133,13 +144,18 @@ func (r resolver) podsOf(ctx context.Context, name string) ([]*knownPod, error) 
 		return r.currentPods(ctx, pods, err, func(pod *knownPod) bool { return pod.hostname == hostname })
 	}
 	parts, ok := r.cut(name, "pod")
-	if !ok || len(parts) != 2 {
+	if !ok || len(parts) < 2 {
 		return nil, nil
 	}
-	if ip, ok := undash(parts[0]); ok { // DNS resolves it to this address, even if a Pod has this name
-		return r.podsWithIP(ctx, ip, parts[1])
+	labels, namespace := parts[:len(parts)-1], parts[len(parts)-1]
+	// CoreDNS resolves the label before the namespace to this address, even if a Pod has this name.
+	if ip, ok := undash(labels[len(labels)-1]); ok {
+		if anyNamespace {
+			namespace = ""
+		}
+		return r.podsWithIP(ctx, ip, namespace)
 	}
-	key := types.NamespacedName{Namespace: parts[1], Name: parts[0]}
+	key := types.NamespacedName{Namespace: namespace, Name: strings.Join(labels, ".")}
 	if r.onlyLive {
 		return r.currentPods(ctx, []*knownPod{{key: key}}, nil, func(*knownPod) bool { return true })
 	}
@@ -206,7 +222,6 @@ func current[T any, P interface {
 // cut removes ".<kind>" or ".<kind>.<domain>" from a name and returns the labels before it. It
 // returns false if these are not valid labels: no object can have such a name.
 func (r resolver) cut(name, kind string) ([]string, bool) {
-	name = strings.ToLower(name)
 	for _, suffix := range []string{"." + kind + "." + r.domain, "." + kind} {
 		if rest, ok := strings.CutSuffix(name, suffix); ok {
 			parts := strings.Split(rest, ".")
@@ -215,6 +230,9 @@ func (r resolver) cut(name, kind string) ([]string, bool) {
 	}
 	return nil, false
 }
+
+// foldName returns a name in the form for comparisons: in lower case, without a trailing dot.
+func foldName(name string) string { return strings.TrimSuffix(strings.ToLower(name), ".") }
 
 func isLabel(s string) bool { return len(validation.IsDNS1123Label(s)) == 0 }
 

@@ -30,8 +30,9 @@ func (f *Facts) Awaits() []Awaited {
 		var out []Awaited
 		r := resolver{Gatherer: &Gatherer{domain: f.Cluster.Domain}}
 		for _, name := range f.PKCS10.DNSNames {
-			if parts, ok := r.cut(name, "pod"); ok && len(parts) == 2 {
-				out = append(out, Awaited{"Pod", parts[1], ""})
+			name = foldName(name)
+			if parts, ok := r.cut(name, "pod"); ok && len(parts) > 1 {
+				out = append(out, Awaited{"Pod", parts[len(parts)-1], ""})
 			}
 			if parts, ok := r.cut(name, "svc"); ok && len(parts) == 3 {
 				out = append(out, Awaited{"Pod", parts[2], ""})
