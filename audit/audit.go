@@ -29,6 +29,8 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+
+	"countersign.dev/countersign/internal/text"
 )
 
 // Decision records the verdict on one request, and everything it is based on.
@@ -40,7 +42,7 @@ type Decision struct {
 	Verdict string `json:"verdict"`
 	// Reason of the condition, empty if there is no condition, as for Issued.
 	Reason string `json:"reason"`
-	// Message of the condition, not shortened.
+	// Message of the condition. It can be longer here.
 	Message string `json:"message"`
 	// Request that was decided.
 	Request Request `json:"request"`
@@ -57,6 +59,9 @@ type Decision struct {
 	FactsSHA256 string `json:"factsSHA256,omitempty"`
 	// Certificate to sign, only for Issued.
 	Certificate *Certificate `json:"certificate,omitempty"`
+	// Truncated lists the fields that were shortened or left out, so that a record has at most [MaxRecord]
+	// bytes, such as "facts" or "policies.violations".
+	Truncated []string `json:"truncated,omitempty"`
 }
 
 // AddFacts sets the facts and their digest. It does nothing if raw is nil.
@@ -172,6 +177,7 @@ func NewLog(w io.Writer) *Log {
 	out := &errorKeeper{w: w}
 	encoding := zap.NewProductionEncoderConfig()
 	encoding.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	encoding.NewReflectedEncoder = func(w io.Writer) zapcore.ReflectedEncoder { return verbatim{w} }
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(encoding), out, zapcore.InfoLevel)
 	return &Log{
 		out: out, logger: zapr.NewLogger(zap.New(core, zap.ErrorOutput(zapcore.AddSync(io.Discard)))).WithName("audit"),
@@ -185,22 +191,51 @@ func NewLog(w io.Writer) *Log {
 // Metrics returns the metrics of the Log. The caller registers them.
 func (l *Log) Metrics() prometheus.Collector { return l.failures }
 
-// AppendDecision appends a decision. If it fails, the caller must not carry out the decision.
-func (l *Log) AppendDecision(d Decision) error { return l.append("decision", "decision", d) }
+// AppendDecision appends a decision, shortened to [MaxRecord]. If it fails, the caller must not carry out
+// the decision.
+func (l *Log) AppendDecision(d Decision) error {
+	raw, err := d.encode()
+	return l.append("decision", raw, err)
+}
 
 // AppendOutcome appends the outcome of a decision.
-func (l *Log) AppendOutcome(o Outcome) error { return l.append("outcome", "outcome", o) }
+func (l *Log) AppendOutcome(o Outcome) error {
+	o.Error = text.Shorten(o.Error, maxMessage)
+	raw, err := encode(o)
+	return l.append("outcome", raw, err)
+}
 
-func (l *Log) append(message, key string, record any) error {
+// append appends an encoded record. err is the error of encoding it.
+func (l *Log) append(kind string, raw []byte, err error) error {
+	if err != nil {
+		l.failures.Inc()
+		return fmt.Errorf("encoding a record for the audit log: %w", err)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.out.err = nil
-	l.logger.Info(message, key, record)
+	l.logger.Info(kind, kind, encoded{raw})
 	if l.out.err != nil {
 		l.failures.Inc()
 		return fmt.Errorf("appending to the audit log: %w", l.out.err)
 	}
 	return nil
+}
+
+// encoded is a record as JSON. It is encoded before it is logged: a logger writes a line for a record that
+// it cannot encode, and returns no error.
+type encoded struct{ raw []byte }
+
+// verbatim writes encoded records.
+type verbatim struct{ w io.Writer }
+
+func (v verbatim) Encode(value any) error {
+	record, ok := value.(encoded)
+	if !ok {
+		return fmt.Errorf("unsupported type %T", value)
+	}
+	_, err := v.w.Write(record.raw)
+	return err
 }
 
 // errorKeeper keeps the error of the latest write, since a logger does not return it.

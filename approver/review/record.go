@@ -5,6 +5,7 @@ package review
 
 import (
 	"encoding/json"
+	"slices"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -13,7 +14,13 @@ import (
 	"countersign.dev/countersign/audit"
 )
 
-// Record returns the audit record of a review, with a new decision ID.
+// Maximum number of violations of a policy in a record, and of bytes of their texts.
+const (
+	maxViolations     = 256
+	maxViolationBytes = 32 << 10
+)
+
+// Record returns the audit record of a review, with a new decision ID. [audit.Log] bounds its size.
 func Record(csr *certificatesv1.CertificateSigningRequest, review Review) audit.Decision {
 	record := audit.Decision{
 		ID: string(uuid.NewUUID()), Verdict: review.Outcome.Verdict(), Reason: review.Reason, Message: review.Message,
@@ -28,23 +35,35 @@ func Record(csr *certificatesv1.CertificateSigningRequest, review Review) audit.
 		record.Request.DNSNames, record.Request.IPs = f.PKCS10.DNSNames, f.PKCS10.IPAddresses
 		record.AddFacts(review.factsJSON())
 	}
-	for _, e := range review.Evaluations {
-		record.Policies = append(record.Policies, recordOf(&e))
-	}
-	for _, e := range review.Shadow {
-		shadow := recordOf(&e)
-		shadow.Audit = true
-		record.Policies = append(record.Policies, shadow)
-	}
+	addPolicies(&record, review.Evaluations, false)
+	addPolicies(&record, review.Shadow, true)
 	return record
 }
 
-func recordOf(e *Evaluation) audit.Policy {
-	p := audit.Policy{Name: e.Policy, Revision: e.Revision, Answer: e.Answer(), Violations: e.Result.Violations}
-	if e.Err != nil {
-		p.Error = e.Err.Error()
+func addPolicies(record *audit.Decision, evaluations []Evaluation, shadow bool) {
+	for _, e := range evaluations {
+		violations := firstViolations(e.Result.Violations)
+		if len(violations) < len(e.Result.Violations) && !slices.Contains(record.Truncated, "policies.violations") {
+			record.Truncated = append(record.Truncated, "policies.violations")
+		}
+		p := audit.Policy{Name: e.Policy, Revision: e.Revision, Answer: e.Answer(), Audit: shadow, Violations: violations}
+		if e.Err != nil {
+			p.Error = e.Err.Error()
+		}
+		record.Policies = append(record.Policies, p)
 	}
-	return p
+}
+
+// firstViolations returns the violations that fit a record.
+func firstViolations(violations []evaluator.Violation) []evaluator.Violation {
+	size := 0
+	for i := range violations {
+		v := &violations[i]
+		if size += len(v.ID) + len(v.Message) + len(v.Value); i == maxViolations || size > maxViolationBytes {
+			return violations[:i]
+		}
+	}
+	return violations
 }
 
 // factsJSON returns the facts for the record. They are encoded already if policies were evaluated.
