@@ -5,7 +5,9 @@ package approver
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -108,15 +111,13 @@ func (r *requestReconciler) decide(ctx context.Context, csr *certificatesv1.Cert
 	}
 	verdict := reviewed.Outcome.Verdict()
 	message := text.Shorten(reviewed.Message, 8<<10) + "; decision " + record.ID
-	csr = csr.DeepCopy()
-	csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
+	err := r.write(ctx, csr, certificatesv1.CertificateSigningRequestCondition{
 		Type:           certificatesv1.RequestConditionType(verdict),
 		Status:         corev1.ConditionTrue,
 		Reason:         reviewed.Reason,
 		Message:        message,
 		LastUpdateTime: metav1.NewTime(r.reviewer.Now()),
 	})
-	err := r.client.SubResource("approval").Update(ctx, csr) // of the whole object: see facts.CacheByObject
 	if logErr := r.log.AppendOutcome(audit.OutcomeOf(record.ID, err)); logErr != nil {
 		log.FromContext(ctx).Error(logErr, "recording the outcome of a decision failed", "decisionID", record.ID)
 	}
@@ -139,6 +140,21 @@ func (r *requestReconciler) decide(ctx context.Context, csr *certificatesv1.Cert
 		r.compared()
 	}
 	return reconcile.Result{}, nil
+}
+
+// write adds a condition to a request. It patches: the cached request has no labels and annotations,
+// and an update would remove them. A merge patch replaces the list of conditions, which the
+// resourceVersion makes safe.
+func (r *requestReconciler) write(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, condition certificatesv1.CertificateSigningRequestCondition) error {
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": csr.UID, "resourceVersion": csr.ResourceVersion},
+		"status":   map[string]any{"conditions": append(slices.Clip(csr.Status.Conditions), condition)},
+	})
+	if err != nil {
+		return fmt.Errorf("encoding the patch: %w", err)
+	}
+	answer := &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: csr.Name}}
+	return r.client.SubResource("approval").Patch(ctx, answer, client.RawPatch(types.MergePatchType, patch))
 }
 
 // hold records a hold and emits an Event, once for each message. It does not write to the request.

@@ -112,10 +112,11 @@ func newWorld(t *testing.T, module string) *world {
 			}
 			return c.Get(ctx, key, object, options...)
 		},
-		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, object client.Object, options ...client.SubResourceUpdateOption) error {
+		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
 			w.writes++
-			if sub != "approval" || object.GetResourceVersion() == "" {
-				t.Errorf("write to %q, resourceVersion %q", sub, object.GetResourceVersion())
+			body, err := patch.Data(object)
+			if sub != "approval" || err != nil || !bytes.Contains(body, []byte(`"resourceVersion":"`)) {
+				t.Errorf("patch of %q: %s, %v", sub, body, err)
 			}
 			if len(w.recorder.Events) > 0 {
 				t.Error("the Event was emitted before the write")
@@ -126,7 +127,7 @@ func newWorld(t *testing.T, module string) *world {
 			if w.writeErr != nil {
 				return w.writeErr
 			}
-			return c.Status().Update(ctx, object, options...)
+			return c.Status().Patch(ctx, object, patch, options...)
 		},
 	})
 	if err := facts.AddIndexes(t.Context(), fieldIndexer{builder}); err != nil {

@@ -35,8 +35,8 @@ const (
 // signers. managed reports whether a policy matches a signerName. Pods have a store of their own:
 // see [Pods].
 //
-// The cache does not store the PKCS#10 of a request that is decided or not managed. Read the request
-// live if a policy matches it later: see [IsStripped].
+// The cache stores no labels and annotations of requests. It does not store the PKCS#10 of a request
+// that is decided, not managed, or larger than 4 KiB. Read such a request live: see [IsStripped].
 func CacheByObject(managed func(signerName string) bool) map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&corev1.Service{}:   {Transform: transform(stripService)},
@@ -82,21 +82,25 @@ func stripNamespace(namespace *corev1.Namespace) {
 	namespace.Spec, namespace.Status = corev1.NamespaceSpec{}, corev1.NamespaceStatus{}
 }
 
-// stripRequest does not change a request that is managed and undecided, since an update writes back
-// the whole object. It reduces any other request to its identity, its requester and a digest of its
-// key. The digest is in an annotation. The annotations of the requester are removed, so the digest
-// cannot be forged.
+// maxRequest is the maximum size of an undecided request that is stored completely, in bytes. A request
+// with an RSA key of 4096 bits, by a Pod, takes 2.5 KiB. Larger requests are read live, see [IsStripped].
+const maxRequest = 4 << 10
+
+// stripRequest removes all metadata that the requester chooses. It reduces a request that is decided,
+// not managed or large to its identity, its requester and a digest of its key. The digest is in an
+// annotation. The annotations of the requester are removed, so the digest cannot be forged.
 func stripRequest(csr *certificatesv1.CertificateSigningRequest, managed func(string) bool) {
-	if len(csr.Spec.Request) > 0 && !certreq.IsDecided(csr) && managed(csr.Spec.SignerName) {
-		csr.ManagedFields = nil // the API server ignores that
-		return
-	}
 	digest := csr.Annotations[keySHA256Annotation]
-	if len(csr.Spec.Request) > 0 {
+	csr.ObjectMeta = metav1.ObjectMeta{
+		Name: csr.Name, UID: csr.UID, ResourceVersion: csr.ResourceVersion,
+		CreationTimestamp: csr.CreationTimestamp, DeletionTimestamp: csr.DeletionTimestamp,
+	}
+	if !IsStripped(csr) {
+		if !certreq.IsDecided(csr) && managed(csr.Spec.SignerName) && requestSize(csr) <= maxRequest {
+			return
+		}
 		digest = keySHA256(csr.Spec.Request)
 	}
-	stripMeta(&csr.ObjectMeta)
-	csr.Labels, csr.OwnerReferences = nil, nil
 	csr.Annotations = map[string]string{keySHA256Annotation: digest}
 	csr.Status.Certificate = nil
 	csr.Spec.Request, csr.Spec.Usages, csr.Spec.Groups = nil, nil, nil
@@ -105,9 +109,37 @@ func stripRequest(csr *certificatesv1.CertificateSigningRequest, managed func(st
 	if pod != nil {
 		csr.Spec.Extra = map[string]certificatesv1.ExtraValue{certreq.PodUIDExtra: pod}
 	}
-	for i := range csr.Status.Conditions {
-		csr.Status.Conditions[i].Message = ""
+	conditions := make([]certificatesv1.CertificateSigningRequestCondition, 0, len(csr.Status.Conditions))
+	for _, c := range csr.Status.Conditions {
+		switch c.Type {
+		case certificatesv1.CertificateApproved, certificatesv1.CertificateDenied, certificatesv1.CertificateFailed:
+			conditions = append(conditions, certificatesv1.CertificateSigningRequestCondition{Type: c.Type, Status: c.Status, LastUpdateTime: c.LastUpdateTime})
+		}
 	}
+	csr.Status.Conditions = conditions
+}
+
+// requestSize returns the number of bytes of a request that vary.
+func requestSize(csr *certificatesv1.CertificateSigningRequest) int {
+	spec := &csr.Spec
+	size := len(spec.Request) + len(spec.Username) + len(spec.UID) + len(csr.Status.Certificate)
+	for _, usage := range spec.Usages {
+		size += len(usage)
+	}
+	for _, group := range spec.Groups {
+		size += len(group)
+	}
+	for key, values := range spec.Extra {
+		size += len(key)
+		for _, value := range values {
+			size += len(value)
+		}
+	}
+	for i := range csr.Status.Conditions {
+		c := &csr.Status.Conditions[i]
+		size += len(c.Type) + len(c.Reason) + len(c.Message)
+	}
+	return size
 }
 
 // digestOf returns the digest of the key of a cached request. The annotation is trusted only if the

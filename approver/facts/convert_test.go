@@ -4,6 +4,9 @@
 package facts
 
 import (
+	"bytes"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -69,14 +72,50 @@ func TestStripRequest(t *testing.T) {
 		return csr
 	}
 	managed := func(string) bool { return true }
-	t.Run("an undecided request of a managed signer is unchanged, because an update writes it back", func(t *testing.T) {
+	t.Run("an undecided request of a managed signer keeps its spec and no metadata of the requester", func(t *testing.T) {
 		csr := object()
+		csr.Name, csr.UID, csr.ResourceVersion = "web", "u", "1"
+		csr.Labels = map[string]string{"x": "y"}
+		csr.OwnerReferences = []metav1.OwnerReference{{Name: "x"}}
 		csr.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
 		stripRequest(csr, managed)
-		if diff := cmp.Diff(object(), csr); diff != "" {
+		want := object()
+		want.ObjectMeta = metav1.ObjectMeta{Name: "web", UID: "u", ResourceVersion: "1"}
+		if diff := cmp.Diff(want, csr); diff != "" {
 			t.Error(diff)
 		}
 	})
+	for _, tc := range []struct {
+		name    string
+		enlarge func(spec *certificatesv1.CertificateSigningRequestSpec, by int)
+	}{
+		{"request", func(spec *certificatesv1.CertificateSigningRequestSpec, by int) {
+			spec.Request = append(slices.Clone(spec.Request), bytes.Repeat([]byte("x"), by)...)
+		}},
+		{"username", func(spec *certificatesv1.CertificateSigningRequestSpec, by int) {
+			spec.Username += strings.Repeat("x", by)
+		}},
+		{"groups", func(spec *certificatesv1.CertificateSigningRequestSpec, by int) {
+			spec.Groups[0] += strings.Repeat("x", by)
+		}},
+		{"extra", func(spec *certificatesv1.CertificateSigningRequestSpec, by int) {
+			spec.Extra["scopes"] = []string{spec.Extra["scopes"][0] + strings.Repeat("x", by)}
+		}},
+		{"usages", func(spec *certificatesv1.CertificateSigningRequestSpec, by int) {
+			spec.Usages = append(spec.Usages, certificatesv1.KeyUsage(strings.Repeat("x", by)))
+		}},
+	} {
+		t.Run("a large request of a managed signer is stripped: "+tc.name, func(t *testing.T) {
+			for _, over := range []int{0, 1} {
+				csr := object()
+				tc.enlarge(&csr.Spec, maxRequest-requestSize(csr)+over)
+				stripRequest(csr, managed)
+				if IsStripped(csr) != (over > 0) || digestOf(csr) == "forged" {
+					t.Errorf("%d bytes above the maximum: stripped %v", over, IsStripped(csr))
+				}
+			}
+		})
+	}
 	t.Run("a digest cannot be forged by an annotation", func(t *testing.T) {
 		complete, stripped := object(), object()
 		stripRequest(complete, managed)

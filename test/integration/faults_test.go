@@ -280,9 +280,10 @@ func TestPrivileges(t *testing.T) {
 	signer := func(verb, name string) authorizationv1.ResourceAttributes {
 		return authorizationv1.ResourceAttributes{Group: group, Resource: "signers", Verb: verb, Name: name}
 	}
-	request := func(subresource string) authorizationv1.ResourceAttributes {
-		return authorizationv1.ResourceAttributes{Group: group, Resource: "certificatesigningrequests", Subresource: subresource, Verb: "update", Name: "x"}
+	write := func(verb, subresource string) authorizationv1.ResourceAttributes {
+		return authorizationv1.ResourceAttributes{Group: group, Resource: "certificatesigningrequests", Subresource: subresource, Verb: verb, Name: "x"}
 	}
+	request := func(subresource string) authorizationv1.ResourceAttributes { return write("update", subresource) }
 	core := func(verb, resource, namespace, name string) authorizationv1.ResourceAttributes {
 		return authorizationv1.ResourceAttributes{Resource: resource, Verb: verb, Namespace: namespace, Name: name}
 	}
@@ -294,7 +295,9 @@ func TestPrivileges(t *testing.T) {
 		{"approver", signer("approve", "example.com/serving"), true},
 		{"approver", signer("approve", "example.com/other"), false},
 		{"approver", signer("sign", "example.com/serving"), false},
-		{"approver", request("approval"), true},
+		{"approver", write("patch", "approval"), true},
+		{"approver", write("update", "approval"), false},
+		{"approver", write("patch", "status"), false},
 		{"approver", request("status"), false},
 		{"approver", signer("approve", "countersign.dev/webhook"), true},
 		{"approver", signer("override-policy", "example.com/serving"), false},
