@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
@@ -30,20 +29,6 @@ func (p *Policy) Revision() string { return p.revision }
 
 // required are the rules that every policy must have.
 var required = []string{"subject_controls_key", "subject_is_authorized", "violations"}
-
-// forbidden are the built-in functions that use more than the input, or are not deterministic.
-var forbidden = []string{
-	"http.send", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "uuid.rfc4122",
-	"trace", "time.now_ns", "rego.parse_module",
-	"json.match_schema", "json.verify_schema", // a $ref in a schema may be the address of a server
-}
-
-var capabilities = sync.OnceValue(func() *ast.Capabilities {
-	c := ast.CapabilitiesForThisVersion()
-	c.Builtins = slices.DeleteFunc(c.Builtins, func(b *ast.Builtin) bool { return slices.Contains(forbidden, b.Name) })
-	c.AllowNet = []string{}
-	return c
-})
 
 // schemas returns the schema of the input, which policies are compiled against. It includes the schema
 // of the policy's parameters if there is one.
