@@ -4,6 +4,8 @@
 package approver
 
 import (
+	"crypto/sha256"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,7 +16,7 @@ import (
 )
 
 // holds are the requests that stay pending: held requests, and requests without an opinion. It
-// finds the requests to requeue when an object changes.
+// finds the requests to requeue when an object changes. A request takes about 1.2 KiB, and at most 5 KiB.
 type holds struct {
 	mu        sync.Mutex
 	requests  map[string]*hold // by name
@@ -25,10 +27,14 @@ type holds struct {
 type hold struct {
 	uid     types.UID
 	item    fairqueue.Item
-	since   time.Time // zero if the request is not held
-	message string
+	since   time.Time         // zero if the request is not held
+	message [sha256.Size]byte // its digest: a message can have kilobytes
 	awaits  []facts.Awaited
 }
+
+// maxAwaits is the maximum number of objects whose changes requeue one request. A request that awaits
+// more is requeued after its delay.
+const maxAwaits = 8
 
 func newHolds() *holds {
 	return &holds{requests: map[string]*hold{}, byAwaited: map[facts.Awaited]map[string]bool{}}
@@ -49,16 +55,17 @@ func (h *holds) since(name string, uid types.UID, now time.Time) time.Time {
 func (h *holds) put(item fairqueue.Item, uid types.UID, since time.Time, message string, awaits []facts.Awaited) (changed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	before := h.requests[item.Name]
+	before, digest := h.requests[item.Name], sha256.Sum256([]byte(message))
 	h.removeLocked(item.Name)
-	h.requests[item.Name] = &hold{uid: uid, item: item, since: since, message: message, awaits: awaits}
+	awaits = slices.Clone(awaits[:min(len(awaits), maxAwaits)])
+	h.requests[item.Name] = &hold{uid: uid, item: item, since: since, message: digest, awaits: awaits}
 	for _, key := range awaits {
 		if h.byAwaited[key] == nil {
 			h.byAwaited[key] = map[string]bool{}
 		}
 		h.byAwaited[key][item.Name] = true
 	}
-	return before == nil || before.uid != uid || before.message != message
+	return before == nil || before.uid != uid || before.message != digest
 }
 
 // remove removes a request. It does nothing if the request is not in holds.

@@ -6,6 +6,7 @@ package approver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -108,6 +109,10 @@ func (r *requestReconciler) decide(ctx context.Context, csr *certificatesv1.Cert
 	record := review.Record(csr, reviewed)
 	if err := r.log.AppendDecision(record); err != nil {
 		return reconcile.Result{}, err
+	}
+	if reviewed.Outcome == review.Approve && reviewed.Expired() {
+		err := fmt.Errorf("decision %s is not written: recording it took so long that its facts are older than %s", record.ID, facts.MaxDecisionAge)
+		return reconcile.Result{}, errors.Join(err, r.log.AppendOutcome(audit.Outcome{DecisionID: record.ID, Result: audit.Refused, Error: err.Error()}))
 	}
 	verdict := reviewed.Outcome.Verdict()
 	message := text.Shorten(reviewed.Message, 8<<10) + "; decision " + record.ID

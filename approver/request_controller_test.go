@@ -17,6 +17,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -59,14 +60,16 @@ type world struct {
 	reconciler *requestReconciler
 	recorder   *events.FakeRecorder
 	disk       bytes.Buffer
-	full       bool  // the disk of the audit log is full
-	writes     int   // to /approval, including failed ones
-	writeErr   error // of a write to /approval
-	podErr     error // of every read of a Pod
+	full       bool          // the disk of the audit log is full
+	writes     int           // to /approval, including failed ones
+	writeErr   error         // of a write to /approval
+	podErr     error         // of every read of a Pod
+	slow       time.Duration // of a write to the disk
 	now        time.Time
 }
 
 func (w *world) Write(p []byte) (int, error) {
+	time.Sleep(w.slow)
 	if w.full {
 		return 0, errors.New("no space left on device")
 	}
@@ -296,6 +299,39 @@ func TestReconcileErrors(t *testing.T) {
 			if got := w.verdict(t); got != tc.verdict {
 				t.Errorf("the request is %q, want %q", got, tc.verdict)
 			}
+		})
+	}
+}
+
+// TestSlowRecord: facts can expire while a decision is recorded. An approval is then not written, and a
+// denial is.
+func TestSlowRecord(t *testing.T) {
+	for _, tc := range []struct {
+		name, module string
+		slow         time.Duration
+		verdict      string
+		recorded     []string
+	}{
+		{"an approval in time", allowing, facts.MaxDecisionAge, "Approved PolicyAllowed", []string{"Approved", "written"}},
+		{"an approval that is late", allowing, facts.MaxDecisionAge + time.Millisecond, "", []string{"Approved", "refused"}},
+		{"a denial that is late", denying, facts.MaxDecisionAge + time.Millisecond, "Denied SubjectNotAuthorized", []string{"Denied", "written"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t, tc.module)
+			w.slow = tc.slow
+			synctest.Test(t, func(t *testing.T) {
+				_, err := w.reconcile(t, since)
+				if (err != nil) != (tc.verdict == "") || w.verdict(t) != tc.verdict {
+					t.Errorf("%q, %v", w.verdict(t), err)
+				}
+				got := w.recorded(t)
+				for i := range got {
+					got[i], _, _ = strings.Cut(got[i], ":")
+				}
+				if diff := cmp.Diff(tc.recorded, got); diff != "" {
+					t.Errorf("audit log (-want +got):\n%s", diff)
+				}
+			})
 		})
 	}
 }

@@ -136,8 +136,8 @@ type Policy struct {
 type Outcome struct {
 	// DecisionID is the ID of the [Decision].
 	DecisionID string `json:"decisionID"`
-	// Result is "written" if the API server accepted the write, "refused" if it rejected it, and "unknown"
-	// after any other error: the write may have happened.
+	// Result is "written" if the API server accepted the write, "refused" if it rejected it or was not asked, and
+	// "unknown" after any other error: the write may have happened.
 	Result string `json:"result"`
 	// Error of the write.
 	Error string `json:"error,omitempty"`

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -57,26 +58,68 @@ func transform[T any](strip func(T)) func(any) (any, error) {
 	}
 }
 
+// Bounds of an object in the cache. The API server accepts objects of 1.5 MiB.
+const (
+	// maxSelector is the maximum size of the selector of a Service, in bytes. A Service with a larger one selects
+	// no Pod in the cache: cached Services explain, and select what to read, but never allow.
+	maxSelector = 4 << 10
+	// maxClusterIPs is the maximum number of cluster IPs of a Service. The API server accepts one of each family.
+	maxClusterIPs = 2
+	// maxAddresses is the maximum number of addresses of a Node, and maxAddress the maximum size of each, in bytes.
+	maxAddresses = 64
+	maxAddress   = 253
+)
+
 func stripMeta(m *metav1.ObjectMeta) {
 	*m = metav1.ObjectMeta{
-		Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion,
-		CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp,
-		Labels: m.Labels, OwnerReferences: m.OwnerReferences,
+		Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion, DeletionTimestamp: m.DeletionTimestamp,
 	}
 }
 
+// stripService keeps the names, the cluster IPs and the selector of a Service. It stores the size of the
+// whole Service: see [sizeInStore].
 func stripService(service *corev1.Service) {
+	size := service.Size()
 	stripMeta(&service.ObjectMeta)
-	service.Status = corev1.ServiceStatus{}
+	service.Generation = int64(size)
+	ips := service.Spec.ClusterIPs
+	spec := corev1.ServiceSpec{
+		Type: service.Spec.Type, ClusterIP: service.Spec.ClusterIP,
+		ClusterIPs: slices.Clone(ips[:min(len(ips), maxClusterIPs)]), // a part of ips would keep all of it
+	}
+	if sizeOfMap(service.Spec.Selector) <= maxSelector {
+		spec.Selector = service.Spec.Selector
+	}
+	service.Spec, service.Status = spec, corev1.ServiceStatus{}
+}
+
+// sizeInStore returns the size of a cached Service in the store of the API server, in bytes. The
+// generation of a cached Service has it: Services have no generation.
+func sizeInStore(service *corev1.Service) int { return int(service.Generation) }
+
+// perEntry is about what an entry of a map or a list takes besides its texts, in bytes.
+const perEntry = 32
+
+func sizeOfMap(m map[string]string) int {
+	size := 0
+	for key, value := range m {
+		size += perEntry + len(key) + len(value)
+	}
+	return size
 }
 
 func stripNode(node *corev1.Node) {
 	stripMeta(&node.ObjectMeta)
-	node.Labels = nil
-	node.Spec = corev1.NodeSpec{}
-	node.Status = corev1.NodeStatus{Addresses: node.Status.Addresses}
+	var addresses []corev1.NodeAddress
+	for _, address := range node.Status.Addresses {
+		if len(address.Address) <= maxAddress && len(addresses) < maxAddresses {
+			addresses = append(addresses, corev1.NodeAddress{Address: address.Address})
+		}
+	}
+	node.Spec, node.Status = corev1.NodeSpec{}, corev1.NodeStatus{Addresses: addresses}
 }
 
+// stripNamespace keeps only the name: the labels that policies select are read live.
 func stripNamespace(namespace *corev1.Namespace) {
 	stripMeta(&namespace.ObjectMeta)
 	namespace.Spec, namespace.Status = corev1.NamespaceSpec{}, corev1.NamespaceStatus{}
@@ -85,6 +128,10 @@ func stripNamespace(namespace *corev1.Namespace) {
 // maxRequest is the maximum size of an undecided request that is stored completely, in bytes. A request
 // with an RSA key of 4096 bits, by a Pod, takes 2.5 KiB. Larger requests are read live, see [IsStripped].
 const maxRequest = 4 << 10
+
+// otherCondition stands for all conditions of other types in the cache: a request with one was changed
+// since its creation.
+const otherCondition certificatesv1.RequestConditionType = "Other"
 
 // stripRequest removes all metadata that the requester chooses. It reduces a request that is decided,
 // not managed or large to its identity, its requester and a digest of its key. The digest is in an
@@ -109,35 +156,44 @@ func stripRequest(csr *certificatesv1.CertificateSigningRequest, managed func(st
 	if pod != nil {
 		csr.Spec.Extra = map[string]certificatesv1.ExtraValue{certreq.PodUIDExtra: pod}
 	}
-	conditions := make([]certificatesv1.CertificateSigningRequestCondition, 0, len(csr.Status.Conditions))
-	for _, c := range csr.Status.Conditions {
-		switch c.Type {
-		case certificatesv1.CertificateApproved, certificatesv1.CertificateDenied, certificatesv1.CertificateFailed:
-			conditions = append(conditions, certificatesv1.CertificateSigningRequestCondition{Type: c.Type, Status: c.Status, LastUpdateTime: c.LastUpdateTime})
-		}
-	}
-	csr.Status.Conditions = conditions
+	csr.Status.Conditions = stripConditions(csr.Status.Conditions)
 }
 
-// requestSize returns the number of bytes of a request that vary.
+// stripConditions returns the conditions without their texts.
+func stripConditions(conditions []certificatesv1.CertificateSigningRequestCondition) []certificatesv1.CertificateSigningRequestCondition {
+	var out []certificatesv1.CertificateSigningRequestCondition
+	for _, c := range conditions {
+		switch c.Type {
+		case certificatesv1.CertificateApproved, certificatesv1.CertificateDenied, certificatesv1.CertificateFailed:
+		default:
+			c = certificatesv1.CertificateSigningRequestCondition{Type: otherCondition}
+		}
+		if !slices.ContainsFunc(out, func(other certificatesv1.CertificateSigningRequestCondition) bool { return other.Type == c.Type }) {
+			out = append(out, certificatesv1.CertificateSigningRequestCondition{Type: c.Type, Status: c.Status, LastUpdateTime: c.LastUpdateTime})
+		}
+	}
+	return out
+}
+
+// requestSize returns about what the parts of a request take that vary, in bytes.
 func requestSize(csr *certificatesv1.CertificateSigningRequest) int {
 	spec := &csr.Spec
 	size := len(spec.Request) + len(spec.Username) + len(spec.UID) + len(csr.Status.Certificate)
 	for _, usage := range spec.Usages {
-		size += len(usage)
+		size += perEntry + len(usage)
 	}
 	for _, group := range spec.Groups {
-		size += len(group)
+		size += perEntry + len(group)
 	}
 	for key, values := range spec.Extra {
-		size += len(key)
+		size += perEntry + len(key)
 		for _, value := range values {
-			size += len(value)
+			size += perEntry + len(value)
 		}
 	}
 	for i := range csr.Status.Conditions {
 		c := &csr.Status.Conditions[i]
-		size += len(c.Type) + len(c.Reason) + len(c.Message)
+		size += perEntry + len(c.Type) + len(c.Reason) + len(c.Message)
 	}
 	return size
 }

@@ -4,6 +4,7 @@
 package facts
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -102,8 +103,12 @@ func nodeFacts(node *corev1.Node) *Node {
 		Name: node.Name, UID: node.UID, Labels: labelsOf(node.Labels), Deleting: node.DeletionTimestamp != nil,
 		Addresses: []NodeAddress{},
 	}
-	for i, address := range nodeAddresses(node) {
-		out.Addresses = append(out.Addresses, NodeAddress{Type: node.Status.Addresses[i].Type, Address: address})
+	for _, reported := range node.Status.Addresses {
+		address := reported.Address
+		if ip, err := netip.ParseAddr(address); err == nil {
+			address = ip.Unmap().String()
+		}
+		out.Addresses = append(out.Addresses, NodeAddress{Type: reported.Type, Address: address})
 	}
 	return out
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"countersign.dev/countersign/internal/certreq"
@@ -102,7 +103,7 @@ func TestStripRequest(t *testing.T) {
 			spec.Extra["scopes"] = []string{spec.Extra["scopes"][0] + strings.Repeat("x", by)}
 		}},
 		{"usages", func(spec *certificatesv1.CertificateSigningRequestSpec, by int) {
-			spec.Usages = append(spec.Usages, certificatesv1.KeyUsage(strings.Repeat("x", by)))
+			spec.Usages = append(spec.Usages, certificatesv1.KeyUsage(strings.Repeat("x", by-perEntry)))
 		}},
 	} {
 		t.Run("a large request of a managed signer is stripped: "+tc.name, func(t *testing.T) {
@@ -144,4 +145,15 @@ func TestStripRequest(t *testing.T) {
 			t.Errorf("got %+v", csr)
 		}
 	})
+}
+
+// TestNodeFacts: each address has the type that is reported with it.
+func TestNodeFacts(t *testing.T) {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{
+		{Type: corev1.NodeHostName, Address: "Node-1"}, {Type: corev1.NodeInternalIP, Address: "::ffff:10.0.0.11"},
+	}}}
+	want := []NodeAddress{{Type: corev1.NodeHostName, Address: "Node-1"}, {Type: corev1.NodeInternalIP, Address: "10.0.0.11"}}
+	if diff := cmp.Diff(want, nodeFacts(node).Addresses); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }

@@ -20,6 +20,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+// MaxSize is the maximum size of the facts that policies evaluate, in bytes of JSON. Most requests have a
+// few thousand, and 64 names of Services with long names take about 60,000. Facts are never shortened,
+// since a policy can depend on what is absent: see [Gathered.TooLarge].
+const MaxSize = 128 << 10
+
 // Facts is the input document of a policy.
 type Facts struct {
 	// Request is the certificate request as the API server stores it.

@@ -5,12 +5,11 @@ package facts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
-	"golang.org/x/sync/singleflight"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -23,9 +22,14 @@ import (
 	"countersign.dev/countersign/pkcs10"
 )
 
-// MaxAge bounds the age of the Namespace and the Services that an approval is based on. It counts
-// from the start of the read.
+// MaxAge bounds the age of the Namespace and the Services that requests share. It counts from the start
+// of the read.
 const MaxAge = time.Second
+
+// MaxDecisionAge bounds the age of every fact that an approval is based on, at the time of the decision.
+// It counts from the start of the read. It is longer than MaxAge, so that an API server that takes most
+// of a second to answer does not stop all approvals.
+const MaxDecisionAge = 2 * time.Second
 
 // Timeout bounds the gathering of the facts of one request.
 const Timeout = 10 * time.Second
@@ -49,17 +53,7 @@ type Gatherer struct {
 	review func(context.Context, *authorizationv1.SubjectAccessReview) error
 	domain string
 
-	mu     sync.Mutex
-	cached map[string]surroundings // by namespace
-	epoch  int                     // incremented by Forget
-	reads  singleflight.Group
-}
-
-// surroundings are the Namespace and the Services of a Pod.
-type surroundings struct {
-	namespace *corev1.Namespace // nil if it does not exist
-	services  []corev1.Service
-	readAt    time.Time // when the read started
+	surroundings surroundingsCache
 }
 
 // NewGatherer returns a Gatherer. It finds objects in cached, which needs the transforms of
@@ -67,70 +61,98 @@ type surroundings struct {
 // creates SubjectAccessReviews with c. domain is the DNS domain of the cluster.
 func NewGatherer(cached client.Reader, pods PodFinder, live client.Reader, c client.Writer, domain string) *Gatherer {
 	return &Gatherer{
-		cache: cached, pods: pods, live: live, domain: domain, cached: map[string]surroundings{},
+		cache: cached, pods: pods, live: live, domain: domain, surroundings: surroundingsCache{byNamespace: map[string]surroundings{}},
 		review: func(ctx context.Context, r *authorizationv1.SubjectAccessReview) error { return c.Create(ctx, r) },
 	}
+}
+
+// Gathered are the facts of a request.
+type Gathered struct {
+	Facts
+	// ReadAt is when the oldest read started that an approval can be based on. It is zero if there was none.
+	ReadAt time.Time
+	// Excess says which bound of a request the facts exceed. They are then incomplete: do not decide by them.
+	Excess string
 }
 
 // Recent gathers facts that can approve or hold a request, as of now.
 //
 // The subject, a Pod or a Node, is read live. Its Namespace, and the Services there, are at most
-// [MaxAge] old. Requests with the same key come from the cache that contains the request itself:
-// it also contains every earlier request with the key. cluster.resolved comes from caches of
+// [MaxAge] old when the subject is read. Requests with the same key come from the cache that contains the request
+// itself: it also contains every earlier request with the key. cluster.resolved comes from caches of
 // unknown age: it explains a violation, and a policy must not allow a request because of it.
 //
 // request is the parsed PKCS#10 of csr. Parameters stay nil. An error is an error of the API
 // server; an object that does not exist is not an error.
-func (g *Gatherer) Recent(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (Facts, error) {
+func (g *Gatherer) Recent(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (Gathered, error) {
 	return g.gather(ctx, csr, request, now, false)
 }
 
 // Live gathers facts that can deny a request, as Recent does, but reads everything from the API
 // server. The caches only select the objects to read. If an object is missing in them, its name is
 // unknown, and the request is held, not denied.
-func (g *Gatherer) Live(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (Facts, error) {
+func (g *Gatherer) Live(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (Gathered, error) {
 	return g.gather(ctx, csr, request, now, true)
 }
 
-func (g *Gatherer) gather(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time, live bool) (Facts, error) {
+func (g *Gatherer) gather(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time, live bool) (Gathered, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	f := Facts{
+	f := Gathered{Facts: Facts{
 		Request:   requestOf(csr),
 		Requester: requesterOf(&csr.Spec),
 		PKCS10:    pkcs10Of(request),
 		Cluster:   Cluster{Domain: g.domain},
 		Now:       now.UTC().Truncate(time.Second),
-	}
-	names := append(append([]string{}, f.PKCS10.DNSNames...), f.PKCS10.IPAddresses...)
-	r := resolver{Gatherer: g, onlyLive: live, resolved: map[string][]Resolved{}}
-	var err error
-	if f.Cluster.Subject, err = r.subject(ctx, &f.Requester, names); err != nil {
-		return Facts{}, fmt.Errorf("finding the subject: %w", err)
-	}
-	f.Cluster.Resolved = make(map[string][]Resolved, len(names))
-	for _, name := range names {
-		found, err := r.resolve(ctx, name, f.Cluster.Subject.Pod)
-		if err != nil {
-			return Facts{}, fmt.Errorf("resolving %q: %w", name, err)
-		}
-		f.Cluster.Resolved[name] = found
-	}
-	if f.Cluster.Delegation, err = g.delegation(ctx, csr, &f); err != nil {
-		return Facts{}, fmt.Errorf("reviewing delegation: %w", err)
-	}
-	if f.Cluster.SameKey, err = r.sameKey(ctx, csr, request.Key.SHA256); err != nil {
-		return Facts{}, fmt.Errorf("finding requests with the same key: %w", err)
+	}}
+	r := resolver{Gatherer: g, live: newLiveReader(g.live), onlyLive: live, resolved: map[string][]Resolved{}}
+	err := r.addCluster(ctx, csr, request.Key.SHA256, &f.Facts)
+	f.ReadAt, f.Excess = r.live.oldest, r.live.excess
+	if err != nil && !errors.Is(err, errExcess) {
+		return Gathered{}, err
 	}
 	return f, nil
 }
 
-// subject finds the Node or the Pod that the request is for, and the surroundings of the Pod.
+// addCluster adds the state of the cluster.
+func (r resolver) addCluster(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, key string, f *Facts) error {
+	names := append(append([]string{}, f.PKCS10.DNSNames...), f.PKCS10.IPAddresses...)
+	var err error
+	if f.Cluster.Subject, err = r.subject(ctx, &f.Requester, names); err != nil {
+		return fmt.Errorf("finding the subject: %w", err)
+	}
+	f.Cluster.Resolved = make(map[string][]Resolved, len(names))
+	size := 0
+	for _, name := range names {
+		found, err := r.resolve(ctx, name, f.Cluster.Subject.Pod)
+		if err != nil {
+			return fmt.Errorf("resolving %q: %w", name, err)
+		}
+		f.Cluster.Resolved[name] = found
+		for i := range found {
+			size += len(found[i].Namespace) + len(found[i].Name) + len(found[i].UID) + len(found[i].Detail)
+		}
+		if size > MaxSize {
+			r.live.excess = fmt.Sprintf("the objects that have the names of the request take more than %d bytes: ask for fewer names", MaxSize)
+			return errExcess
+		}
+	}
+	if f.Cluster.Delegation, err = r.delegation(ctx, csr, f); err != nil {
+		return fmt.Errorf("reviewing delegation: %w", err)
+	}
+	if f.Cluster.SameKey, err = r.sameKey(ctx, csr, key); err != nil {
+		return fmt.Errorf("finding requests with the same key: %w", err)
+	}
+	return nil
+}
+
+// subject finds the Node or the Pod that the request is for, and the surroundings of the Pod. It reads
+// the Pod last: the Services can take long.
 func (r resolver) subject(ctx context.Context, requester *Requester, names []string) (ClusterSubject, error) {
 	s := ClusterSubject{Services: []Service{}}
 	if name, ok := nodeOf(requester); ok {
 		var node corev1.Node
-		ok, err := found(r.live.Get(ctx, types.NamespacedName{Name: name}, &node))
+		ok, err := found(r.live.GetFull(ctx, types.NamespacedName{Name: name}, &node))
 		if ok {
 			s.Node = nodeFacts(&node)
 		}
@@ -141,13 +163,21 @@ func (r resolver) subject(ctx context.Context, requester *Requester, names []str
 	if err != nil || key == (types.NamespacedName{}) {
 		return s, err
 	}
+	around, err := r.surroundingsOf(ctx, key.Namespace)
+	if err != nil {
+		return s, err
+	}
 	var pod corev1.Pod
-	if ok, err := found(r.live.Get(ctx, key, &pod)); !ok {
+	if ok, err := found(r.live.GetFull(ctx, key, &pod)); !ok {
 		return s, err
 	}
 	s.Pod = podOf(&pod)
 	s.ServiceAccount = &ServiceAccountRef{Namespace: pod.Namespace, Name: pod.Spec.ServiceAccountName}
-	return s, r.addSurroundings(ctx, &s)
+	if around.namespace != nil {
+		s.Namespace = namespaceOf(around.namespace)
+	}
+	s.Services, err = r.selecting(ctx, around, s.Pod, names)
+	return s, err
 }
 
 // subjectPod returns the name of the Pod that the request is for: the requester's own Pod or, for
@@ -170,123 +200,9 @@ func (r resolver) subjectPod(ctx context.Context, requester *Requester, names []
 	return key, 1, nil
 }
 
-// addSurroundings adds the Namespace of the subject's Pod, and the Services that select the Pod.
-func (r resolver) addSurroundings(ctx context.Context, s *ClusterSubject) error {
-	read := r.recentSurroundings
-	if r.onlyLive {
-		read = r.readSurroundings
-	}
-	around, err := read(ctx, s.Pod.Namespace)
-	if err != nil {
-		return err
-	}
-	if around.namespace != nil {
-		s.Namespace = namespaceOf(around.namespace)
-	}
-	for i := range around.services {
-		if selects(&around.services[i], s.Pod) {
-			s.Services = append(s.Services, serviceOf(&around.services[i]))
-		}
-	}
-	return nil
-}
-
-// recentSurroundings returns surroundings that are younger than [MaxAge]. All requests that come in
-// this time share one read. After half of it the next request starts another read and does not wait
-// for it.
-func (g *Gatherer) recentSurroundings(ctx context.Context, namespace string) (surroundings, error) {
-	for ctx.Err() == nil {
-		g.mu.Lock()
-		cached, ok := g.cached[namespace]
-		epoch := g.epoch
-		g.mu.Unlock()
-		age := time.Since(cached.readAt)
-		if ok && age < MaxAge/2 {
-			return cached, nil
-		}
-		read := g.shareRead(ctx, namespace, epoch)
-		if ok && age < MaxAge {
-			return cached, nil
-		}
-		around, err := await(ctx, read)
-		// A request that joined a read late, or waited for long, can get surroundings that are too old.
-		if err != nil || time.Since(around.readAt) < MaxAge {
-			return around, err
-		}
-	}
-	return surroundings{}, ctx.Err()
-}
-
-// await returns the result of a shared read.
-func await(ctx context.Context, read <-chan singleflight.Result) (surroundings, error) {
-	select {
-	case result := <-read:
-		around, _ := result.Val.(surroundings)
-		return around, result.Err
-	case <-ctx.Done():
-		return surroundings{}, ctx.Err()
-	}
-}
-
-// shareRead reads surroundings, or joins a read of the same epoch. The read does not end when the
-// context of one request does. A consistent list takes up to 100 ms: the cache of the API server
-// waits for etcd.
-func (g *Gatherer) shareRead(ctx context.Context, namespace string, epoch int) <-chan singleflight.Result {
-	ctx = context.WithoutCancel(ctx)
-	return g.reads.DoChan(fmt.Sprintf("%s %d", namespace, epoch), func() (any, error) {
-		ctx, cancel := context.WithTimeout(ctx, Timeout)
-		defer cancel()
-		around, err := g.readSurroundings(ctx, namespace)
-		if err == nil {
-			g.store(namespace, around, epoch)
-		}
-		return around, err
-	})
-}
-
-// store caches surroundings, unless Forget was called since the read started. It evicts expired ones.
-func (g *Gatherer) store(namespace string, around surroundings, epoch int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for name, cached := range g.cached {
-		if around.readAt.Sub(cached.readAt) >= MaxAge {
-			delete(g.cached, name)
-		}
-	}
-	if g.epoch == epoch {
-		g.cached[namespace] = around
-	}
-}
-
-// readSurroundings reads the Namespace and its Services from the API server.
-func (g *Gatherer) readSurroundings(ctx context.Context, name string) (surroundings, error) {
-	around := surroundings{readAt: time.Now()}
-	var namespace corev1.Namespace
-	if ok, err := found(g.live.Get(ctx, types.NamespacedName{Name: name}, &namespace)); err != nil {
-		return surroundings{}, err
-	} else if ok {
-		around.namespace = &namespace
-	}
-	var list corev1.ServiceList
-	if err := g.live.List(ctx, &list, client.InNamespace(name)); err != nil {
-		return surroundings{}, err
-	}
-	around.services = list.Items
-	return around, nil
-}
-
-// Forget evicts the cached facts about a namespace. Call it when an object there changes that a
-// request awaits.
-func (g *Gatherer) Forget(namespace string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.epoch++
-	delete(g.cached, namespace)
-}
-
 // delegation reviews whether a requester without a Pod is allowed to act for the subject, with a
 // SubjectAccessReview.
-func (g *Gatherer) delegation(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, f *Facts) (Delegation, error) {
+func (r resolver) delegation(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, f *Facts) (Delegation, error) {
 	switch {
 	case f.Requester.Pod != nil:
 		return Delegation{Reason: "not reviewed: the requester is a Pod and acts for itself"}, nil
@@ -307,7 +223,8 @@ func (g *Gatherer) delegation(ctx context.Context, csr *certificatesv1.Certifica
 			Namespace: f.Cluster.Subject.Pod.Namespace,
 		},
 	}}
-	if err := g.review(ctx, review); err != nil {
+	r.live.readAt(time.Now())
+	if err := r.review(ctx, review); err != nil {
 		return Delegation{}, err
 	}
 	if review.Status.EvaluationError != "" && !review.Status.Allowed {
@@ -321,9 +238,10 @@ func selects(service *corev1.Service, pod *Pod) bool {
 		labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(pod.Labels))
 }
 
-// found returns false, and no error, for the error "not found".
+// found returns false, and no error, for the error "not found", and for an object that may not be read:
+// the facts then have an Excess.
 func found(err error) (bool, error) {
-	if apierrors.IsNotFound(err) {
+	if apierrors.IsNotFound(err) || errors.Is(err, errExcess) {
 		return false, nil
 	}
 	return err == nil, err

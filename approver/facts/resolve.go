@@ -19,6 +19,8 @@ import (
 // resolver finds the objects that have a name or an address, for one request.
 type resolver struct {
 	*Gatherer
+	// live reads each object from the API server at most once.
+	live *liveReader
 	// onlyLive means that every object from a cache is confirmed with a read from the API server.
 	onlyLive bool
 	resolved map[string][]Resolved // by name in lower case

@@ -63,7 +63,7 @@ func TestResolve(t *testing.T) {
 		"node-3":                                   {"a Node has it"},
 	}
 	for _, live := range []bool{false, true} {
-		r := resolver{Gatherer: s.gatherer(t), onlyLive: live, resolved: map[string][]Resolved{}}
+		r := resolver{Gatherer: s.gatherer(t), live: newLiveReader(s.gatherer(t).live), onlyLive: live, resolved: map[string][]Resolved{}}
 		for name, want := range want {
 			resolved, err := r.resolve(t.Context(), name, podOf(podObject("my-pod", nil)))
 			if err != nil {
@@ -82,7 +82,7 @@ func TestResolve(t *testing.T) {
 // TestResolve_withoutPod: a kubelet, or a delegate without a Pod, learns no name of an object.
 func TestResolve_withoutPod(t *testing.T) {
 	s := &scene{cached: []client.Object{podObject("my-pod", nil), serviceObject("my-svc", "192.0.2.24", myApp), nodeObject("node-1", "192.0.2.7")}}
-	r := resolver{Gatherer: s.gatherer(t), resolved: map[string][]Resolved{}}
+	r := resolver{Gatherer: s.gatherer(t), live: newLiveReader(s.gatherer(t).live), resolved: map[string][]Resolved{}}
 	for name, want := range map[string][]string{
 		"10.0.34.2": {"a Pod of another namespace has it"}, "my-svc.ns.svc": {"a Service of another namespace has it"}, "192.0.2.7": {"a Node has it"},
 	} {

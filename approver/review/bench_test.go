@@ -19,7 +19,7 @@ import (
 )
 
 // benchFacts returns the facts of a Pod that requests a serving certificate with two DNS names and two addresses of its own.
-func benchFacts() facts.Facts {
+func benchFacts() facts.Gathered {
 	const namespace, name = "my-namespace", "my-pod"
 	pod := &facts.Pod{
 		Name: name, Namespace: namespace, UID: "pod-uid", Labels: map[string]string{"app": "web", "pod-template-hash": "5d4f8c7b9"},
@@ -31,7 +31,7 @@ func benchFacts() facts.Facts {
 	}
 	ofService := []facts.Resolved{{Kind: "Service", Namespace: namespace, Name: "web", UID: service.UID, SelectsSubject: true}}
 	ofPod := []facts.Resolved{{Kind: "Pod", Namespace: namespace, Name: name, UID: pod.UID, SelectsSubject: true}}
-	return facts.Facts{
+	return facts.Gathered{Facts: facts.Facts{
 		Request: facts.Request{
 			Kind: "CertificateSigningRequest", Name: "web", UID: "request-uid", SignerName: "example.com/serving",
 			Usages: []certificatesv1.KeyUsage{"digital signature", "key encipherment", "server auth"}, ExpirationSeconds: ptr.To[int32](3600), CreatedAt: since,
@@ -59,7 +59,7 @@ func benchFacts() facts.Facts {
 			Delegation: facts.Delegation{Reason: "not reviewed: the requester is a Pod and acts for itself"}, SameKey: []facts.SameKey{},
 		},
 		Now: since,
-	}
+	}}
 }
 
 // podServing returns the shipped policy under some name, for one signer.
@@ -81,7 +81,7 @@ func BenchmarkEvaluate(b *testing.B) {
 	active, f := podServing(b, "pod-serving", "example.com/serving").Active, benchFacts()
 	b.ReportAllocs()
 	for b.Loop() {
-		if result, err := active.Evaluate(b.Context(), evaluator.NewInput(&f)); err != nil || !result.Allowed {
+		if result, err := active.Evaluate(b.Context(), evaluator.NewInput(&f.Facts)); err != nil || !result.Allowed {
 			b.Fatal(result, err)
 		}
 	}

@@ -26,6 +26,11 @@ const (
 	// ReasonHeld means that the violations are retryable. The request is requeued until holdFor has passed.
 	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): ip-address-unknown: nothing has address 10.0.34.2 yet"
 	ReasonHeld = "Held"
+	// ReasonFactsTooLarge means that the facts about the request are above the bounds of package facts. No
+	// policy evaluates them. The request is held until the shortest holdFor of the policies has passed,
+	// and then denied.
+	// Example: "the facts about the request have 140944 bytes, the maximum is 131072; input.cluster.subject.pod has 140210: remove labels and owner references from the Pod; held for 30s"
+	ReasonFactsTooLarge = "FactsTooLarge"
 	// ReasonTooManyNames means that the request has more than [MaxNames] names and addresses.
 	// Example: "TooManyNames: the request has 65 names and addresses; the maximum is 64"
 	ReasonTooManyNames pkcs10.Reason = "TooManyNames"

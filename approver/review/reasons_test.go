@@ -5,6 +5,7 @@ package review
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 
 	"countersign.dev/countersign/approver/evaluator"
+	"countersign.dev/countersign/approver/facts"
+	"countersign.dev/countersign/approver/policy"
 	"countersign.dev/countersign/pkcs10"
 	"countersign.dev/countersign/test/reasons"
 )
@@ -31,6 +34,9 @@ func TestReasonExamples(t *testing.T) {
 	for i := range MaxNames + 1 {
 		many.DNSNames = append(many.DNSNames, strconv.Itoa(i))
 	}
+	var large facts.Gathered
+	large.Cluster.Subject.Pod = &facts.Pod{Labels: map[string]string{"x": strings.Repeat("x", 140_000)}}
+	size := len(evaluator.NewInput(&large.Facts).JSON())
 	got := map[string]string{}
 	for _, tc := range []struct {
 		constant, reason string
@@ -45,6 +51,7 @@ func TestReasonExamples(t *testing.T) {
 		}))},
 		{"ReasonHoldExpired", ReasonHoldExpired, Decide(since, since.Add(30*time.Second), answer(unknown))},
 		{"ReasonHeld", ReasonHeld, Decide(since, since, answer(unknown))},
+		{"ReasonFactsTooLarge", ReasonFactsTooLarge, decideTooLarge(since, since.Add(30*time.Second), []policy.Policy{{HoldFor: time.Minute}, {HoldFor: 30 * time.Second}}, large.TooLarge(size))},
 		{"ReasonTooManyNames", string(ReasonTooManyNames), Refusal(spec, many, nil)},
 		{"ReasonUsageMismatch", string(ReasonUsageMismatch), Refusal(spec, &pkcs10.Request{Usages: []certificatesv1.KeyUsage{"client auth"}}, nil)},
 	} {

@@ -33,7 +33,11 @@ func Record(csr *certificatesv1.CertificateSigningRequest, review Review) audit.
 	if f := review.Facts; f != nil {
 		record.Request.KeySHA256 = f.PKCS10.Key.SHA256
 		record.Request.DNSNames, record.Request.IPs = f.PKCS10.DNSNames, f.PKCS10.IPAddresses
-		record.AddFacts(review.factsJSON())
+		if review.Reason == ReasonFactsTooLarge {
+			record.Truncated = append(record.Truncated, "facts")
+		} else {
+			record.AddFacts(review.factsJSON())
+		}
 	}
 	addPolicies(&record, review.Evaluations, false)
 	addPolicies(&record, review.Shadow, true)

@@ -20,9 +20,9 @@ import (
 // Gatherer gathers the facts of a request. [facts.Gatherer] implements it.
 type Gatherer interface {
 	// Recent returns facts that can approve or hold a request.
-	Recent(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (facts.Facts, error)
+	Recent(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (facts.Gathered, error)
 	// Live returns facts that can deny a request.
-	Live(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (facts.Facts, error)
+	Live(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (facts.Gathered, error)
 }
 
 // Reviewer reviews requests. It writes nothing and is safe for concurrent use.
@@ -49,7 +49,17 @@ type Review struct {
 
 	input    *evaluator.Input // the facts as the policies saw them; nil if none was evaluated
 	policies []policy.Policy  // that were evaluated
+	readAt   time.Time        // of the oldest fact; zero if nothing was read
 }
+
+// Expired reports whether a fact is older than [facts.MaxDecisionAge]. Do not approve a request by it.
+func (r *Review) Expired() bool {
+	return !r.readAt.IsZero() && time.Since(r.readAt) > facts.MaxDecisionAge
+}
+
+// maxGatherings is how often the facts of one request are gathered again, if they have expired before the
+// policies allow the request.
+const maxGatherings = 3
 
 // Loaded reports whether policies have been loaded. Before that, Manages returns false for every
 // signer.
@@ -72,6 +82,17 @@ func (r *Reviewer) Review(ctx context.Context, csr *certificatesv1.CertificateSi
 	if refusal.Outcome == Refuse {
 		return r.refuse(ctx, csr, request, refusal, policies)
 	}
+	for range maxGatherings {
+		review, err := r.evaluate(ctx, csr, request, since, policies)
+		if err != nil || review.Outcome != Approve || !review.Expired() {
+			return review, err
+		}
+	}
+	return Review{}, fmt.Errorf("gathering facts: they were older than %s when the policies had evaluated them, %d times", facts.MaxDecisionAge, maxGatherings)
+}
+
+// evaluate gathers facts and decides by them.
+func (r *Reviewer) evaluate(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, since time.Time, policies []policy.Policy) (Review, error) {
 	now := r.Now()
 	f, err := r.Gatherer.Recent(ctx, csr, request, now)
 	if err != nil {
@@ -98,7 +119,7 @@ func (r *Reviewer) refuse(ctx context.Context, csr *certificatesv1.CertificateSi
 		if err != nil {
 			return Review{}, fmt.Errorf("gathering facts: %w", err)
 		}
-		if review.Facts = &f; f.Cluster.Subject.Namespace != nil {
+		if review.Facts = &f.Facts; f.Cluster.Subject.Namespace != nil {
 			policies = selecting(policies, &f.Cluster.Subject)
 		}
 	}
@@ -116,29 +137,25 @@ func (r *Reviewer) refuse(ctx context.Context, csr *certificatesv1.CertificateSi
 }
 
 // decide evaluates the policies that select the subject of the facts, and combines their answers.
-func (r *Reviewer) decide(ctx context.Context, matching []policy.Policy, f *facts.Facts, since, now time.Time) (Review, error) {
-	review := Review{Facts: f, input: evaluator.NewInput(f), policies: selecting(matching, &f.Cluster.Subject)}
-	for i := range review.policies {
-		p := &review.policies[i]
-		if p.Active == nil && !p.Shadow() {
+func (r *Reviewer) decide(ctx context.Context, matching []policy.Policy, f *facts.Gathered, since, now time.Time) (Review, error) {
+	review := Review{Facts: &f.Facts, readAt: f.ReadAt, input: evaluator.NewInput(&f.Facts), policies: selecting(matching, &f.Cluster.Subject)}
+	enforcing := slices.DeleteFunc(slices.Clone(review.policies), func(p policy.Policy) bool { return p.Shadow() })
+	for _, p := range enforcing {
+		if p.Active == nil {
 			review.Decision, review.NotLoaded = Decision{Outcome: NotLoaded}, p.Name
 			return review, nil
 		}
-		if p.Active == nil {
-			continue
-		}
-		e := r.evaluate(ctx, p, review.input)
-		switch {
-		case p.Shadow():
-			review.Shadow = append(review.Shadow, e)
-		case e.Err != nil:
-			return Review{}, fmt.Errorf("evaluating policy %s: %w", e.Policy, e.Err)
-		default:
-			review.Evaluations = append(review.Evaluations, e)
+	}
+	tooLarge := f.TooLarge(len(review.input.JSON()))
+	if tooLarge == "" {
+		if err := r.evaluatePolicies(ctx, &review); err != nil {
+			return Review{}, err
 		}
 	}
 	switch {
-	case len(review.Evaluations) > 0:
+	case len(enforcing) > 0 && tooLarge != "":
+		review.Decision = decideTooLarge(since, now, enforcing, tooLarge)
+	case len(enforcing) > 0:
 		review.Decision = Decide(since, now, review.Evaluations)
 	case slices.ContainsFunc(matching, func(p policy.Policy) bool { return !p.Shadow() }):
 		review.Outcome = OtherNamespaces
@@ -148,12 +165,47 @@ func (r *Reviewer) decide(ctx context.Context, matching []policy.Policy, f *fact
 	return review, nil
 }
 
+// evaluatePolicies adds the answers of the policies of a review. An error of a shadow policy is one of
+// its answers.
+func (r *Reviewer) evaluatePolicies(ctx context.Context, review *Review) error {
+	for i := range review.policies {
+		p := &review.policies[i]
+		if p.Active == nil {
+			continue
+		}
+		e := r.evaluatePolicy(ctx, p, review.input)
+		switch {
+		case p.Shadow():
+			review.Shadow = append(review.Shadow, e)
+		case e.Err != nil:
+			return fmt.Errorf("evaluating policy %s: %w", e.Policy, e.Err)
+		default:
+			review.Evaluations = append(review.Evaluations, e)
+		}
+	}
+	return nil
+}
+
+// decideTooLarge holds a request whose facts are too large until the shortest holdFor of the policies has
+// passed, and then denies it.
+func decideTooLarge(since, now time.Time, policies []policy.Policy, message string) Decision {
+	holdFor := policies[0].HoldFor
+	for _, p := range policies {
+		holdFor = min(holdFor, p.HoldFor)
+	}
+	until := since.Add(holdFor)
+	if now.Before(until) {
+		return Decision{Outcome: Hold, Reason: ReasonFactsTooLarge, Message: message, Until: until}
+	}
+	return Decision{Outcome: Deny, Reason: ReasonFactsTooLarge, Message: fmt.Sprintf("%s; held for %s", message, holdFor)}
+}
+
 // selecting returns the policies that select a subject.
 func selecting(policies []policy.Policy, subject *facts.ClusterSubject) []policy.Policy {
 	return slices.DeleteFunc(slices.Clone(policies), func(p policy.Policy) bool { return !p.Selects(subject) })
 }
 
-func (r *Reviewer) evaluate(ctx context.Context, p *policy.Policy, input *evaluator.Input) Evaluation {
+func (r *Reviewer) evaluatePolicy(ctx context.Context, p *policy.Policy, input *evaluator.Input) Evaluation {
 	start := time.Now()
 	e := evaluation(ctx, p, p.Active, input)
 	if r.Observe != nil {

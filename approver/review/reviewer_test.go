@@ -11,9 +11,13 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -171,18 +175,18 @@ type fixedFacts struct {
 	recent, live       int
 }
 
-func (f *fixedFacts) Recent(context.Context, *certificatesv1.CertificateSigningRequest, *pkcs10.Request, time.Time) (facts.Facts, error) {
+func (f *fixedFacts) Recent(context.Context, *certificatesv1.CertificateSigningRequest, *pkcs10.Request, time.Time) (facts.Gathered, error) {
 	f.recent++
 	return teamFacts("red"), f.recentErr
 }
 
-func (f *fixedFacts) Live(context.Context, *certificatesv1.CertificateSigningRequest, *pkcs10.Request, time.Time) (facts.Facts, error) {
+func (f *fixedFacts) Live(context.Context, *certificatesv1.CertificateSigningRequest, *pkcs10.Request, time.Time) (facts.Gathered, error) {
 	f.live++
 	return teamFacts("blue"), f.liveErr
 }
 
-func teamFacts(team string) facts.Facts {
-	var f facts.Facts
+func teamFacts(team string) facts.Gathered {
+	var f facts.Gathered
 	f.Cluster.Subject.Namespace = &facts.Namespace{Name: "ns", Labels: map[string]string{"team": team}}
 	return f
 }
@@ -223,4 +227,129 @@ func TestReviewFacts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// agingFacts is a Gatherer whose facts are as old as ages says, one after the other.
+type agingFacts struct {
+	ages     []time.Duration
+	gathered int
+}
+
+func (f *agingFacts) Recent(context.Context, *certificatesv1.CertificateSigningRequest, *pkcs10.Request, time.Time) (facts.Gathered, error) {
+	g := teamFacts("red")
+	g.ReadAt = time.Now().Add(-f.ages[min(f.gathered, len(f.ages)-1)])
+	f.gathered++
+	return g, nil
+}
+
+func (f *agingFacts) Live(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (facts.Gathered, error) {
+	return f.Recent(ctx, csr, request, now)
+}
+
+// TestReviewAge: a request is not approved by facts that have expired when the policies have evaluated them.
+func TestReviewAge(t *testing.T) {
+	const old = facts.MaxDecisionAge + time.Millisecond
+	for _, tc := range []struct {
+		name     string
+		module   string
+		ages     []time.Duration
+		want     Outcome
+		wantErr  bool
+		gathered int
+	}{
+		{name: "as old as is allowed", module: allowing, ages: []time.Duration{facts.MaxDecisionAge}, want: Approve, gathered: 1},
+		{name: "too old once", module: allowing, ages: []time.Duration{old, 0}, want: Approve, gathered: 2},
+		{name: "too old each time", module: allowing, ages: []time.Duration{4 * time.Second}, wantErr: true, gathered: maxGatherings},
+		{name: "a hold on old facts", module: holding, ages: []time.Duration{old}, want: Hold, gathered: 1},
+		{name: "a denial", module: denying, ages: []time.Duration{old}, want: Deny, gathered: 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			policies := &policy.Set{}
+			policies.Replace([]policy.Policy{loaded(t, "mine", tc.module, v1alpha1.ModeEnforce)})
+			synctest.Test(t, func(t *testing.T) {
+				gatherer := &agingFacts{ages: tc.ages}
+				reviewer := &Reviewer{Policies: policies, Gatherer: gatherer, Now: func() time.Time { return since }}
+				got, err := reviewer.Review(t.Context(), podRequest(t), since)
+				if (err != nil) != tc.wantErr || got.Outcome != tc.want || gatherer.gathered != tc.gathered {
+					t.Errorf("outcome %q, error %v after %d gatherings; want %q after %d", got.Outcome, err, gatherer.gathered, tc.want, tc.gathered)
+				}
+			})
+		})
+	}
+}
+
+// TestReviewTooLarge: no policy evaluates facts that are too large. The request is held until the shortest holdFor,
+// and then denied.
+func TestReviewTooLarge(t *testing.T) {
+	short, patient := loaded(t, "short", allowing, v1alpha1.ModeEnforce), loaded(t, "patient", allowing, v1alpha1.ModeEnforce)
+	short.HoldFor, patient.HoldFor, patient.UID = 30*time.Second, time.Hour, "patient"
+	shadow := loaded(t, "shadow", allowing, v1alpha1.ModeAudit)
+	shadow.HoldFor, shadow.UID = time.Second, "shadow"
+	elsewhere := loaded(t, "elsewhere", allowing, v1alpha1.ModeEnforce)
+	elsewhere.HoldFor, elsewhere.UID = time.Second, "elsewhere"
+	selector, err := labels.Parse("team=green")
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere.Namespaces = selector
+	unloaded := notLoaded("unloaded", v1alpha1.ModeEnforce)
+	unloaded.UID = "unloaded"
+	enlarge := func(by int) func(*facts.Gathered) {
+		return func(f *facts.Gathered) {
+			f.Cluster.Subject.Namespace.Labels["x"] = ""
+			f.Cluster.Subject.Namespace.Labels["x"] = strings.Repeat("x", facts.MaxSize-len(evaluator.NewInput(&f.Facts).JSON())+by)
+		}
+	}
+	excess := func(f *facts.Gathered) { f.Excess = "too many" }
+	for _, tc := range []struct {
+		name     string
+		policies []policy.Policy
+		change   func(*facts.Gathered)
+		after    time.Duration
+		want     Decision
+	}{
+		{name: "as large as is allowed", policies: []policy.Policy{short}, change: enlarge(0), want: Decision{Outcome: Approve, Reason: ReasonPolicyAllowed}},
+		{name: "one byte more", policies: []policy.Policy{patient, short}, change: enlarge(1), want: Decision{Outcome: Hold, Reason: ReasonFactsTooLarge, Until: since.Add(30 * time.Second)}},
+		{name: "just before the end of the hold", policies: []policy.Policy{short}, change: enlarge(1 << 20), after: 30*time.Second - 1, want: Decision{Outcome: Hold, Reason: ReasonFactsTooLarge, Until: since.Add(30 * time.Second)}},
+		{name: "at the end of the hold", policies: []policy.Policy{short, patient}, change: enlarge(1 << 20), after: 30 * time.Second, want: Decision{Outcome: Deny, Reason: ReasonFactsTooLarge}},
+		{name: "incomplete", policies: []policy.Policy{short}, change: excess, want: Decision{Outcome: Hold, Reason: ReasonFactsTooLarge, Until: since.Add(30 * time.Second)}},
+		{name: "a shadow policy", policies: []policy.Policy{shadow}, change: excess, after: time.Hour, want: Decision{Outcome: NotMatched}},
+		{name: "a shadow policy beside another", policies: []policy.Policy{shadow, short}, change: excess, after: 2 * time.Second, want: Decision{Outcome: Hold, Reason: ReasonFactsTooLarge, Until: since.Add(30 * time.Second)}},
+		{name: "a policy for another namespace", policies: []policy.Policy{elsewhere}, change: excess, after: time.Hour, want: Decision{Outcome: OtherNamespaces}},
+		{name: "a policy for another namespace beside another", policies: []policy.Policy{elsewhere, short}, change: excess, after: 2 * time.Second, want: Decision{Outcome: Hold, Reason: ReasonFactsTooLarge, Until: since.Add(30 * time.Second)}},
+		{name: "a policy that is not loaded", policies: []policy.Policy{short, unloaded}, change: excess, after: time.Hour, want: Decision{Outcome: NotLoaded}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			policies := &policy.Set{}
+			policies.Replace(tc.policies)
+			reviewer := &Reviewer{Policies: policies, Gatherer: changedFacts{tc.change}, Now: func() time.Time { return since.Add(tc.after) }}
+			got, err := reviewer.Review(t.Context(), podRequest(t), since)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tooLarge := tc.want.Reason == ReasonFactsTooLarge; tooLarge != (got.Message != "" && len(got.Evaluations) == 0) {
+				t.Errorf("message %q, %d evaluations", got.Message, len(got.Evaluations))
+			}
+			got.Message = ""
+			if diff := cmp.Diff(tc.want, got.Decision); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if record := Record(podRequest(t), got); tc.want.Reason == ReasonFactsTooLarge && (record.Facts != nil || !slices.Contains(record.Truncated, "facts")) {
+				t.Errorf("%d bytes of facts on record", len(record.Facts))
+			}
+		})
+	}
+}
+
+// changedFacts is a Gatherer whose facts are changed.
+type changedFacts struct{ change func(*facts.Gathered) }
+
+func (f changedFacts) Recent(context.Context, *certificatesv1.CertificateSigningRequest, *pkcs10.Request, time.Time) (facts.Gathered, error) {
+	g := teamFacts("red")
+	f.change(&g)
+	return g, nil
+}
+
+func (f changedFacts) Live(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (facts.Gathered, error) {
+	return f.Recent(ctx, csr, request, now)
 }
