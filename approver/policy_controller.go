@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,9 +19,6 @@ import (
 	"countersign.dev/countersign/approver/evaluator"
 	"countersign.dev/countersign/approver/policy"
 )
-
-// timedOutDelay is the delay before tests that timed out run again. An overloaded node can be the cause.
-const timedOutDelay = time.Minute
 
 // policyReconciler loads all ApprovalPolicies into a [policy.Set] when one of them changes, or a
 // ConfigMap. It runs in every replica, so that a standby replica has the policies loaded.
@@ -69,17 +65,7 @@ func (r *policyReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 			errs = append(errs, r.status.write(ctx, load))
 		}
 	}
-	return reconcile.Result{RequeueAfter: r.requeueAfter()}, errors.Join(errs...)
-}
-
-// requeueAfter returns the delay before tests that timed out run again, or 0 if none did.
-func (r *policyReconciler) requeueAfter() time.Duration {
-	for _, result := range r.results {
-		if result.Tests.TimedOut {
-			return timedOutDelay
-		}
-	}
-	return 0
+	return reconcile.Result{}, errors.Join(errs...)
 }
 
 // policyLoad is the outcome of loading one ApprovalPolicy.
@@ -171,14 +157,14 @@ func (r *policyReconciler) load(ctx context.Context, load *policyLoad, results m
 }
 
 // loadSource loads a source. It reuses the result of the same source in this reconciliation or the
-// previous one. Tests that timed out run again.
+// previous one.
 func (r *policyReconciler) loadSource(ctx context.Context, source policy.Source, minCoverage int32, results map[string]policy.LoadResult) (policy.LoadResult, error) {
 	key := source.Key(minCoverage)
 	result, ok := results[key]
 	if !ok {
 		result, ok = r.results[key]
 	}
-	if !ok || result.Tests.TimedOut {
+	if !ok {
 		var err error
 		if result, err = r.loader.Load(ctx, source, minCoverage); err != nil {
 			return policy.LoadResult{}, err

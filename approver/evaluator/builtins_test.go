@@ -89,7 +89,7 @@ func TestBuiltinsAreBounded(t *testing.T) {
 		{"strings.replace_n", fmt.Sprintf(`s := concat("", [%s | some _ in numbers.range(1, 9000)]); strings.replace_n({"a": s}, s) == ""`, name), "strings.replace_n: the result can have more than"},
 		{"regex.replace", fmt.Sprintf(`s := concat("", [%s | some _ in numbers.range(1, 9000)]); regex.replace(s, "a", s) == ""`, name), "regex.replace: the result can have more than"},
 		{"a long regular expression", `regex.match("(a{100}){10}b{1000}c{1000}", ` + name + `)`, "regex.match: the regular expression has a size of"},
-		{"an array doubles", doubling(25, "[" + name + "]", `array.concat(X, X)`), "array.concat: the "},
+		{"an array doubles", doubling(25, "["+name+"]", `array.concat(X, X)`), "array.concat: the "},
 		{"numbers.range", `count(numbers.range(1, 10001 + count(` + name + `))) == 0`, "numbers.range: the range from 1 to"},
 		{"a range of long numbers", `count(numbers.range(-9223372036854775807, 9223372036854775807)) == count(` + name + `)`, "numbers.range: the range from"},
 		{"a product", doubling(25, "count("+name+") * 10", `X * X`), "mul: the result is too large: a number has"},

@@ -12,7 +12,8 @@
 // environment or random numbers are not available. Every module must `import rego.v2`: without it,
 // a negated expression over an undefined reference is undefined, and a violation is lost. No module
 // may use `with`, which would let a policy replace its facts. lint.go has the complete list.
-// [Test] runs the tests of a policy with coverage, before the policy decides requests.
+// [Test] runs the tests of a policy with coverage, before the policy decides requests. Package sandbox
+// compiles and tests a source in a process with limits first.
 //
 // A policy that gives no valid answer is an error, never a verdict: see [Policy.Evaluate].
 package evaluator

@@ -6,7 +6,6 @@ package policy
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -19,6 +18,7 @@ import (
 
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/approver/evaluator"
+	"countersign.dev/countersign/approver/sandbox"
 	"countersign.dev/countersign/policies"
 )
 
@@ -100,26 +100,24 @@ func decodeParameters(parameters *apiextensionsv1.JSON) (map[string]any, error) 
 	return out, json.Unmarshal(parameters.Raw, &out)
 }
 
-// Load compiles a source and runs its tests. Problems of the source are in the result. An error
-// is a problem of this process, such as a context that ended.
+// Load compiles and tests a source in a process with limits: see package sandbox. It compiles the source
+// in this process too if that succeeds. The error is not about the source.
 func (Loader) Load(ctx context.Context, source Source, minCoverage int32) (LoadResult, error) {
 	result := LoadResult{minCoverage: minCoverage, notFound: source.NotFound}
 	if source.NotFound != "" {
 		return result, nil
 	}
-	compiled, err := evaluator.Compile(ctx, source.Source)
-	if problems, ok := errors.AsType[evaluator.Errors](err); ok {
-		result.Errors = problems
-		return result, nil
-	}
+	checked, err := sandbox.Check(ctx, source.Source)
 	if err != nil {
 		return LoadResult{}, err
 	}
-	result.compiled = compiled
-	if result.Tests, err = evaluator.Test(ctx, source.Source); err != nil {
-		return LoadResult{}, err
+	result.Tests, result.Errors = checked.Tests, append(checked.Errors, checked.Tests.Failures...)
+	if !checked.Compiled {
+		return result, nil
 	}
-	result.Errors = result.Tests.Failures
+	if result.compiled, err = evaluator.Compile(ctx, source.Source); err != nil {
+		return LoadResult{}, fmt.Errorf("compiling package %s again: %w", source.Package, err)
+	}
 	return result, nil
 }
 

@@ -1,0 +1,25 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package limits sets the limits of the process of package sandbox, and starts the process again.
+//
+// It imports little, so that Go initializes it before the packages that the process needs: the limits
+// hold for these too. glibc reads the size of thread stacks, which count as memory, only at the start.
+package limits
+
+// Limits of the process.
+const (
+	// CompileCPU is the maximum CPU time for starting and compiling, in seconds. A shipped policy needs 0.1.
+	CompileCPU = 2
+	// TotalCPU is the maximum CPU time for starting, compiling and testing, in seconds. A shipped policy
+	// needs 1.
+	TotalCPU = 10
+	// Memory is the maximum of heap and stacks, in bytes.
+	Memory = 128 << 20
+)
+
+// Values of os.Args[0].
+const (
+	Unlimited = "countersign-sandbox-unlimited" // sets its limits and becomes Limited
+	Limited   = "countersign-sandbox"
+)

@@ -1,0 +1,44 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package limits
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+const executable = "/proc/self/exe"
+
+// ExceedsCPU is the signal for a process that used the CPU time for compiling.
+const ExceedsCPU = syscall.SIGXCPU
+
+// Executable returns the path of this binary.
+func Executable() (string, error) { return executable, nil }
+
+func init() {
+	if len(os.Args) != 1 || os.Args[0] != Unlimited {
+		return
+	}
+	err := errors.Join(
+		// Private writable mappings: the heap and the stacks, not the address space that Go reserves.
+		set(syscall.RLIMIT_DATA, Memory, Memory),
+		set(syscall.RLIMIT_STACK, 1<<20, 1<<20),
+		set(syscall.RLIMIT_CPU, CompileCPU, TotalCPU),
+		set(syscall.RLIMIT_CORE, 0, 0),
+		set(syscall.RLIMIT_FSIZE, 0, 0),
+	)
+	if err == nil {
+		err = syscall.Exec(executable, []string{Limited}, os.Environ())
+	}
+	_, _ = os.Stderr.WriteString("setting limits: " + err.Error() + "\n")
+	os.Exit(1)
+}
+
+func set(resource int, soft, hard uint64) error {
+	return syscall.Setrlimit(resource, &syscall.Rlimit{Cur: soft, Max: hard})
+}
+
+// EndCompile raises the limit of CPU time to the one for compiling and testing.
+func EndCompile() error { return set(syscall.RLIMIT_CPU, TotalCPU, TotalCPU) }
