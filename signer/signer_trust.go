@@ -66,6 +66,8 @@ func (r *signerReconciler) publishBundle(ctx context.Context, signer *v1alpha1.S
 	err := text.JoinErrors(nameTaken, result.Err)
 	switch {
 	case errors.Is(err, trust.ErrPending): // the condition does not change
+	case result.Refused && nameTaken == nil:
+		setCondition(signer, status, v1alpha1.ConditionTrustPublished, metav1.ConditionFalse, v1alpha1.ReasonPublishRefused, result.Message+"; not in "+err.Error())
 	case err != nil:
 		setCondition(signer, status, v1alpha1.ConditionTrustPublished, metav1.ConditionFalse, v1alpha1.ReasonPublishFailed, err.Error())
 	case !requestsPublication(signer):

@@ -598,9 +598,14 @@ const (
 	// ReasonPublished: all objects in spec.trust have the CA certificates.
 	// Example: "ClusterTrustBundle example.com:serving:serving; ConfigMap example-ca in 12 namespaces"
 	ReasonPublished = "Published"
-	// ReasonPublishFailed: an object cannot be written.
+	// ReasonPublishFailed: an object cannot be written, because of an error of the API server or a
+	// missing permission of the signer. The next CA does not sign until it is fixed.
 	// Example: "there is no CA to publish until the Signer is ready; earlier publications stay unchanged"
 	ReasonPublishFailed = "PublishFailed"
+	// ReasonPublishRefused: the ConfigMap cannot be written in some namespaces, because of an object, a
+	// quota or a policy there. A rotation does not wait for them, unless all namespaces refuse.
+	// Example: "ConfigMap example-ca in 11 namespaces; not in ns-3/example-ca: the ConfigMap is immutable or has binaryData, and a finalizer prevents its deletion: remove the finalizer"
+	ReasonPublishRefused = "PublishRefused"
 	// ReasonWithdrawn: the published objects are removed, because all CAs are listed in
 	// spec.trust.distrusted.
 	// Example: "no CA is published, because every CA is listed in spec.trust.distrusted"

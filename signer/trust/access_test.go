@@ -29,7 +29,7 @@ func TestPublish_forbidden(t *testing.T) {
 		{"the permission was granted meanwhile", "", 1, true, false, current, 4},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			api := newAPI(t, namespace("one", "a"))
+			api := newAPI(t, namespace("one", "a"), namespace("two", "a"))
 			p, _ := start(t, api)
 			signer := newSigner(false)
 			if result := publish(t, p, signer, "old"); !result.Complete || result.Err != nil {
@@ -40,8 +40,8 @@ func TestPublish_forbidden(t *testing.T) {
 			api.mu.Lock()
 			api.reviews = 0
 			api.review = func(verb string) bool { return verb != tc.denied }
-			api.refuse = func(verb, kind, _, name string) error {
-				if verb != "apply" || kind != kindConfigMap || left == 0 {
+			api.refuse = func(verb, kind, namespace, name string) error {
+				if verb != "apply" || kind != kindConfigMap || namespace != "one" || left == 0 {
 					return nil
 				}
 				left--

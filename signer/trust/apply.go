@@ -59,13 +59,13 @@ func (t target) configuration(over *observed) runtime.ApplyConfiguration {
 	return o
 }
 
-// write applies the steps of [planWrite] until the object has the desired state. It returns why the object is blocked, or
-// "".
-func (p *Publisher) write(ctx context.Context, s step) (blocked string, err error) {
+// write applies the steps of [planWrite] until the object has the desired state. It returns the last step: the object is
+// unchanged if that is [actionBlocked].
+func (p *Publisher) write(ctx context.Context, s step) (_ step, err error) {
 	if s.action == actionCreate {
 		// The watch can lag behind. An apply that is not forced keeps the fields of others, but would add to them.
 		if s, err = p.replan(ctx, s.target); err != nil {
-			return "", err
+			return s, err
 		}
 	}
 	for range maxTries {
@@ -76,21 +76,21 @@ func (p *Publisher) write(ctx context.Context, s step) (blocked string, err erro
 			err = p.execute(ctx, s)
 		}
 		if !apierrors.IsConflict(err) {
-			return s.reason, err
+			return s, err
 		}
 		var readErr error
 		if s, readErr = p.replan(ctx, s.target); readErr != nil {
-			return "", readErr
+			return s, readErr
 		}
 	}
-	return "", err
+	return s, err
 }
 
 // replan plans a write by a live read.
 func (p *Publisher) replan(ctx context.Context, t target) (step, error) {
 	have, err := p.live(ctx, t)
 	if err != nil {
-		return step{}, err
+		return step{target: t}, err
 	}
 	return planWrite(t, have), nil
 }

@@ -18,10 +18,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/internal/text"
 )
 
-// observed is the part of a watched object that is stored in memory. Any user with access to a namespace can create
-// large ConfigMaps of a watched name.
+// Limits of an [observed]. An object that Countersign wrote stays below them.
+const (
+	maxOwners      = 8       // further ones are dropped: an object with so many owners is not taken over
+	maxOwnerText   = 253     // bytes of the kind, name and UID of an owner
+	maxFields      = 4 << 10 // bytes of the field set of [FieldOwner]; a larger one is not read
+	maxAppliedKeys = 2       // an object with more than one key is applied again
+)
+
+// observed is the part of a watched object that is stored in memory, at most 10 KiB. Any user with access to a namespace
+// can create large ConfigMaps of a watched name, and choose all their metadata.
 type observed struct {
 	uid             types.UID
 	resourceVersion string
@@ -33,6 +42,8 @@ type observed struct {
 	// locked is true for a ConfigMap that must be deleted and created again, because it is immutable, or has
 	// binaryData: a key cannot be in both data and binaryData.
 	locked bool
+	// deleting is true if the object is being deleted and waits for its finalizers.
+	deleting bool
 }
 
 type owner struct {
@@ -48,7 +59,7 @@ func digestOf(text string) digest { return sha256.Sum256([]byte(text)) }
 
 // same reports whether two observations of an object lead to the same plan.
 func same(a, b *observed) bool {
-	return a.uid == b.uid && a.labelled == b.labelled && a.locked == b.locked &&
+	return a.uid == b.uid && a.labelled == b.labelled && a.locked == b.locked && a.deleting == b.deleting &&
 		slices.Equal(a.owners, b.owners) && maps.Equal(a.data, b.data)
 }
 
@@ -56,12 +67,13 @@ func same(a, b *observed) bool {
 func observe(o client.Object) *observed {
 	s := &observed{
 		uid: o.GetUID(), resourceVersion: o.GetResourceVersion(),
-		labelled: o.GetLabels()[ManagedByLabel] == ManagedBy,
+		labelled: o.GetLabels()[ManagedByLabel] == ManagedBy, deleting: o.GetDeletionTimestamp() != nil,
 	}
 	mayBeOurs := s.labelled
-	for _, reference := range o.GetOwnerReferences() {
+	references := o.GetOwnerReferences()
+	for _, reference := range references[:min(len(references), maxOwners)] {
 		signer := reference.Kind == signerKind && strings.HasPrefix(reference.APIVersion, v1alpha1.GroupVersion.Group+"/")
-		s.owners = append(s.owners, owner{signer, reference.Kind, reference.Name, reference.UID})
+		s.owners = append(s.owners, owner{signer, shortened(reference.Kind), shortened(reference.Name), types.UID(shortened(string(reference.UID)))})
 		mayBeOurs = mayBeOurs || signer
 	}
 	if !mayBeOurs {
@@ -80,8 +92,11 @@ func observe(o client.Object) *observed {
 	return s
 }
 
+// shortened returns a copy that does not retain the memory of a longer text.
+func shortened(s string) string { return strings.Clone(text.Shorten(s, maxOwnerText)) }
+
 // applied returns the keys of a ConfigMap that [FieldOwner] has applied and no other field manager has changed
-// since. An apply without them removes them.
+// since, at most [maxAppliedKeys]. An apply without them removes them.
 func applied(o *corev1.ConfigMap) []string {
 	i := slices.IndexFunc(o.ManagedFields, func(entry metav1.ManagedFieldsEntry) bool {
 		return entry.Manager == FieldOwner && entry.Operation == metav1.ManagedFieldsOperationApply && entry.FieldsV1 != nil
@@ -92,11 +107,15 @@ func applied(o *corev1.ConfigMap) []string {
 	var fields struct {
 		Data map[string]json.RawMessage `json:"f:data"`
 	}
-	if json.Unmarshal(o.ManagedFields[i].FieldsV1.GetRawBytes(), &fields) != nil {
+	raw := o.ManagedFields[i].FieldsV1.GetRawBytes()
+	if len(raw) > maxFields || json.Unmarshal(raw, &fields) != nil {
 		return nil // the object is applied again
 	}
 	var keys []string
-	for field := range fields.Data {
+	for _, field := range slices.Sorted(maps.Keys(fields.Data)) {
+		if len(keys) == maxAppliedKeys {
+			break
+		}
 		if key, ok := strings.CutPrefix(field, "f:"); ok {
 			keys = append(keys, key)
 		}
@@ -119,15 +138,15 @@ func (s observed) foreign(signer *v1alpha1.Signer) string {
 		case o.signer && o.name == signer.Name:
 			return "belongs to a Signer of this name that was deleted, and is removed by the garbage collector"
 		case o.signer:
-			return "belongs to the Signer " + o.name
+			return fmt.Sprintf("belongs to the Signer %q", o.name)
 		case s.labelled:
-			return fmt.Sprintf("belongs to the %s %s", o.kind, o.name)
+			return fmt.Sprintf("belongs to the %q %q", o.kind, o.name)
 		}
 	}
 	return fmt.Sprintf("exists without the label %s=%s", ManagedByLabel, ManagedBy)
 }
 
-// holds reports whether the object has the desired content for the Signer.
-func (s observed) holds(signer *v1alpha1.Signer, data map[string]digest) bool {
-	return s.labelled && s.ownedBy(signer) && maps.Equal(s.data, data)
+// holds reports whether the object has the desired content for the Signer, and no other.
+func (s observed) holds(signer *v1alpha1.Signer, key string, content digest) bool {
+	return s.labelled && s.ownedBy(signer) && len(s.data) == 1 && s.data[key] == content
 }

@@ -15,6 +15,7 @@ type target struct {
 	signer                *v1alpha1.Signer
 	key                   string // in a ConfigMap
 	content               string
+	digest                digest // of content
 }
 
 // action is what to do with one object.
@@ -31,7 +32,7 @@ const (
 	actionReplace action = "Replace"
 	// actionDelete deletes the object.
 	actionDelete action = "Delete"
-	// actionBlocked changes nothing: the object belongs to another user.
+	// actionBlocked changes nothing: the object belongs to another user, or cannot be changed.
 	actionBlocked action = "Blocked"
 )
 
@@ -40,7 +41,9 @@ type step struct {
 	action action
 	target target
 	have   *observed
-	reason string // of actionBlocked
+	// cause and reason are set for actionBlocked.
+	cause  cause
+	reason string
 }
 
 // planWrite returns the step that brings an object to the desired state. have is nil if the object does not exist.
@@ -50,9 +53,11 @@ func planWrite(t target, have *observed) step {
 	case have == nil:
 		s.action = actionCreate
 	case have.foreign(t.signer) != "":
-		s.action, s.reason = actionBlocked, have.foreign(t.signer)
-	case have.holds(t.signer, map[string]digest{t.key: digestOf(t.content)}):
+		s.action, s.cause, s.reason = actionBlocked, causeBlocked, have.foreign(t.signer)
+	case have.holds(t.signer, t.key, t.digest):
 		s.action = actionKeep
+	case have.locked && have.deleting: // a finalizer keeps it, so it cannot be created again
+		s.action, s.cause, s.reason = actionBlocked, causeRefused, "is immutable or has binaryData, and a finalizer prevents its deletion: remove the finalizer"
 	case have.locked && have.ownedBy(t.signer):
 		s.action = actionReplace
 	default:
@@ -61,9 +66,10 @@ func planWrite(t target, have *observed) step {
 	return s
 }
 
-// planDelete returns the step that removes an object if it belongs to the Signer.
+// planDelete returns the step that removes an object if it belongs to the Signer. An object that is being deleted
+// already only waits for its finalizers.
 func planDelete(t target, have *observed) step {
-	if have == nil || !have.ownedBy(t.signer) {
+	if have == nil || have.deleting || !have.ownedBy(t.signer) {
 		return step{action: actionKeep, target: t, have: have}
 	}
 	return step{action: actionDelete, target: t, have: have}

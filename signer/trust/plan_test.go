@@ -14,7 +14,7 @@ func TestPlan(t *testing.T) {
 	signer := newSigner(false)
 	own := owner{signer: true, kind: "Signer", name: "serving", uid: signer.UID}
 	other := owner{signer: true, kind: "Signer", name: "other", uid: "other"}
-	desired := target{kind: kindConfigMap, namespace: "one", name: mapped, signer: signer, key: "ca.crt", content: bundle}
+	desired := target{kind: kindConfigMap, namespace: "one", name: mapped, signer: signer, key: "ca.crt", content: bundle, digest: digestOf(bundle)}
 	current := map[string]digest{"ca.crt": digestOf(bundle)}
 	old := map[string]digest{"ca.crt": digestOf("old")}
 	for _, test := range []struct {
@@ -28,6 +28,10 @@ func TestPlan(t *testing.T) {
 		{"outdated", &observed{labelled: true, owners: []owner{own}, data: old}, actionUpdate, actionDelete},
 		{"label removed", &observed{owners: []owner{own}, data: current}, actionUpdate, actionDelete},
 		{"immutable and outdated", &observed{labelled: true, owners: []owner{own}, data: old, locked: true}, actionReplace, actionDelete},
+		{"immutable and outdated, kept by a finalizer", &observed{labelled: true, owners: []owner{own}, data: old, locked: true, deleting: true}, actionBlocked, actionKeep},
+		{"outdated, kept by a finalizer", &observed{labelled: true, owners: []owner{own}, data: old, deleting: true}, actionUpdate, actionKeep},
+		{"immutable without owner, kept by a finalizer", &observed{labelled: true, locked: true, deleting: true}, actionBlocked, actionKeep},
+		{"with another key", &observed{labelled: true, owners: []owner{own}, data: map[string]digest{"ca.crt": digestOf(bundle), "x": {}}}, actionUpdate, actionDelete},
 		{"immutable and current", &observed{labelled: true, owners: []owner{own}, data: current, locked: true}, actionKeep, actionDelete},
 		{"without owner, of an earlier version", &observed{labelled: true}, actionUpdate, actionKeep},
 		{"of another Signer", &observed{labelled: true, owners: []owner{other}}, actionBlocked, actionKeep},
@@ -47,7 +51,7 @@ func TestPlanNamespaces(t *testing.T) {
 	ours := &observed{labelled: true, owners: []owner{{signer: true, kind: "Signer", name: "serving", uid: signer.UID}}, data: map[string]digest{"ca.crt": digestOf(bundle)}}
 	have := map[string]*observed{"kept": ours, "left": ours, "also-left": ours, "foreign": {}, "terminating": ours}
 	namespaces := &selection{selected: []string{"kept", "new"}, others: map[string]bool{"left": true, "also-left": true, "foreign": true}}
-	writes, deletes := planNamespaces(target{kind: kindConfigMap, name: mapped, signer: signer, key: "ca.crt", content: bundle}, have, namespaces)
+	writes, deletes := planNamespaces(target{kind: kindConfigMap, name: mapped, signer: signer, key: "ca.crt", content: bundle, digest: digestOf(bundle)}, have, namespaces)
 	var got []string
 	for _, s := range slices.Concat(writes, deletes) {
 		got = append(got, string(s.action)+" "+s.target.namespace)

@@ -30,8 +30,10 @@ const (
 	// maxBundle is the API server's limit of a ConfigMap and of a ClusterTrustBundle, in bytes.
 	maxBundle = 1 << 20
 
-	parallel  = 8 // namespaces written at the same time
-	maxListed = 8 // namespaces named in an error
+	parallel  = 8   // namespaces written at the same time
+	maxCauses = 8   // causes in an error
+	maxCause  = 512 // bytes of one cause: users of a namespace choose parts of it
+	maxListed = 8   // namespaces named for a cause
 )
 
 // ErrPending is in the error of a [Result] while a name has not been read. The Publisher reports a change when it has
@@ -43,10 +45,13 @@ type Result struct {
 	// Published are the names of the objects that the Signer has published, for its status; nil if there are none.
 	// While a ConfigMap of a former name is not removed, it is the former name.
 	Published *v1alpha1.PublishedTrust
-	// Complete is true if every object that the Signer can write contains the bundle. It does not depend on objects
-	// of other users, on quotas and admission policies of a namespace, and on removals. Otherwise a user with access to
-	// one namespace could delay a rotation.
+	// Complete is true if every object that the Signer can write contains the bundle, and at least one object does if
+	// any is requested. It does not depend on the objects, quotas and admission policies of one namespace, or on
+	// removals. Otherwise a user with access to one namespace could delay a rotation. See
+	// docs/decisions/0016-namespaces-do-not-delay-a-rotation.md.
 	Complete bool
+	// Refused is true if all errors are of namespaces that do not accept the ConfigMap.
+	Refused bool
 	// Message states what is published. Example:
 	// "ClusterTrustBundle example.com:serving:serving; ConfigMap example-serving-ca in 12 namespaces".
 	Message string
@@ -58,8 +63,11 @@ type Result struct {
 type part struct {
 	published string // name of the objects that exist, or can exist
 	complete  bool
+	requested bool // there are objects to write
+	held      bool // at least one object has the desired state
 	message   string
-	errs      []error
+	refusals  []error // of namespaces
+	errs      []error // other errors
 }
 
 // fail returns the part with a further error.
@@ -80,7 +88,13 @@ func (p *Publisher) Publish(ctx context.Context, signer *v1alpha1.Signer, bundle
 	}
 	ctb := p.publishBundle(ctx, signer, string(bundle))
 	configMaps := p.publishConfigMaps(ctx, signer, string(bundle))
-	result := Result{Complete: ctb.complete && configMaps.complete, Err: text.JoinErrors(append(ctb.errs, configMaps.errs...)...)}
+	nowhere := (ctb.requested || configMaps.requested) && !ctb.held && !configMaps.held
+	failures := slices.Concat(ctb.errs, configMaps.errs)
+	result := Result{
+		Complete: ctb.complete && configMaps.complete && !nowhere,
+		Refused:  len(failures) == 0 && len(configMaps.refusals) > 0,
+		Err:      text.JoinErrors(slices.Concat(failures, configMaps.refusals)...),
+	}
 	if ctb.published != "" || configMaps.published != "" {
 		result.Published = &v1alpha1.PublishedTrust{ClusterTrustBundle: ctb.published, ConfigMap: configMaps.published}
 	}
@@ -103,13 +117,13 @@ func checkPublishable(signer *v1alpha1.Signer, bundle []byte) error {
 
 // publishBundle writes the ClusterTrustBundle of a Signer, or removes it. Its name never changes.
 func (p *Publisher) publishBundle(ctx context.Context, signer *v1alpha1.Signer, bundle string) part {
-	t := target{kind: kindBundle, name: BundleName(signer), signer: signer, content: bundle}
+	t := target{kind: kindBundle, name: BundleName(signer), signer: signer, content: bundle, digest: digestOf(bundle)}
 	desired := signer.Spec.Trust.ClusterTrustBundle
 	published := signer.Status.Published != nil && signer.Status.Published.ClusterTrustBundle == t.name
 	if !desired && !published {
 		return part{complete: true}
 	}
-	out := part{complete: !desired}
+	out := part{complete: !desired, requested: desired}
 	if published {
 		out.published = t.name
 	}
@@ -121,16 +135,16 @@ func (p *Publisher) publishBundle(ctx context.Context, signer *v1alpha1.Signer, 
 	if !desired {
 		return p.removeBundle(ctx, t, have, out)
 	}
-	blocked, err := p.write(ctx, planWrite(t, have))
+	last, err := p.write(ctx, planWrite(t, have))
 	switch {
-	case blocked != "":
-		out.complete, out.published = true, ""
-		return out.fail(fmt.Errorf("%s %s %s: delete it, or set spec.trust.clusterTrustBundle to false", kindBundle, t.name, blocked))
 	case err != nil:
 		out.published = t.name // the write can have succeeded
 		return out.fail(fmt.Errorf("%s %s: %w", kindBundle, t.name, p.explain(ctx, err, t)))
+	case last.action == actionBlocked:
+		out.complete, out.published = true, ""
+		return out.fail(fmt.Errorf("%s %s %s: delete it, or set spec.trust.clusterTrustBundle to false", kindBundle, t.name, last.reason))
 	}
-	return part{complete: true, published: t.name, message: kindBundle + " " + t.name}
+	return part{complete: true, requested: true, held: true, published: t.name, message: kindBundle + " " + t.name}
 }
 
 // removeBundle removes the ClusterTrustBundle of a Signer.
@@ -201,11 +215,11 @@ func (p *Publisher) setWritten(signer *v1alpha1.Signer, name string, exist bool)
 
 // writeConfigMaps writes the ConfigMaps in the selected namespaces, and removes those in other namespaces.
 func (p *Publisher) writeConfigMaps(ctx context.Context, signer *v1alpha1.Signer, desired v1alpha1.TrustConfigMap, bundle string) part {
-	t := target{kind: kindConfigMap, name: desired.Name, signer: signer, key: desired.Key, content: bundle}
+	t := target{kind: kindConfigMap, name: desired.Name, signer: signer, key: desired.Key, content: bundle, digest: digestOf(bundle)}
 	if t.key == "" {
 		t.key = defaultKey
 	}
-	var out part
+	out := part{requested: true}
 	if published := signer.Status.Published; published != nil && published.ConfigMap == t.name {
 		out.published = t.name
 	}
@@ -254,36 +268,45 @@ type cause string
 const (
 	causeGone    cause = "Gone"    // the namespace no longer exists
 	causeBlocked cause = "Blocked" // an object of another owner exists
-	causeRefused cause = "Refused" // by the namespace; an earlier object of the Signer can exist
+	causeRefused cause = "Refused" // by the namespace, or other users change the object; an object of the Signer can exist
 	causeFailed  cause = "Failed"  // to be retried: the publication is incomplete
 )
 
 // writeConfigMap writes one ConfigMap.
 func (p *Publisher) writeConfigMap(ctx context.Context, s step) *failure {
 	t := s.target
-	blocked, err := p.write(ctx, s)
+	last, err := p.write(ctx, s)
 	authorized := true
 	if apierrors.IsForbidden(err) && !namespaceGone(err) {
 		// The review can use RBAC rules that are newer than the answer, so the write is repeated before it counts as
 		// refused by the namespace.
 		if authorized = p.authorized(ctx, t); authorized {
-			blocked, err = p.write(ctx, s)
+			last, err = p.write(ctx, s)
 		}
 	}
 	switch {
-	case blocked != "":
-		return &failure{t.namespace, causeBlocked, fmt.Errorf("the ConfigMap %s: delete it, or choose another name in spec.trust.configMap", blocked)}
+	case err == nil && last.cause == causeBlocked:
+		return &failure{t.namespace, causeBlocked, fmt.Errorf("the ConfigMap %s: delete it, or choose another name in spec.trust.configMap", last.reason)}
+	case err == nil && last.action == actionBlocked:
+		return &failure{t.namespace, last.cause, fmt.Errorf("the ConfigMap %s", last.reason)}
 	case err == nil:
 		return nil
 	case namespaceGone(err):
 		return &failure{t.namespace, causeGone, err}
-	case contentRejected(err), apierrors.IsForbidden(err) && authorized:
+	case refused(err), apierrors.IsForbidden(err) && authorized:
 		return &failure{t.namespace, causeRefused, err}
 	case apierrors.IsForbidden(err):
 		return &failure{t.namespace, causeFailed, notAuthorized(err, t)}
 	default:
 		return &failure{t.namespace, causeFailed, p.explain(ctx, err, t)}
 	}
+}
+
+// refused reports whether users and policies of a namespace can cause an error of the API server: they change the object
+// at each try, or reject its content. Errors of the server itself, and missing permissions of the signer, are not
+// refusals.
+func refused(err error) bool {
+	return contentRejected(err) || apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsBadRequest(err)
 }
 
 // deleteEach executes steps that delete ConfigMaps.
@@ -302,16 +325,25 @@ func summarize(name string, count int, written, removed []failure) part {
 	for _, f := range written {
 		byCause[f.cause]++
 	}
-	written = slices.DeleteFunc(written, func(f failure) bool { return f.cause == causeGone })
-	count -= byCause[causeGone] + byCause[causeBlocked] + byCause[causeRefused] + byCause[causeFailed]
-	out := part{complete: byCause[causeFailed] == 0, message: fmt.Sprintf("%s %s in %d namespaces", kindConfigMap, name, count)}
-	if count == 1 {
+	count -= byCause[causeGone]
+	held := count - byCause[causeBlocked] - byCause[causeRefused] - byCause[causeFailed]
+	out := part{
+		complete: byCause[causeFailed] == 0, requested: count > 0, held: held > 0,
+		message: fmt.Sprintf("%s %s in %d namespaces", kindConfigMap, name, held),
+	}
+	if held == 1 {
 		out.message = strings.TrimSuffix(out.message, "s")
 	}
-	if count+byCause[causeFailed]+byCause[causeRefused]+len(removed) > 0 {
+	if held+byCause[causeFailed]+byCause[causeRefused]+len(removed) > 0 {
 		out.published = name
 	}
-	for _, err := range []error{join(name, "", written), join(name, notRemoved, removed)} {
+	is := func(causes ...cause) []failure {
+		return slices.DeleteFunc(slices.Clone(written), func(f failure) bool { return !slices.Contains(causes, f.cause) })
+	}
+	if err := join(name, "", is(causeBlocked, causeRefused)); err != nil {
+		out.refusals = append(out.refusals, err)
+	}
+	for _, err := range []error{join(name, "", is(causeFailed)), join(name, notRemoved, removed)} {
 		if err != nil {
 			out.errs = append(out.errs, err)
 		}
@@ -376,7 +408,7 @@ func each(steps []step, do func(step) *failure) []failure {
 	return failures
 }
 
-// join returns one error for all failures; nil if there are none. It lists the namespaces by cause.
+// join returns one error for all failures; nil if there are none. It lists the namespaces by cause, up to the limits.
 func join(name, what string, failures []failure) error {
 	if len(failures) == 0 {
 		return nil
@@ -392,8 +424,8 @@ func join(name, what string, failures []failure) error {
 		}
 		in[cause] = append(in[cause], f.namespace+"/"+name)
 	}
-	parts := make([]string, 0, len(causes))
-	for _, cause := range causes {
+	var parts []string
+	for _, cause := range causes[:min(len(causes), maxCauses)] {
 		where := in[cause]
 		if len(where) == 1 {
 			cause = full[cause]
@@ -401,7 +433,10 @@ func join(name, what string, failures []failure) error {
 		if len(where) > maxListed {
 			where = append(where[:maxListed:maxListed], fmt.Sprintf("and %d more", len(where)-maxListed))
 		}
-		parts = append(parts, fmt.Sprintf("%s: %s%s", strings.Join(where, ", "), what, cause))
+		parts = append(parts, fmt.Sprintf("%s: %s%s", strings.Join(where, ", "), what, text.Shorten(cause, maxCause)))
+	}
+	if more := len(causes) - maxCauses; more > 0 {
+		parts = append(parts, fmt.Sprintf("and %d more errors", more))
 	}
 	return errors.New(strings.Join(parts, "; "))
 }

@@ -325,6 +325,15 @@ func TestPublish(t *testing.T) {
 		}
 	}
 
+	in := func(namespace, verb string, err func(name string) error) func(verb, kind, namespace, name string) error {
+		return func(v, _, ns, name string) error {
+			if v == verb && ns == namespace {
+				return err(name)
+			}
+			return nil
+		}
+	}
+
 	type ours struct {
 		signer     *v1alpha1.Signer
 		namespaces []string // of its ConfigMaps
@@ -341,8 +350,10 @@ func TestPublish(t *testing.T) {
 		there     map[string]string
 		published *v1alpha1.PublishedTrust
 		partial   bool
+		refused   bool
 		message   string
 		err       string
+		settles   bool // publishing again sends no requests, despite refuse
 	}{
 		{
 			name:    "in the selected namespaces only",
@@ -450,9 +461,9 @@ func TestPublish(t *testing.T) {
 			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
 			err: "ClusterTrustBundle example.com:serving:serving exists without the label app.kubernetes.io/managed-by=countersign: delete it, or set spec.trust.clusterTrustBundle to false; " +
 				"n1/example-ca, n2/example-ca: the ConfigMap exists without the label app.kubernetes.io/managed-by=countersign: delete it, or choose another name in spec.trust.configMap; " +
-				"n3/example-ca: the ConfigMap belongs to the Signer other: delete it, or choose another name in spec.trust.configMap; " +
+				"n3/example-ca: the ConfigMap belongs to the Signer \"other\": delete it, or choose another name in spec.trust.configMap; " +
 				"n4/example-ca: the ConfigMap belongs to a Signer of this name that was deleted, and is removed by the garbage collector: delete it, or choose another name in spec.trust.configMap; " +
-				"n5/example-ca: the ConfigMap belongs to the Signer serving: delete it, or choose another name in spec.trust.configMap",
+				"n5/example-ca: the ConfigMap belongs to the \"Signer\" \"serving\": delete it, or choose another name in spec.trust.configMap",
 		},
 		{
 			name:      "a namespace is no longer selected",
@@ -514,16 +525,78 @@ func TestPublish(t *testing.T) {
 			there: map[string]string{}, message: "ConfigMap example-ca in 0 namespaces",
 		},
 		{
-			name:    "a quota forbids it",
-			objects: []client.Object{namespace("one", "a")}, signer: newSigner(false),
+			name:    "a quota of one namespace forbids it",
+			objects: []client.Object{namespace("one", "a"), namespace("two", "a")}, signer: newSigner(false),
+			refuse: in("one", "apply", func(name string) error {
+				return apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, name, errors.New("exceeded quota: q"))
+			}),
+			there: map[string]string{"two/example-ca": current}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
+			refused: true, err: `one/example-ca: configmaps "example-ca" is forbidden: exceeded quota: q`,
+		},
+		{
+			name:    "every namespace refuses it",
+			objects: []client.Object{namespace("one", "a"), namespace("two", "a")}, signer: newSigner(false),
 			refuse: func(verb, _, _, name string) error {
 				if verb == "apply" {
-					return apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, name, errors.New("exceeded quota: q"))
+					return apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, name, errors.New("denied by policy"))
 				}
 				return nil
 			},
-			there: map[string]string{}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 0 namespaces",
-			err: `one/example-ca: configmaps "example-ca" is forbidden: exceeded quota: q`,
+			there: map[string]string{}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, partial: true, message: "ConfigMap example-ca in 0 namespaces",
+			refused: true, err: `one/example-ca, two/example-ca: configmaps "example-ca" is forbidden: denied by policy`,
+		},
+		{
+			name:    "a user changes it at each write",
+			objects: []client.Object{namespace("one", "a"), namespace("two", "a")}, signer: newSigner(false),
+			refuse: in("one", "apply", func(name string) error {
+				return apierrors.NewConflict(schema.GroupResource{Resource: "configmaps"}, name, errors.New("the object has been modified"))
+			}),
+			there: map[string]string{"two/example-ca": current}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
+			refused: true, err: `one/example-ca: Operation cannot be fulfilled on configmaps "example-ca": the object has been modified`,
+		},
+		{
+			name:    "a policy engine rejects it with another code",
+			objects: []client.Object{namespace("one", "a"), namespace("two", "a")}, signer: newSigner(false),
+			refuse: in("one", "apply", func(string) error { return apierrors.NewBadRequest("denied") }),
+			there:  map[string]string{"two/example-ca": current}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
+			refused: true, err: "one/example-ca: denied",
+		},
+		{
+			name:    "the API server has an error in one namespace",
+			objects: []client.Object{namespace("one", "a"), namespace("two", "a")}, signer: newSigner(false),
+			refuse: in("one", "apply", func(string) error { return apierrors.NewInternalError(errors.New("away")) }),
+			there:  map[string]string{"two/example-ca": current}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
+			partial: true, err: "one/example-ca: Internal error occurred: away",
+		},
+		{
+			name:    "the API server is too busy",
+			objects: []client.Object{namespace("one", "a"), namespace("two", "a")}, signer: newSigner(false),
+			refuse: in("one", "get", func(string) error { return apierrors.NewTooManyRequests("busy", 1) }),
+			there:  map[string]string{"two/example-ca": current}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
+			partial: true, err: "one/example-ca: busy",
+		},
+		{
+			name:    "the ClusterTrustBundle of another user exists, and nothing else is requested",
+			objects: []client.Object{&certificatesv1.ClusterTrustBundle{ObjectMeta: metav1.ObjectMeta{Name: bundleName}, Spec: certificatesv1.ClusterTrustBundleSpec{SignerName: "example.com/serving", TrustBundle: "theirs"}}},
+			signer:  newSigner(true, func(s *v1alpha1.Signer) { s.Spec.Trust.ConfigMap = nil }),
+			there:   map[string]string{bundleName: "example.com/serving theirs"}, partial: true,
+			err: "ClusterTrustBundle example.com:serving:serving exists without the label app.kubernetes.io/managed-by=countersign: delete it, or set spec.trust.clusterTrustBundle to false",
+		},
+		{
+			name:    "an immutable ConfigMap that a finalizer keeps",
+			objects: []client.Object{namespace("one", "a"), namespace("two", "a")}, before: []ours{{newSigner(false), []string{"one", "two"}}},
+			edit: func(t *testing.T, c client.Client) {
+				update(t, c, "one", func(o *corev1.ConfigMap) {
+					o.Immutable, o.Data, o.Finalizers = new(true), map[string]string{"ca.crt": "evil"}, []string{"example.com/mine"}
+				})
+			},
+			refuse: in("one", "apply", func(name string) error { // it still exists, and the editor owns the field
+				return apierrors.NewConflict(schema.GroupResource{Resource: "configmaps"}, name, errors.New(`conflict with "editor": .data.ca.crt`))
+			}),
+			signer: newSigner(false, was("")), settles: true,
+			there:     map[string]string{"one/example-ca": "[ca.crt:evil] managed-by countersign of signer-uid", "two/example-ca": current},
+			published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 1 namespace",
+			refused: true, err: "one/example-ca: the ConfigMap is immutable or has binaryData, and a finalizer prevents its deletion: remove the finalizer",
 		},
 		{
 			name:   "attest is forbidden",
@@ -620,6 +693,9 @@ func TestPublish(t *testing.T) {
 				if got != test.err {
 					t.Errorf("error\n%s\nwant\n%s", got, test.err)
 				}
+				if result.Refused != test.refused {
+					t.Errorf("refused %v, want %v", result.Refused, test.refused)
+				}
 				if result.Complete == test.partial || result.Message != test.message {
 					t.Errorf("complete %v, %q; want %v, %q", result.Complete, result.Message, !test.partial, test.message)
 				}
@@ -632,7 +708,7 @@ func TestPublish(t *testing.T) {
 			}
 			result := publish(t, p, test.signer, pem)
 			check(result)
-			if test.refuse != nil {
+			if test.refuse != nil && !test.settles {
 				return
 			}
 			// Publishing again sends no requests once the watches have caught up.
@@ -710,6 +786,47 @@ func TestPublish_manyFailures(t *testing.T) {
 		"ns-05/example-ca, ns-06/example-ca, ns-07/example-ca, and 2 more: no"
 	if got.Complete || got.Err == nil || got.Err.Error() != want {
 		t.Errorf("got  %+v\nwant %s", got, want)
+	}
+}
+
+// TestPublish_manyCauses: the message is bounded, whatever the users of namespaces choose.
+func TestPublish_manyCauses(t *testing.T) {
+	var objects []client.Object
+	for i := range 100 {
+		objects = append(objects, namespace(fmt.Sprintf("ns-%02d", i), "a"))
+	}
+	api := newAPI(t, objects...)
+	api.setRefuse(func(verb, _, namespace, _ string) error {
+		if verb == "apply" {
+			return apierrors.NewBadRequest(namespace + strings.Repeat(" quota", 1000))
+		}
+		return nil
+	})
+	p, _ := start(t, api)
+	got := publish(t, p, newSigner(false), bundle).Err.Error()
+	if len(got) > maxCauses*(maxCause+100) || !strings.HasSuffix(got, "; and 92 more errors") {
+		t.Errorf("%d bytes: %s", len(got), got)
+	}
+}
+
+// TestObserve_bounds: a user chooses all of the metadata of a ConfigMap. What stays in memory is bounded.
+func TestObserve_bounds(t *testing.T) {
+	o := theirs("one", label)
+	for i := range 1000 {
+		o.OwnerReferences = append(o.OwnerReferences, ownedBy("countersign.dev/v1alpha1", strings.Repeat("n", 1000), fmt.Sprintf("%d%s", i, strings.Repeat("u", 1000))))
+	}
+	fields := `{"f:data":{"f:one":{},"f:three":{},"f:two":{}}}`
+	o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: FieldOwner, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: metav1.NewFieldsV1(fields)}}
+	got := observe(o)
+	if len(got.owners) != maxOwners || len(got.owners[0].name) != maxOwnerText || len(got.owners[0].uid) != maxOwnerText {
+		t.Errorf("%d owners, %d and %d bytes", len(got.owners), len(got.owners[0].name), len(got.owners[0].uid))
+	}
+	if len(got.data) != maxAppliedKeys || got.holds(newSigner(false), "one", digest{}) {
+		t.Errorf("data %v", got.data)
+	}
+	o.ManagedFields[0].FieldsV1 = metav1.NewFieldsV1(`{"f:data":{"f:one":{}},"x":"` + strings.Repeat("x", maxFields) + `"}`)
+	if got := observe(o); len(got.data) != 0 {
+		t.Errorf("data of large managed fields: %v", got.data)
 	}
 }
 
@@ -813,13 +930,13 @@ func TestPublish_raced(t *testing.T) {
 		{"replaced", &observed{uid: "theirs", resourceVersion: "1", labelled: true, owners: []owner{{true, "Signer", "serving", "signer-uid"}}}},
 	} {
 		name, have := test.name, test.have
-		if blocked, err := p.write(t.Context(), planWrite(it, have)); blocked == "" || err != nil {
-			t.Errorf("%s: writing: %q, %v", name, blocked, err)
+		if last, err := p.write(t.Context(), planWrite(it, have)); last.action != actionBlocked || err != nil {
+			t.Errorf("%s: writing: %+v, %v", name, last, err)
 		}
 		if have == nil {
 			continue
 		}
-		if err := p.remove(t.Context(), step{actionDelete, it, have, ""}); err != nil {
+		if err := p.remove(t.Context(), step{action: actionDelete, target: it, have: have}); err != nil {
 			t.Errorf("%s: removing: %v", name, err)
 		}
 	}

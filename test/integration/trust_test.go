@@ -198,6 +198,16 @@ func TestTrust(t *testing.T) {
 		kubectl(t, "patch", "configmap", "-n", "trust-a", configMapName, "--type=merge", "-p", `{"immutable": true, "data": {"ca.crt": "x"}}`)
 		soonThat(t, func() error { return holds(t, "trust-a", configMapName, "ca.crt", ca) })
 	})
+	step("locked by an edit, and kept by a finalizer", func(t *testing.T) {
+		kubectl(t, "patch", "configmap", "-n", "trust-a", configMapName, "--type=merge", "-p",
+			`{"metadata": {"finalizers": ["example.com/mine"]}, "immutable": true, "data": {"ca.crt": "x"}}`)
+		soonThat(t, func() error {
+			return trustPublished(t, "serving", metav1.ConditionFalse, "PublishRefused", "trust-a/example-serving-ca", "remove the finalizer")
+		})
+		must(t, holds(t, "trust-b", configMapName, "ca.crt", ca))
+		kubectl(t, "patch", "configmap", "-n", "trust-a", configMapName, "--type=merge", "-p", `{"metadata": {"finalizers": null}}`)
+		soonThat(t, inAll)
+	})
 	step("deleted", func(t *testing.T) {
 		must(t, configMaps("trust-a").Delete(ctx, configMapName, metav1.DeleteOptions{}))
 		must(t, bundles.Delete(ctx, bundleName, metav1.DeleteOptions{}))
@@ -232,7 +242,7 @@ func TestTrust(t *testing.T) {
 		must(t, err)
 		kubectl(t, "label", "namespace", "trust-b", "--overwrite", "team=trust")
 		soonThat(t, func() error {
-			return trustPublished(t, "serving", metav1.ConditionFalse, "PublishFailed",
+			return trustPublished(t, "serving", metav1.ConditionFalse, "PublishRefused",
 				"trust-b/example-serving-ca", "app.kubernetes.io/managed-by=countersign", "spec.trust.configMap")
 		})
 		kubectl(t, "label", "namespace", "trust-b", "--overwrite", "team=other")

@@ -35,7 +35,7 @@ var installation *harness.Installation
 func TestMain(m *testing.M) {
 	harness.Main(m, 20*time.Minute, func(ctx context.Context, i *harness.Installation) error {
 		installation = i
-		if err := i.Cluster.CreateNamespace(ctx, namespace, nil); err != nil {
+		if err := i.Cluster.CreateNamespace(ctx, namespace, map[string]string{"rotation": "true"}); err != nil {
 			return err
 		}
 		_, err := i.Cluster.Kubectl(ctx, nil, "apply", "--server-side", "-f", "rotated.yaml")
@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 
 // TestRotation rotates a managed CA twice, from the annotation until the old CA is no longer trusted. Meanwhile two servers
 // renew certificates of 30 s with requests of their Pods. Two clients, one with the ClusterTrustBundle and one with the
-// ConfigMap, connect to both. The signer is killed after each step.
+// ConfigMap, connect to both. The signer is killed after each step. The editor of another namespace holds up its own ConfigMap.
 func TestRotation(t *testing.T) {
 	c := newClient(t)
 	must(t, installation.Signer.Stop())
@@ -54,6 +54,7 @@ func TestRotation(t *testing.T) {
 		return phasesOf(s) == "Current" && s.Status.TrustAnchors[0].PublishedAt != nil
 	}).Status.TrustAnchors[0].Fingerprint
 
+	holdUp(t)
 	traffic := startTraffic(t)
 	fingerprints := []string{first}
 	for round := range 2 {
@@ -91,6 +92,22 @@ func TestRotation(t *testing.T) {
 		}
 	}
 	traffic.stop(t, fingerprints)
+}
+
+// holdUp makes the ConfigMap of one namespace immutable, with other content and a finalizer, as its editor can. It can be
+// neither changed nor replaced, and must not delay the rotation.
+func holdUp(t *testing.T) {
+	t.Helper()
+	const hostile = "rotation-hostile"
+	must(t, installation.Cluster.CreateNamespace(t.Context(), hostile, map[string]string{"rotation": "true"}))
+	patch := func(ctx context.Context, patch string) error {
+		_, err := installation.Cluster.Kubectl(ctx, nil, "patch", "configmap", "-n", hostile, "rotated-ca", "--type=merge", "-p", patch)
+		return err
+	}
+	must(t, harness.Eventually(t.Context(), enough, func() error {
+		return patch(t.Context(), `{"metadata": {"finalizers": ["example.com/mine"]}, "immutable": true, "data": {"ca.crt": "x"}}`)
+	}))
+	t.Cleanup(func() { must(t, patch(context.Background(), `{"metadata": {"finalizers": null}}`)) })
 }
 
 // phasesOf returns the phases of status.trustAnchors, such as "Current Next".

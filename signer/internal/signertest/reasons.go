@@ -17,7 +17,7 @@ var (
 	// SourceReasons are the reasons of a Signer whose examples package source checks.
 	SourceReasons = []string{"SecretNotFound", "FileNotFound", "NotManaged", "SecretReadOnly"}
 	// TrustReasons are the reasons of a Signer whose examples package trust checks.
-	TrustReasons = []string{"Published"}
+	TrustReasons = []string{"Published", "PublishRefused"}
 )
 
 var fingerprint = regexp.MustCompile(`\([0-9a-f]{8}\)`)
