@@ -5,6 +5,7 @@ package signer
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -13,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -104,10 +106,10 @@ func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.Certi
 		r.appendOutcome(ctx, audit.Outcome{DecisionID: record.ID, Result: audit.Refused, Error: err.Error()})
 		return reconcile.Result{}, err
 	}
-	updated := csr.DeepCopy()
-	updated.Status.Certificate = chain
-	removeCondition(updated, v1alpha1.ConditionApprovalTooOld)
-	err = r.status.Update(ctx, updated)
+	patch := newStatusPatch(csr)
+	patch.removeCondition(csr, v1alpha1.ConditionApprovalTooOld)
+	patch.add("/status/certificate", chain)
+	err = r.write(ctx, csr, patch)
 	r.appendOutcome(ctx, audit.OutcomeOf(record.ID, err))
 	if err != nil {
 		return r.afterWriteError(ready, err)
@@ -167,10 +169,10 @@ func (r *requestReconciler) writeCondition(ctx context.Context, csr *certificate
 		r.retried(ready, retriedAudit)
 		return reconcile.Result{}, err
 	}
-	updated := csr.DeepCopy()
-	removeCondition(updated, kind)
+	patch := newStatusPatch(csr)
+	patch.removeCondition(csr, kind)
 	now := metav1.NewTime(r.now())
-	updated.Status.Conditions = append(updated.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
+	patch.add("/status/conditions/-", certificatesv1.CertificateSigningRequestCondition{
 		Type:               kind,
 		Status:             corev1.ConditionTrue,
 		Reason:             problem.Reason,
@@ -178,20 +180,49 @@ func (r *requestReconciler) writeCondition(ctx context.Context, csr *certificate
 		LastUpdateTime:     now,
 		LastTransitionTime: now,
 	})
-	err := r.status.Update(ctx, updated)
+	err := r.write(ctx, csr, patch)
 	r.appendOutcome(ctx, audit.OutcomeOf(record.ID, err))
 	if err != nil {
 		return r.afterWriteError(ready, err)
 	}
 	r.count(ready, outcome, problem.Reason)
-	r.events.Eventf(updated, nil, corev1.EventTypeWarning, problem.Reason, actionSign, "%s", text.Shorten(problem.Message, maxNote))
+	r.events.Eventf(csr, nil, corev1.EventTypeWarning, problem.Reason, actionSign, "%s", text.Shorten(problem.Message, maxNote))
 	return reconcile.Result{}, nil
 }
 
-func removeCondition(csr *certificatesv1.CertificateSigningRequest, kind certificatesv1.RequestConditionType) {
-	csr.Status.Conditions = slices.DeleteFunc(csr.Status.Conditions, func(c certificatesv1.CertificateSigningRequestCondition) bool {
-		return c.Type == kind
-	})
+// statusPatch is a JSON patch (RFC 6902) of /status. Only the version of the request that it was made for is changed:
+// the API server returns a conflict for any other.
+type statusPatch []patchOperation
+
+type patchOperation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value,omitempty"`
+}
+
+func newStatusPatch(csr *certificatesv1.CertificateSigningRequest) *statusPatch {
+	return &statusPatch{{Op: "add", Path: "/metadata/resourceVersion", Value: csr.ResourceVersion}}
+}
+
+func (p *statusPatch) add(path string, value any) {
+	*p = append(*p, patchOperation{Op: "add", Path: path, Value: value})
+}
+
+// removeCondition removes the condition of a type, if the request has one.
+func (p *statusPatch) removeCondition(csr *certificatesv1.CertificateSigningRequest, kind certificatesv1.RequestConditionType) {
+	i := slices.IndexFunc(csr.Status.Conditions, func(c certificatesv1.CertificateSigningRequestCondition) bool { return c.Type == kind })
+	if i >= 0 {
+		*p = append(*p, patchOperation{Op: "remove", Path: fmt.Sprintf("/status/conditions/%d", i)})
+	}
+}
+
+func (r *requestReconciler) write(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, patch *statusPatch) error {
+	encoded, err := json.Marshal(patch)
+	if err != nil {
+		return fmt.Errorf("encoding the status: %w", err)
+	}
+	target := &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: csr.Name}}
+	return r.status.Patch(ctx, target, client.RawPatch(types.JSONPatchType, encoded))
 }
 
 // afterWriteError returns the result of a reconcile whose write failed: a retry, unless the request is
@@ -205,7 +236,7 @@ func (r *requestReconciler) afterWriteError(ready *readySigner, err error) (reco
 		return reconcile.Result{RequeueAfter: conflictRetry}, nil
 	case apierrors.IsForbidden(err):
 		r.retried(ready, retriedForbidden)
-		advice := fmt.Sprintf("grant the verb \"sign\" on signers.certificates.k8s.io with resourceNames [%q], and \"update\" on certificatesigningrequests/status: %v",
+		advice := fmt.Sprintf("grant the verb \"sign\" on signers.certificates.k8s.io with resourceNames [%q], and \"patch\" on certificatesigningrequests/status: %v",
 			ready.signer.Spec.SignerName, err)
 		r.events.Eventf(ready.signer, nil, corev1.EventTypeWarning, issuance.ReasonSigningForbidden, actionSign, "%s", text.Shorten(advice, maxNote))
 	default:

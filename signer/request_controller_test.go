@@ -90,7 +90,7 @@ func TestRequestReconciler_errors(t *testing.T) {
 			name:     "forbidden",
 			record:   []string{"Issued", "refused"},
 			writeErr: apierrors.NewForbidden(resource, "web", errors.New("no")), err: true, outcome: [2]string{outcomeRetried, "Forbidden"},
-			events: []string{`Warning SigningForbidden grant the verb "sign" on signers.certificates.k8s.io with resourceNames ["example.com/serving"], and "update" on certificatesigningrequests/status: certificatesigningrequests.certificates.k8s.io "web" is forbidden: no`},
+			events: []string{`Warning SigningForbidden grant the verb "sign" on signers.certificates.k8s.io with resourceNames ["example.com/serving"], and "patch" on certificatesigningrequests/status: certificatesigningrequests.certificates.k8s.io "web" is forbidden: no`},
 		},
 		{
 			name:     "API server not reachable",
@@ -164,14 +164,14 @@ func TestRequestReconciler_errors(t *testing.T) {
 			}
 			c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(csr, signer).WithStatusSubresource(csr).
 				WithInterceptorFuncs(interceptor.Funcs{
-					SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, options ...client.SubResourceUpdateOption) error {
-						if o.GetResourceVersion() == "" {
-							t.Error("written without resourceVersion")
+					SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
+						if data, err := patch.Data(o); err != nil || !strings.Contains(string(data), `"path":"/metadata/resourceVersion","value":"`) {
+							t.Errorf("written without resourceVersion: %s, %v", data, err)
 						}
 						if test.writeErr != nil {
 							return test.writeErr
 						}
-						return c.SubResource(sub).Update(ctx, o, options...)
+						return c.SubResource(sub).Patch(ctx, o, patch, options...)
 					},
 				}).Build()
 			metrics, err := newMetrics(prometheus.NewRegistry())
@@ -243,12 +243,12 @@ func TestRequestReconciler_approvalAge(t *testing.T) {
 	writes := 0
 	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(csr).WithStatusSubresource(csr).
 		WithInterceptorFuncs(interceptor.Funcs{
-			SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, options ...client.SubResourceUpdateOption) error {
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
 				if sub != "status" {
 					t.Errorf("written to %s", sub)
 				}
 				writes++
-				return c.SubResource(sub).Update(ctx, o, options...)
+				return c.SubResource(sub).Patch(ctx, o, patch, options...)
 			},
 		}).Build()
 	metrics, err := newMetrics(prometheus.NewRegistry())
@@ -336,23 +336,32 @@ func TestRequestReconciler_due(t *testing.T) {
 				c.Finalizers = []string{"example.com/keep"}
 				c.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: "node-1", UID: "node"}}
 			})
-			server, writes := newAPIServer(t, csr)
+			csr.Status.Conditions = append(csr.Status.Conditions, conditionOf("example.com/Theirs"))
+			server, _ := newAPIServer(t, csr)
 			due := dueIn(t, server)("web")
-			if test.since != nil {
-				now := due.DeepCopy()
-				test.since(now)
-				if err := server.Status().Update(t.Context(), now); err != nil {
+			read := func() *certificatesv1.CertificateSigningRequest {
+				t.Helper()
+				var stored certificatesv1.CertificateSigningRequest
+				if err := server.Get(t.Context(), client.ObjectKey{Name: "web"}, &stored); err != nil {
 					t.Fatal(err)
 				}
-				*writes = 0
+				return &stored
+			}
+			stored := read()
+			if test.since != nil {
+				changed := read()
+				test.since(changed)
+				if err := server.Status().Update(t.Context(), changed); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if test.gone {
-				now := due.DeepCopy()
-				now.Finalizers = nil
-				if err := server.Update(t.Context(), now); err != nil {
+				changed := read()
+				changed.Finalizers = nil
+				if err := server.Update(t.Context(), changed); err != nil {
 					t.Fatal(err)
 				}
-				if err := server.Delete(t.Context(), now); err != nil {
+				if err := server.Delete(t.Context(), changed); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -384,16 +393,16 @@ func TestRequestReconciler_due(t *testing.T) {
 			if test.gone {
 				return
 			}
-			var after certificatesv1.CertificateSigningRequest
-			if err := server.Get(t.Context(), client.ObjectKey{Name: "web"}, &after); err != nil {
-				t.Fatal(err)
-			}
+			after := read()
 			if issued := len(after.Status.Certificate) > 0; issued != test.issued {
 				t.Errorf("issued: %v, want %v", issued, test.issued)
 			}
-			after.ResourceVersion = before.ResourceVersion
-			if diff := cmp.Diff(before.ObjectMeta, after.ObjectMeta); diff != "" {
+			after.ResourceVersion = stored.ResourceVersion
+			if diff := cmp.Diff(stored.ObjectMeta, after.ObjectMeta); diff != "" {
 				t.Errorf("the metadata has changed (-before +after):\n%s", diff)
+			}
+			if diff := cmp.Diff(stored.Status.Conditions, after.Status.Conditions); diff != "" && test.since == nil {
+				t.Errorf("conditions of others have changed (-before +after):\n%s", diff)
 			}
 		})
 	}

@@ -4,9 +4,11 @@
 package signer
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -19,11 +21,14 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/internal/certreq"
+	"countersign.dev/countersign/internal/text"
 	"countersign.dev/countersign/internal/watchset"
+	"countersign.dev/countersign/pkcs10"
 )
 
-// requests keeps the requests that are due: approved and not yet signed. Each signerName has its own
+// requests keeps the requests that are due, reduced by [dueOnly]: approved and not yet signed. Each signerName has its own
 // watch, so the API server sends no requests for signerNames without a Signer. Callers must not modify
 // what it returns.
 type requests struct {
@@ -62,14 +67,45 @@ func requestsBySignerName(cfg *rest.Config, http *http.Client) (func(signerName 
 	}, nil
 }
 
-// dueOnly drops requests that are not due. It keeps all fields of a due request, because the
-// update of its status sends the complete object.
+// Limits of what is kept of a request.
+const (
+	maxConditions    = 16 // further ones are dropped; the API server and Countersign set at most 3
+	maxConditionType = 64 // bytes
+)
+
+// dueOnly drops requests that are not due, and returns the part of a due request that the signer reads. A requester
+// chooses all metadata, up to 1.5 MiB, and the size of spec.request. The write is a patch, so that metadata and the
+// conditions of others survive without being kept.
 func dueOnly(csr *certificatesv1.CertificateSigningRequest) *certificatesv1.CertificateSigningRequest {
 	if certreq.StateOf(csr) != certreq.Due {
 		return nil
 	}
-	csr.ManagedFields = nil // an update without them does not change them
-	return csr
+	kept := &certificatesv1.CertificateSigningRequest{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: csr.Name, UID: csr.UID, ResourceVersion: csr.ResourceVersion, CreationTimestamp: csr.CreationTimestamp,
+		},
+		Spec: csr.Spec,
+	}
+	if len(csr.Spec.Request) > pkcs10.MaxSize { // one byte more is refused as well
+		kept.Spec.Request = bytes.Clone(csr.Spec.Request[:pkcs10.MaxSize+1])
+	}
+	conditions := csr.Status.Conditions
+	for i := range conditions[:min(len(conditions), maxConditions)] {
+		kept.Status.Conditions = append(kept.Status.Conditions, keptCondition(&conditions[i]))
+	}
+	return kept
+}
+
+// keptCondition returns the part of a condition that the signer reads.
+func keptCondition(c *certificatesv1.CertificateSigningRequestCondition) certificatesv1.CertificateSigningRequestCondition {
+	kept := certificatesv1.CertificateSigningRequestCondition{
+		Type:   certificatesv1.RequestConditionType(strings.Clone(text.Shorten(string(c.Type), maxConditionType))),
+		Status: c.Status, LastUpdateTime: c.LastUpdateTime, LastTransitionTime: c.LastTransitionTime,
+	}
+	if c.Type == v1alpha1.ConditionApprovalTooOld {
+		kept.Message = strings.Clone(text.Shorten(c.Message, maxRequestCondition))
+	}
+	return kept
 }
 
 // notify calls handle with each request that is due, now and after each change of it. handle must not

@@ -145,15 +145,20 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestRequests_dueOnly: a due request is stored completely, except its managed fields. Other requests are dropped, also while
-// the reflector collects the first list.
+// TestRequests_dueOnly: a due request is stored without the metadata that others chose. Other requests are dropped, also
+// while the reflector collects the first list.
 func TestRequests_dueOnly(t *testing.T) {
 	for _, tc := range []struct {
 		state string
 		due   bool
 	}{{"Approved", true}, {"ApprovalTooOld", true}, {"", false}, {"Issued", false}, {"Denied", false}, {"Failed", false}} {
 		state := tc.state
-		whole := requestIn("web", state, func(c *certificatesv1.CertificateSigningRequest) { c.ManagedFields = nil })
+		reduced := requestIn("web", state, func(c *certificatesv1.CertificateSigningRequest) {
+			c.ManagedFields, c.Labels, c.Annotations = nil, nil, nil
+			for i := range c.Status.Conditions {
+				c.Status.Conditions[i].Reason = ""
+			}
+		})
 		r := newRequests(nil)
 		r.Keep(only(signerName))
 		check := func(when string, err error) {
@@ -163,7 +168,7 @@ func TestRequests_dueOnly(t *testing.T) {
 			}
 			var want *certificatesv1.CertificateSigningRequest
 			if tc.due {
-				want = whole
+				want = reduced
 			}
 			if diff := cmp.Diff(want, r.get("web")); diff != "" {
 				t.Errorf("%q, %s: kept (-want +got):\n%s", state, when, diff)
@@ -183,6 +188,38 @@ func TestRequests_dueOnly(t *testing.T) {
 			}
 		}
 		check("streamed", w.Replace(first.List(), "1"))
+	}
+}
+
+// TestDueOnly_bounds: a requester, and users that can approve, cannot fill the memory of the signer with one request.
+func TestDueOnly_bounds(t *testing.T) {
+	large := strings.Repeat("x", 1<<20)
+	for _, test := range []struct {
+		name   string
+		change func(*certificatesv1.CertificateSigningRequest)
+		limit  int
+	}{
+		{"labels", func(c *certificatesv1.CertificateSigningRequest) { c.Labels["large"] = large }, 1 << 10},
+		{"annotations", func(c *certificatesv1.CertificateSigningRequest) { c.Annotations["large"] = large }, 1 << 10},
+		{"finalizers", func(c *certificatesv1.CertificateSigningRequest) { c.Finalizers = []string{large} }, 1 << 10},
+		{"owners", func(c *certificatesv1.CertificateSigningRequest) {
+			c.OwnerReferences = []metav1.OwnerReference{{Kind: large}}
+		}, 1 << 10},
+		{"request", func(c *certificatesv1.CertificateSigningRequest) { c.Spec.Request = []byte(large) }, 17 << 10},
+		{"messages", func(c *certificatesv1.CertificateSigningRequest) {
+			c.Status.Conditions[0].Reason, c.Status.Conditions[0].Message = large, large
+			c.Status.Conditions = append(c.Status.Conditions, conditionOf("ApprovalTooOld"), conditionOf(certificatesv1.RequestConditionType(large)))
+			c.Status.Conditions[1].Message = large
+		}, 9 << 10},
+		{"conditions", func(c *certificatesv1.CertificateSigningRequest) {
+			for range 10_000 {
+				c.Status.Conditions = append(c.Status.Conditions, conditionOf("Theirs"))
+			}
+		}, 1 << 10},
+	} {
+		if got := dueOnly(requestIn("web", "Approved", test.change)).Size(); got > test.limit {
+			t.Errorf("%s: %d bytes are kept, want at most %d", test.name, got, test.limit)
+		}
 	}
 }
 

@@ -44,5 +44,5 @@ const ReasonApprovalTooOld = "ApprovalTooOld"
 
 // ReasonSigningForbidden is the reason of an Event on a Signer: the API server rejects the certificates
 // that the signer writes for this signerName.
-// Example: `grant the verb "sign" on signers.certificates.k8s.io with resourceNames ["example.com/serving"], and "update" on certificatesigningrequests/status: certificatesigningrequests.certificates.k8s.io "web" is forbidden: no`
+// Example: `grant the verb "sign" on signers.certificates.k8s.io with resourceNames ["example.com/serving"], and "patch" on certificatesigningrequests/status: certificatesigningrequests.certificates.k8s.io "web" is forbidden: no`
 const ReasonSigningForbidden = "SigningForbidden"
