@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -54,6 +55,10 @@ const (
 	// signerWorkers is the number of Signers that are reconciled at the same time, so that publishing trust
 	// for one does not delay the CA of another.
 	signerWorkers = 4
+
+	// publishDelay is the time from a change of a published object or a namespace until its Signers are reconciled. It
+	// bounds the work that a user causes who edits objects in a loop: changes meanwhile cause no further reconcile.
+	publishDelay = 500 * time.Millisecond
 )
 
 // Options configure the signer.
@@ -300,7 +305,7 @@ func (s *Controllers) setupSigners(mgr manager.Manager, r *signerReconciler, sec
 			return s.Spec.SignerName == changed.Spec.SignerName
 		}), requestFor(changed.Name))
 	})
-	inNamespace := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+	inNamespace := delayed(func(ctx context.Context, o client.Object) []reconcile.Request {
 		return where(ctx, func(s *v1alpha1.Signer) bool { return trust.Selects(s.Spec.Trust.ConfigMap, o.GetLabels()) })
 	})
 	itself := func(_ context.Context, signer string) []reconcile.Request {
@@ -308,11 +313,10 @@ func (s *Controllers) setupSigners(mgr manager.Manager, r *signerReconciler, sec
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("signer").
-		// Without a predicate: the status holds the state of a rotation, and can be restored from a backup.
-		Watches(&v1alpha1.Signer{}, sameSignerName).
+		// The status is not ignored: it holds the state of a rotation, and can be restored from a backup.
+		Watches(&v1alpha1.Signer{}, sameSignerName, builder.WithPredicates(predicate.Funcs{UpdateFunc: isInput})).
 		WatchesMetadata(&corev1.Namespace{}, inNamespace, builder.WithPredicates(predicate.Funcs{
 			UpdateFunc: func(e event.UpdateEvent) bool { return !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels()) },
-			DeleteFunc: func(event.DeleteEvent) bool { return false },
 		})).
 		WatchesRawSource(secretChanged.source(func(ctx context.Context, secret string) []reconcile.Request {
 			return where(ctx, func(s *v1alpha1.Signer) bool { return slices.Contains(casource.SecretsOf(s.Spec.CA), secret) })
@@ -320,16 +324,49 @@ func (s *Controllers) setupSigners(mgr manager.Manager, r *signerReconciler, sec
 		WatchesRawSource(fileChanged.source(func(ctx context.Context, directory string) []reconcile.Request {
 			return where(ctx, func(s *v1alpha1.Signer) bool { return s.Spec.CA.File != nil && s.Spec.CA.File.Directory == directory })
 		})).
-		WatchesRawSource(trustChanged.source(itself)).
+		WatchesRawSource(trustChanged.sourceAfter(publishDelay, itself)).
 		WatchesRawSource(signerUnfit.source(itself)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: signerWorkers, RateLimiter: rateLimiter[reconcile.Request]()}).
 		Complete(r)
 }
 
-// signersWhere returns the Signers that match.
+// isInput reports whether a Signer changed in more than its conditions, which are only output: their messages contain
+// errors, which can differ each time.
+func isInput(e event.UpdateEvent) bool {
+	before, ok := e.ObjectOld.(*v1alpha1.Signer)
+	after, isSigner := e.ObjectNew.(*v1alpha1.Signer)
+	if !ok || !isSigner {
+		return true
+	}
+	input := func(s *v1alpha1.Signer) *v1alpha1.Signer {
+		reduced := *s
+		reduced.ResourceVersion, reduced.ManagedFields, reduced.Status.Conditions = "", nil, nil
+		return &reduced
+	}
+	return !equality.Semantic.DeepEqual(input(before), input(after))
+}
+
+// delayed returns a handler that adds the requests for an object to the queue after [publishDelay].
+func delayed(requests func(context.Context, client.Object) []reconcile.Request) handler.EventHandler {
+	type workQueue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	enqueue := func(ctx context.Context, o client.Object, queue workQueue) {
+		for _, request := range requests(ctx, o) {
+			queue.AddAfter(request, publishDelay)
+		}
+	}
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, queue workQueue) { enqueue(ctx, e.Object, queue) },
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, queue workQueue) {
+			enqueue(ctx, e.ObjectOld, queue)
+			enqueue(ctx, e.ObjectNew, queue)
+		},
+	}
+}
+
+// signersWhere returns the Signers that match. matches must not modify them.
 func signersWhere(ctx context.Context, cached client.Reader, matches func(*v1alpha1.Signer) bool) []reconcile.Request {
 	var list v1alpha1.SignerList
-	if err := cached.List(ctx, &list); err != nil {
+	if err := cached.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "listing Signers")
 	}
 	var requests []reconcile.Request
@@ -391,10 +428,15 @@ func (s signal) send(ctx context.Context, name string) {
 
 // source returns a source that adds the requests of each name to the queue.
 func (s signal) source(requests func(ctx context.Context, name string) []reconcile.Request) source.Source {
+	return s.sourceAfter(0, requests)
+}
+
+// sourceAfter returns a source that adds the requests of each name to the queue after a delay.
+func (s signal) sourceAfter(delay time.Duration, requests func(ctx context.Context, name string) []reconcile.Request) source.Source {
 	return source.Channel(s, handler.TypedFuncs[string, reconcile.Request]{
 		GenericFunc: func(ctx context.Context, e event.TypedGenericEvent[string], queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
 			for _, request := range requests(ctx, e.Object) {
-				queue.Add(request)
+				queue.AddAfter(request, delay)
 			}
 		},
 	})
