@@ -35,7 +35,7 @@ const (
 	Keep Step = "Keep"
 	// Create creates the next CA, which becomes the newest.
 	Create Step = "Create"
-	// DropPrevious deletes the previous CA.
+	// DropPrevious deletes the previous CA. The status says that the newest signs.
 	DropPrevious Step = "DropPrevious"
 )
 
@@ -46,6 +46,8 @@ type Situation struct {
 	Root *CA
 	// Current is the fingerprint of the trust anchor that signs, by the status of the Signer.
 	Current string
+	// Signs is the fingerprint of the CA certificate that signs, by the status of the Signer; "" if none does.
+	Signs string
 	// Distrusted are fingerprints of CA certificates.
 	Distrusted []string
 	// Requested is true if the Signer is annotated to rotate now.
@@ -64,10 +66,11 @@ func (m Managed) Next(now time.Time, in Situation) (Step, string, *Problem) {
 	if m.Newest == nil || m.Newest.Distrusted(in.Distrusted) {
 		return Create, m.whyUnusable(in), nil
 	}
-	if m.awaitsPropagation(now, in) {
+	notYetSigning := m.Previous != nil && m.Newest.Fingerprint() != in.Signs
+	if notYetSigning || m.awaitsPropagation(now, in) {
 		return createIf(m.whyReplacePropagating(now, in))
 	}
-	if m.Previous != nil {
+	if m.Previous != nil { // no certificate is signed by it any more
 		return DropPrevious, "", nil
 	}
 	if why := m.whyReplace(in); why != "" || now.Before(m.RenewAt(in.Spec)) {

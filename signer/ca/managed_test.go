@@ -139,7 +139,7 @@ func TestManaged_next(t *testing.T) {
 	ended := authority(t, "Ended", func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) })
 	root, renewed := authority(t, "Root", nil), authority(t, "Renewed", nil)
 	short := authority(t, "Short", func(c *x509.Certificate) { c.NotAfter = now.AddDate(0, 0, 31) })
-	lower := below(t, root, "Lower", nil)
+	lower, lower2 := below(t, root, "Lower", nil), below(t, root, "Lower2", nil)
 	last := below(t, short, "Last", func(c *x509.Certificate) { c.NotAfter = short.NotAfter().AddDate(0, 0, -1) })
 	spec, rooted := managedSpec(nil), managedSpec(func(s *v1alpha1.ManagedCA) { s.RootRef = &v1alpha1.LocalObjectReference{Name: "root"} })
 	id := func(c *CA) string { return fingerprint(c.Anchor()) }
@@ -157,13 +157,16 @@ func TestManaged_next(t *testing.T) {
 		{"ended", Managed{Newest: ended}, Situation{Spec: spec, Current: id(ended)}, `Create: "CN=Ended" expires at 2026-03-01T11:00:00Z`},
 		{"the next one waits", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one)}, "Keep"},
 		{"and is not created twice", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Requested: true}, "Keep"},
-		{"the next one signs", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(two)}, "DropPrevious"},
+		{"the next one signs", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(two), Signs: two.Fingerprint()}, "DropPrevious"},
+		{"the next one is allowed to sign, and does not yet", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(two), Signs: one.Fingerprint()}, "Keep"},
+		{"the next one signs, and the root changed", Managed{Newest: lower2, Previous: lower}, Situation{Spec: rooted, Root: renewed, Current: id(root), Signs: lower2.Fingerprint()}, "DropPrevious"},
 		{"the next one waits, without the one before", Managed{Newest: two}, Situation{Spec: spec, Current: id(one), Requested: true}, "Keep"},
 		{"the next one has ended before it could sign", Managed{Newest: ended, Previous: one}, Situation{Spec: spec, Current: id(one)}, `Create: "CN=Ended" expired before it signed`},
 		{"the next one cannot issue", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Unfit: true}, "Keep"},
 		{"and another is asked for", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Unfit: true, Requested: true}, "Create: the annotation countersign.dev/rotate requested it, and the newest CA cannot issue"},
 		{"lost", Managed{}, Situation{Spec: spec, Current: id(one)}, "Create: the previous CA was lost with its Secret"},
-		{"that before it has ended", Managed{Newest: two, Previous: ended}, Situation{Spec: spec, Current: id(ended)}, "DropPrevious"},
+		{"that before it has ended", Managed{Newest: two, Previous: ended}, Situation{Spec: spec, Current: id(ended), Signs: two.Fingerprint()}, "DropPrevious"},
+		{"that before it has ended, and the next one does not sign yet", Managed{Newest: two, Previous: ended}, Situation{Spec: spec, Current: id(ended)}, "Keep"},
 		{"distrusted", Managed{Newest: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(one)}}, `Create: "CN=One" is listed in spec.trust.distrusted`},
 		{"distrusted before it signs", Managed{Newest: two, Previous: one}, Situation{Spec: spec, Current: id(one), Distrusted: []string{id(two)}}, `Create: "CN=Two" is listed in spec.trust.distrusted`},
 		{"below its root", Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root)}, "Keep"},
@@ -171,7 +174,9 @@ func TestManaged_next(t *testing.T) {
 		{"the root cannot be loaded", Managed{Newest: lower}, Situation{Spec: rooted, Current: id(root)}, "Keep"},
 		{"the root is distrusted", Managed{Newest: lower}, Situation{Spec: rooted, Root: root, Current: id(root), Distrusted: []string{id(root)}}, `CADistrusted: the root "CN=Root" is listed in spec.trust.distrusted: put another root into Secret root`},
 		{"the root ends not much later", Managed{Newest: last}, Situation{Spec: rooted, Root: short, Current: id(short)}, `RotationFailed: "CN=Last" expires at 2026-03-31T12:00:00Z, and its root soon after: put a renewed root into Secret root`},
-		{"next below the same root: no wait", Managed{Newest: lower, Previous: below(t, root, "Lower0", nil)}, Situation{Spec: rooted, Root: root, Current: id(root)}, "DropPrevious"},
+		{"next below the same root: no wait", Managed{Newest: lower2, Previous: lower}, Situation{Spec: rooted, Root: root, Current: id(root), Signs: lower2.Fingerprint()}, "DropPrevious"},
+		{"next below the same root, and the process still signs with the one before", Managed{Newest: lower2, Previous: lower}, Situation{Spec: rooted, Root: root, Current: id(root), Signs: lower.Fingerprint()}, "Keep"},
+		{"next below the same root cannot issue", Managed{Newest: lower2, Previous: lower}, Situation{Spec: rooted, Root: root, Current: id(root), Unfit: true}, "Keep"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -197,11 +202,11 @@ func TestManaged_years(t *testing.T) {
 	settings := Settings{MaxDuration: 24 * time.Hour, Propagation: time.Hour}
 	var cas Managed
 	var record []v1alpha1.TrustAnchor
-	count, signed := 0, map[string]bool{}
+	count, signs, signed := 0, "", map[string]bool{}
 	for day := range 3650 {
 		at := now.AddDate(0, 0, day)
 		for range 3 { // as often as its own changes bring the Signer back
-			in := Situation{Spec: spec}
+			in := Situation{Spec: spec, Signs: signs}
 			for _, a := range record {
 				if a.Phase == v1alpha1.TrustAnchorCurrent {
 					in.Current = a.Fingerprint
@@ -236,7 +241,7 @@ func TestManaged_years(t *testing.T) {
 			if len(record) > 0 && !known && !signed[id] {
 				t.Fatalf("day %d: a CA signs that clients do not know: %s", day, phases(rotation.Anchors))
 			}
-			signed[id] = true
+			signs, signed[id] = id, true
 			if record = stored(t, rotation.Anchors); len(record) > 2 {
 				t.Fatalf("day %d: %s", day, phases(record))
 			}

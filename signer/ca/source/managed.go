@@ -96,7 +96,7 @@ func (m *Managed) read(ctx context.Context, signer *v1alpha1.Signer, now time.Ti
 		return nil, problem, nil
 	}
 	s := &state{signer: signer, secret: secret, situation: ca.Situation{
-		Spec: spec, Current: currentAnchor(signer), Distrusted: signer.Spec.Trust.Distrusted, Requested: rotationRequested(signer),
+		Spec: spec, Current: currentAnchor(signer), Signs: signs(signer), Distrusted: signer.Spec.Trust.Distrusted, Requested: rotationRequested(signer),
 	}}
 	if s.cas, problem, err = m.open(ctx, secret.Data); err != nil {
 		return nil, nil, err
@@ -353,6 +353,14 @@ func (m *Managed) removeAnnotation(ctx context.Context, signer *v1alpha1.Signer,
 		return fmt.Errorf("removing the annotation %s: %w", v1alpha1.RotateAnnotation, err)
 	}
 	return nil
+}
+
+// signs returns the fingerprint of the CA that signs, or "".
+func signs(signer *v1alpha1.Signer) string {
+	if signer.Status.CA == nil {
+		return ""
+	}
+	return signer.Status.CA.Fingerprint
 }
 
 // currentAnchor returns the fingerprint of the trust anchor that signs, or "".

@@ -175,7 +175,7 @@ func TestManaged_keyStore(t *testing.T) {
 		if step.settled {
 			anchor = s.cas.Newest.Fingerprint()
 		}
-		s.situation.Current = anchor
+		s.situation.Current, s.situation.Signs = anchor, anchor
 		if _, problem, err := m.advance(t.Context(), step.at, s); problem != nil || err != nil {
 			t.Fatalf("%s: %v, %v", step.name, problem, err)
 		}
