@@ -73,6 +73,10 @@ func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) 
 	ctx = log.IntoContext(ctx, log.FromContext(ctx).WithValues("requestUID", csr.UID,
 		"signerName", csr.Spec.SignerName, "signer", ready.signer.Name))
 
+	if size := csr.Annotations[objectSize]; size != "" {
+		return r.fail(ctx, csr, ready, ca.Problemf(issuance.ReasonRequestRefused,
+			"the request has %s KiB with its metadata: the limit is %d; create a new request with fewer labels and annotations", size, maxObject>>10))
+	}
 	prepared, err := issuance.Prepare(r.now(), csr, ready.profile, ready.ca)
 	if err != nil {
 		r.retried(ready, retriedSign)

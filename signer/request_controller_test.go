@@ -104,6 +104,14 @@ func TestRequestReconciler_errors(t *testing.T) {
 			events: []string{`Warning UsageNotAllowed usage "any" is not allowed: the Signer allows "digital signature", "key encipherment", "server auth"`},
 		},
 		{
+			name:   "too large to store a certificate in it",
+			record: []string{"Failed", "written"},
+			object: func(c *certificatesv1.CertificateSigningRequest) {
+				c.Labels = map[string]string{"large": strings.Repeat("x", maxObject+1024)}
+			}, outcome: [2]string{outcomeFailed, issuance.ReasonRequestRefused}, written: true,
+			events: []string{"Warning RequestRefused the request has 1025 KiB with its metadata: the limit is 1024; create a new request with fewer labels and annotations"},
+		},
+		{
 			name:   "no Event for Failed if the write fails",
 			object: usages("any"), writeErr: errors.New("connection refused"), err: true, outcome: [2]string{outcomeRetried, "Write"},
 			record: []string{"Failed", "unknown"},

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -71,6 +72,14 @@ func requestsBySignerName(cfg *rest.Config, http *http.Client) (func(signerName 
 const (
 	maxConditions    = 16 // further ones are dropped; the API server and Countersign set at most 3
 	maxConditionType = 64 // bytes
+
+	// maxObject is the limit of a request in bytes, with its metadata. The API server cannot store a certificate in an
+	// object near the limit of etcd, 1.5 MiB, and returns an internal error, which would be retried.
+	maxObject = 1 << 20
+
+	// objectSize is an annotation of requests that are kept, and not on the API server: the KiB of an object that
+	// exceeds maxObject.
+	objectSize = "size"
 )
 
 // dueOnly drops requests that are not due, and returns the part of a due request that the signer reads. A requester
@@ -85,6 +94,9 @@ func dueOnly(csr *certificatesv1.CertificateSigningRequest) *certificatesv1.Cert
 			Name: csr.Name, UID: csr.UID, ResourceVersion: csr.ResourceVersion, CreationTimestamp: csr.CreationTimestamp,
 		},
 		Spec: csr.Spec,
+	}
+	if size := csr.Size(); size > maxObject {
+		kept.Annotations = map[string]string{objectSize: strconv.Itoa(size >> 10)}
 	}
 	if len(csr.Spec.Request) > pkcs10.MaxSize { // one byte more is refused as well
 		kept.Spec.Request = bytes.Clone(csr.Spec.Request[:pkcs10.MaxSize+1])

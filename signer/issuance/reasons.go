@@ -6,8 +6,8 @@ package issuance
 // Reasons of the condition Failed on a CertificateSigningRequest. Failed is permanent, so each of them
 // depends on the request and the Profile only, never on the CA.
 const (
-	// ReasonRequestRefused means that package pkcs10 rejects spec.request. The message lists every
-	// problem with its reason in that package.
+	// ReasonRequestRefused means that package pkcs10 rejects spec.request, or that the request exceeds 1 MiB
+	// with its metadata. The message lists every problem with its reason in that package.
 	// Example: "WeakKey: the RSA key has 1024 bits: use 2048 to 8192"
 	ReasonRequestRefused = "RequestRefused"
 	// ReasonUsageNotAllowed means that the Signer does not allow a usage, that the PKCS#10 request asks for
