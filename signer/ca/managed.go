@@ -16,6 +16,8 @@ const (
 	// minGain is the part of its lifetime by which the next CA must outlive the newest one: an intermediate
 	// ends with its root, so a next CA can be useless.
 	minGain = 10
+	// maxAnchors limits the CAs that are published at the same time. A rotation on request waits until one retires.
+	maxAnchors = 16
 )
 
 // Managed are the CAs that Countersign has created for a Signer and still needs.
@@ -48,6 +50,8 @@ type Situation struct {
 	Current string
 	// Signs is the fingerprint of the CA certificate that signs, by the status of the Signer; "" if none does.
 	Signs string
+	// Anchors is the number of CAs that are published.
+	Anchors int
 	// Distrusted are fingerprints of CA certificates.
 	Distrusted []string
 	// Requested is true if the Signer is annotated to rotate now.
@@ -73,7 +77,12 @@ func (m Managed) Next(now time.Time, in Situation) (Step, string, *Problem) {
 	if m.Previous != nil { // no certificate is signed by it any more
 		return DropPrevious, "", nil
 	}
-	if why := m.whyReplace(in); why != "" || now.Before(m.RenewAt(in.Spec)) {
+	early := now.Before(m.RenewAt(in.Spec)) && !in.hasOtherRoot(m.Newest)
+	if early && in.Requested && in.Anchors >= maxAnchors {
+		return Keep, "", Problemf(v1alpha1.ReasonRotationFailed,
+			"%d CAs are published, the limit: the rotation that the annotation %s requests waits until one of them retires, see status.trustAnchors", in.Anchors, v1alpha1.RotateAnnotation)
+	}
+	if why := m.whyReplace(in); why != "" || early {
 		return createIf(why)
 	}
 	c := m.Newest

@@ -96,7 +96,7 @@ func (m *Managed) read(ctx context.Context, signer *v1alpha1.Signer, now time.Ti
 		return nil, problem, nil
 	}
 	s := &state{signer: signer, secret: secret, situation: ca.Situation{
-		Spec: spec, Current: currentAnchor(signer), Signs: signs(signer), Distrusted: signer.Spec.Trust.Distrusted, Requested: rotationRequested(signer),
+		Spec: spec, Current: currentAnchor(signer), Signs: signs(signer), Anchors: len(signer.Status.TrustAnchors), Distrusted: signer.Spec.Trust.Distrusted, Requested: rotationRequested(signer),
 	}}
 	if s.cas, problem, err = m.open(ctx, secret.Data); err != nil {
 		return nil, nil, err
