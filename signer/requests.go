@@ -89,35 +89,35 @@ func dueOnly(csr *certificatesv1.CertificateSigningRequest) *certificatesv1.Cert
 	if certreq.StateOf(csr) != certreq.Due {
 		return nil
 	}
-	kept := &certificatesv1.CertificateSigningRequest{
+	reduced := &certificatesv1.CertificateSigningRequest{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: csr.Name, UID: csr.UID, ResourceVersion: csr.ResourceVersion, CreationTimestamp: csr.CreationTimestamp,
 		},
 		Spec: csr.Spec,
 	}
 	if size := csr.Size(); size > maxObject {
-		kept.Annotations = map[string]string{objectSize: strconv.Itoa(size >> 10)}
+		reduced.Annotations = map[string]string{objectSize: strconv.Itoa(size >> 10)}
 	}
 	if len(csr.Spec.Request) > pkcs10.MaxSize { // one byte more is refused as well
-		kept.Spec.Request = bytes.Clone(csr.Spec.Request[:pkcs10.MaxSize+1])
+		reduced.Spec.Request = bytes.Clone(csr.Spec.Request[:pkcs10.MaxSize+1])
 	}
 	conditions := csr.Status.Conditions
 	for i := range conditions[:min(len(conditions), maxConditions)] {
-		kept.Status.Conditions = append(kept.Status.Conditions, keptCondition(&conditions[i]))
+		reduced.Status.Conditions = append(reduced.Status.Conditions, reduceCondition(&conditions[i]))
 	}
-	return kept
+	return reduced
 }
 
-// keptCondition returns the part of a condition that the signer reads.
-func keptCondition(c *certificatesv1.CertificateSigningRequestCondition) certificatesv1.CertificateSigningRequestCondition {
-	kept := certificatesv1.CertificateSigningRequestCondition{
+// reduceCondition returns the part of a condition that the signer reads.
+func reduceCondition(c *certificatesv1.CertificateSigningRequestCondition) certificatesv1.CertificateSigningRequestCondition {
+	reduced := certificatesv1.CertificateSigningRequestCondition{
 		Type:   certificatesv1.RequestConditionType(strings.Clone(text.Shorten(string(c.Type), maxConditionType))),
 		Status: c.Status, LastUpdateTime: c.LastUpdateTime, LastTransitionTime: c.LastTransitionTime,
 	}
 	if c.Type == v1alpha1.ConditionApprovalTooOld {
-		kept.Message = strings.Clone(text.Shorten(c.Message, maxRequestCondition))
+		reduced.Message = strings.Clone(text.Shorten(c.Message, maxRequestCondition))
 	}
-	return kept
+	return reduced
 }
 
 // notify calls handle with each request that is due, now and after each change of it. handle must not

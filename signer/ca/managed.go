@@ -74,7 +74,7 @@ func (m Managed) Next(now time.Time, in Situation) (Step, string, *Problem) {
 	if notYetSigning || m.awaitsPropagation(now, in) {
 		return createIf(m.whyReplacePropagating(now, in))
 	}
-	if m.Previous != nil { // no certificate is signed by it any more
+	if m.Previous != nil { // it no longer signs
 		return DropPrevious, "", nil
 	}
 	early := now.Before(m.RenewAt(in.Spec)) && !in.hasOtherRoot(m.Newest)

@@ -128,7 +128,7 @@ func TestRotate(t *testing.T) {
 				phases: "Current Short, Next Two", signing: "Short", reason: "Publishing", requeue: 50 * time.Minute,
 				message: fmt.Sprintf(`"CN=Two" (%.8s): it signs 5m0s after it has been published everywhere, see the condition TrustPublished, and not later than 2026-03-01T12:50:00Z`, two.Fingerprint()),
 			},
-			{what: "cannot issue the shortest certificate any more", at: 50 * time.Minute, newest: two, previous: short, unpublished: true, phases: "Current Two, Retiring Short", signing: "Two", reason: "Overlapping", requeue: time.Hour},
+			{what: "can no longer issue the shortest certificate", at: 50 * time.Minute, newest: two, previous: short, unpublished: true, phases: "Current Two, Retiring Short", signing: "Two", reason: "Overlapping", requeue: time.Hour},
 			{what: "its certificates have expired", at: time.Hour, newest: two, phases: "Current Two", signing: "Two", reason: "Settled", requeue: end},
 		},
 		"a CA that ends while the next one propagates": {

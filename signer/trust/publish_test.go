@@ -809,7 +809,7 @@ func TestPublish_manyCauses(t *testing.T) {
 	}
 }
 
-// TestObserve_bounds: a user chooses all of the metadata of a ConfigMap. What stays in memory is bounded.
+// TestObserve_bounds: a user chooses all of the metadata of a ConfigMap. The part that is stored in memory is bounded.
 func TestObserve_bounds(t *testing.T) {
 	o := theirs("one", label)
 	for i := range 1000 {
