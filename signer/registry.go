@@ -103,6 +103,8 @@ func stripMetadata(object any) (any, error) {
 	if o, err := meta.Accessor(object); err == nil {
 		o.SetManagedFields(nil)
 		o.SetAnnotations(nil)
+		o.SetFinalizers(nil)
+		o.SetOwnerReferences(nil)
 	}
 	return object, nil
 }

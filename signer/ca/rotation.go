@@ -104,7 +104,7 @@ func (r *rotation) choose(newest, previous *CA) (*CA, *Problem) {
 		return nil, Problemf(v1alpha1.ReasonCAPropagating, "the key of %s is lost, and clients must trust %s before it signs: %s; requests stay pending. "+
 			"If no client trusts the former, list its fingerprint in spec.trust.distrusted",
 			nameOf(r.anchors[current]), nameOf(r.anchors[next]), r.signsFrom(r.anchors[next]))
-	case previous.ValidAt(r.now, 0) != nil || !r.now.Before(r.lastIssue(previous)):
+	case !r.now.Before(r.lastIssue(previous)): // a CA that is not valid yet, by a clock that is behind, stays
 		r.makeCurrent(next)
 		return newest, nil
 	default:

@@ -148,6 +148,11 @@ func TestRotate(t *testing.T) {
 			{what: "the clock is corrected", at: time.Hour, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Propagating", requeue: 365*day + propagation},
 			{what: "and counts from then", at: time.Hour + time.Minute, newest: two, previous: one, phases: "Current One, Next Two", signing: "One", reason: "Propagating", requeue: time.Hour + propagation},
 		},
+		"a clock that is far behind": {
+			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", requeue: end},
+			{what: "next", at: time.Hour, newest: two, previous: one, unpublished: true, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: last},
+			{what: "before any CA is valid: the next one is not promoted", at: -48 * time.Hour, newest: two, previous: one, unpublished: true, phases: "Current One, Next Two", signing: "One", reason: "Publishing", requeue: last},
+		},
 		"a lifetime that was longer": {
 			{what: "first", newest: one, phases: "Current One", signing: "One", reason: "Settled", requeue: end},
 			{what: "lifetime is cut", at: time.Hour, settings: &Settings{MaxDuration: time.Hour}, newest: one, phases: "Current One", signing: "One", reason: "Settled", requeue: end},
