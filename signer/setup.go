@@ -56,9 +56,10 @@ const (
 	// for one does not delay the CA of another.
 	signerWorkers = 4
 
-	// publishDelay is the time from a change of a published object or a namespace until its Signers are reconciled. It
-	// bounds the work that a user causes who edits objects in a loop: changes meanwhile cause no further reconcile.
-	publishDelay = 500 * time.Millisecond
+	// reconcileDelay is the time from an event that other users can cause in a loop until the Signer is reconciled: a
+	// change of a published object or a namespace, or a request that its CA cannot issue. Further events meanwhile
+	// cause no further reconcile.
+	reconcileDelay = 500 * time.Millisecond
 )
 
 // Options configure the signer.
@@ -324,8 +325,8 @@ func (s *Controllers) setupSigners(mgr manager.Manager, r *signerReconciler, sec
 		WatchesRawSource(fileChanged.source(func(ctx context.Context, directory string) []reconcile.Request {
 			return where(ctx, func(s *v1alpha1.Signer) bool { return s.Spec.CA.File != nil && s.Spec.CA.File.Directory == directory })
 		})).
-		WatchesRawSource(trustChanged.sourceAfter(publishDelay, itself)).
-		WatchesRawSource(signerUnfit.source(itself)).
+		WatchesRawSource(trustChanged.sourceAfter(reconcileDelay, itself)).
+		WatchesRawSource(signerUnfit.sourceAfter(reconcileDelay, itself)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: signerWorkers, RateLimiter: rateLimiter[reconcile.Request]()}).
 		Complete(r)
 }
@@ -346,12 +347,12 @@ func isInput(e event.UpdateEvent) bool {
 	return !equality.Semantic.DeepEqual(input(before), input(after))
 }
 
-// delayed returns a handler that adds the requests for an object to the queue after [publishDelay].
+// delayed returns a handler that adds the requests for an object to the queue after [reconcileDelay].
 func delayed(requests func(context.Context, client.Object) []reconcile.Request) handler.EventHandler {
 	type workQueue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	enqueue := func(ctx context.Context, o client.Object, queue workQueue) {
 		for _, request := range requests(ctx, o) {
-			queue.AddAfter(request, publishDelay)
+			queue.AddAfter(request, reconcileDelay)
 		}
 	}
 	return handler.Funcs{
