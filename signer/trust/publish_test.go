@@ -260,14 +260,14 @@ func publish(t *testing.T, p *Publisher, signer *v1alpha1.Signer, pem string) (r
 
 func eventually(t *testing.T, try func() error) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		err := try()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("not in 10 s: %v", err)
+			t.Fatalf("not in 30 s: %v", err)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
