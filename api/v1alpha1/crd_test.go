@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/yaml"
@@ -84,5 +85,18 @@ func TestSigner_signerName(t *testing.T) {
 		if got := pattern.MatchString(tc.signerName); got != tc.valid {
 			t.Errorf("signerName %q: matches %v, want %v", tc.signerName, got, tc.valid)
 		}
+	}
+}
+
+// TestPropagationDefault: the kubelet caches a ClusterTrustBundle that is mounted by name for 5 minutes, and writes it with
+// the next sync of the Pod, at most 90 s later. Clients need time to reload it.
+func TestPropagationDefault(t *testing.T) {
+	var text string
+	if err := yaml.Unmarshal(schemaOf(t, "signers").Properties["spec"].Properties["trust"].Properties["propagation"].Default.Raw, &text); err != nil {
+		t.Fatal(err)
+	}
+	const kubelet, client = 5*time.Minute + 90*time.Second, 2 * time.Minute
+	if got, err := time.ParseDuration(text); err != nil || got < kubelet+client {
+		t.Errorf("spec.trust.propagation defaults to %s, %v: want at least %v", text, err, kubelet+client)
 	}
 }
