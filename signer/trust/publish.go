@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -31,6 +33,7 @@ const (
 	maxBundle = 1 << 20
 
 	parallel  = 8   // namespaces written at the same time
+	maxErrors = 64  // errors of the API server in one publication: further objects are not tried
 	maxCauses = 8   // causes in an error
 	maxCause  = 512 // bytes of one cause: users of a namespace choose parts of it
 	maxListed = 8   // namespaces named for a cause
@@ -387,18 +390,30 @@ func namespaceGone(err error) bool {
 
 func byNamespace(a, b step) int { return strings.Compare(a.target.namespace, b.target.namespace) }
 
-// each executes steps, in parallel if they send requests, and returns the failures by namespace.
+// errNotTried is the error of a step after too many errors.
+var errNotTried = fmt.Errorf("not tried after %d errors, retried", maxErrors)
+
+// each executes steps, in parallel if they send requests, and returns the failures by namespace. After [maxErrors] errors
+// of the API server it tries no further steps. The order is random, so that all steps are tried in the end.
 func each(steps []step, do func(step) *failure) []failure {
 	results := make([]*failure, len(steps))
 	var group errgroup.Group
 	group.SetLimit(parallel)
-	for i, s := range steps {
+	var failed atomic.Int32
+	for _, i := range rand.Perm(len(steps)) {
+		s := steps[i]
 		if s.action == actionKeep || s.action == actionBlocked { // without a request: most of 10,000 namespaces
 			results[i] = do(s)
 			continue
 		}
+		if failed.Load() >= maxErrors {
+			results[i] = &failure{s.target.namespace, causeFailed, errNotTried}
+			continue
+		}
 		group.Go(func() error {
-			results[i] = do(s)
+			if results[i] = do(s); results[i] != nil && results[i].cause == causeFailed {
+				failed.Add(1)
+			}
 			return nil
 		})
 	}

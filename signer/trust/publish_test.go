@@ -809,6 +809,43 @@ func TestPublish_manyCauses(t *testing.T) {
 	}
 }
 
+// TestPublish_errors: an API server that answers with errors, or a missing permission, does not cause a request for each of
+// many namespaces every 5 s. Namespaces that can be written are reached nevertheless.
+func TestPublish_errors(t *testing.T) {
+	var objects []client.Object
+	for i := range 400 {
+		objects = append(objects, namespace(fmt.Sprintf("ns-%03d", i), "a"))
+	}
+	api := newAPI(t, objects...)
+	api.setRefuse(func(verb, _, namespace, _ string) error {
+		if verb == "apply" && namespace < "ns-200" {
+			return apierrors.NewInternalError(errors.New("away"))
+		}
+		return nil
+	})
+	p, _ := start(t, api)
+	signer := newSigner(false)
+	for range 30 {
+		publish(t, p, signer, bundle)
+	}
+	if n := len(there(t, api)); n != 200 {
+		t.Errorf("%d namespaces have the bundle, want 200", n)
+	}
+	eventually(t, func() error { // once the watch has caught up
+		api.mu.Lock()
+		api.calls = 0
+		api.mu.Unlock()
+		result := p.Publish(t.Context(), signer, []byte(bundle))
+		if result.Complete || !strings.Contains(result.Err.Error(), "not tried after 64 errors") {
+			t.Fatalf("%+v", result)
+		}
+		if limit := 2 * (maxErrors + parallel); api.calls > limit {
+			return fmt.Errorf("%d requests, want at most %d", api.calls, limit)
+		}
+		return nil
+	})
+}
+
 // TestObserve_bounds: a user chooses all of the metadata of a ConfigMap. The part that is stored in memory is bounded.
 func TestObserve_bounds(t *testing.T) {
 	o := theirs("one", label)
