@@ -45,7 +45,8 @@ var ErrPending = errors.New("not read yet")
 
 // Result is the result of [Publisher.Publish].
 type Result struct {
-	// Published are the names of the objects that the Signer has published, for its status; nil if there are none.
+	// Published are the names of the objects that the Signer has published, for its status; nil if there are none. The
+	// name of ConfigMaps is set even if no namespace is selected or accepts them.
 	// While a ConfigMap of a former name is not removed, it is the former name.
 	Published *v1alpha1.PublishedTrust
 	// Complete is true if every object that the Signer can write contains the bundle, and at least one object does if
@@ -331,14 +332,13 @@ func summarize(name string, count int, written, removed []failure) part {
 	count -= byCause[causeGone]
 	held := count - byCause[causeBlocked] - byCause[causeRefused] - byCause[causeFailed]
 	out := part{
-		complete: byCause[causeFailed] == 0, requested: count > 0, held: held > 0,
+		// The name does not depend on users of namespaces: a change of it starts the propagation period again.
+		published: name,
+		complete:  byCause[causeFailed] == 0, requested: count > 0, held: held > 0,
 		message: fmt.Sprintf("%s %s in %d namespaces", kindConfigMap, name, held),
 	}
 	if held == 1 {
 		out.message = strings.TrimSuffix(out.message, "s")
-	}
-	if held+byCause[causeFailed]+byCause[causeRefused]+len(removed) > 0 {
-		out.published = name
 	}
 	is := func(causes ...cause) []failure {
 		return slices.DeleteFunc(slices.Clone(written), func(f failure) bool { return !slices.Contains(causes, f.cause) })
@@ -391,7 +391,7 @@ func namespaceGone(err error) bool {
 func byNamespace(a, b step) int { return strings.Compare(a.target.namespace, b.target.namespace) }
 
 // errNotTried is the error of a step after too many errors.
-var errNotTried = fmt.Errorf("not tried after %d errors, retried", maxErrors)
+var errNotTried = fmt.Errorf("not tried, because %d others failed", maxErrors)
 
 // each executes steps, in parallel if they send requests, and returns the failures by namespace. After [maxErrors] errors
 // of the API server it tries no further steps. The order is random, so that all steps are tried in the end.

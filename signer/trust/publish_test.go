@@ -372,7 +372,14 @@ func TestPublish(t *testing.T) {
 		{
 			name:    "no namespace is selected",
 			objects: []client.Object{namespace("other", "b")}, signer: newSigner(false),
-			there: map[string]string{}, message: "ConfigMap example-ca in 0 namespaces",
+			there: map[string]string{}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 0 namespaces",
+		},
+		{
+			name:    "the editor of the only namespace blocks and unblocks it: the names do not change, or propagation would start again",
+			objects: []client.Object{namespace("one", "a"), theirs("one", nil)}, signer: newSigner(true),
+			there:     map[string]string{"one/example-ca": "[ca.crt:theirs]", bundleName: ctb},
+			published: &v1alpha1.PublishedTrust{ClusterTrustBundle: bundleName, ConfigMap: mapped}, message: "ClusterTrustBundle example.com:serving:serving; ConfigMap example-ca in 0 namespaces",
+			refused: true, err: "one/example-ca: the ConfigMap exists without the label app.kubernetes.io/managed-by=countersign: delete it, or choose another name in spec.trust.configMap",
 		},
 		{
 			name:    "a next CA",
@@ -522,7 +529,7 @@ func TestPublish(t *testing.T) {
 				terminating.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
 				return terminating
 			},
-			there: map[string]string{}, message: "ConfigMap example-ca in 0 namespaces",
+			there: map[string]string{}, published: &v1alpha1.PublishedTrust{ConfigMap: mapped}, message: "ConfigMap example-ca in 0 namespaces",
 		},
 		{
 			name:    "a quota of one namespace forbids it",
@@ -836,7 +843,7 @@ func TestPublish_errors(t *testing.T) {
 		api.calls = 0
 		api.mu.Unlock()
 		result := p.Publish(t.Context(), signer, []byte(bundle))
-		if result.Complete || !strings.Contains(result.Err.Error(), "not tried after 64 errors") {
+		if result.Complete || !strings.Contains(result.Err.Error(), "not tried, because 64 others failed") {
 			t.Fatalf("%+v", result)
 		}
 		if limit := 2 * (maxErrors + parallel); api.calls > limit {
