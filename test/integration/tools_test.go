@@ -5,7 +5,10 @@ package integration
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"os"
@@ -23,6 +26,37 @@ import (
 	"countersign.dev/countersign/test/cluster"
 	"countersign.dev/countersign/test/tutorial"
 )
+
+// TestSignatureWithoutParameters checks that the API server stores a request whose RSA signature algorithm has no NULL
+// parameters, as older versions of cfssl and Go write it, and that it is issued.
+func TestSignatureWithoutParameters(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	must(t, err)
+	ask := own(tutorial.SignerName)
+	ask.Key = key
+	text, _, err := ask.PEM()
+	must(t, err)
+	block, _ := pem.Decode(text)
+	parsed, err := x509.ParseCertificateRequest(block.Bytes)
+	must(t, err)
+	// PKCS#10 signs the first field only.
+	block.Bytes, err = asn1.Marshal(struct {
+		Info      asn1.RawValue
+		Algorithm struct{ OID asn1.ObjectIdentifier }
+		Signature asn1.BitString
+	}{
+		asn1.RawValue{FullBytes: parsed.RawTBSCertificateRequest},
+		struct{ OID asn1.ObjectIdentifier }{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}},
+		asn1.BitString{Bytes: parsed.Signature, BitLength: 8 * len(parsed.Signature)},
+	})
+	must(t, err)
+	ask.PKCS10 = pem.EncodeToMemory(block)
+	request(t, "without-parameters", ask)
+	csr := outcome(t, "without-parameters", certificatesv1.CertificateApproved)
+	if issued := certificates(t, csr.Status.Certificate)[0]; !key.PublicKey.Equal(issued.PublicKey) {
+		t.Error("the certificate has another key")
+	}
+}
 
 // pageCA is the input of cfssl gencert -initca on the Kubernetes page.
 const pageCA = `{
