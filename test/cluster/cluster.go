@@ -136,6 +136,7 @@ func (c *Cluster) createCredentials() (err error) {
 func (c *Cluster) startEtcd(ctx context.Context, peer string) (err error) {
 	c.etcd, err = c.start(ctx, "etcd", []string{
 		"--data-dir=" + filepath.Join(c.dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
+		"--quota-backend-bytes=8589934592", // test/soak writes more than the default of 2 GiB
 		"--listen-client-urls=" + c.etcdURL, "--advertise-client-urls=" + c.etcdURL,
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer,
 	}, c.etcdHealthy)
