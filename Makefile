@@ -7,7 +7,7 @@ TOOL := go tool -modfile=tools/go.mod
 # The packages whose tests need no control plane.
 UNIT = $$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}} {{.Deps}}' ./... | grep -vE '/test/(cluster|harness|tutorial)' | cut -d' ' -f1)
 .DEFAULT_GOAL := help
-.PHONY: help build unit test policy-test fuzz bench demo run controlplane generate fmt lint verify clean
+.PHONY: help build unit test policy-test fuzz soak bench demo run controlplane generate fmt lint verify clean
 
 help: ## Show this help.
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ policy-test: ## Run the tests of a policy with opa: make policy-test DIR=team
 
 fuzz: ## Fuzz the PKCS#10 parser for a minute.
 	go test ./pkcs10 -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s
+
+soak: controlplane ## Attack Countersign with small rights for ten minutes, at the memory limits of deploy/.
+	go run ./test/soak
 
 bench: controlplane ## Compare Countersign with its references in about 15 minutes, and write docs/performance.*.
 	go run ./test/bench -o docs/performance.json -docs docs/performance.md; status=$$?; \

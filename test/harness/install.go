@@ -30,8 +30,12 @@ type Installation struct {
 	// Env is added to the environment of processes that start from now on. The key is the name of the process, such
 	// as "approver".
 	Env map[string][]string
+	// Prefix is a command that runs processes that start from now on, such as one that limits their memory. It gets the
+	// program and its arguments as arguments, and has to replace itself with the program. The key is the name of the process.
+	Prefix map[string][]string
 
-	dir string
+	dir          string
+	webhookFlags []string
 	// configuration is the webhook configuration as deploy/ has it.
 	configuration *admissionregistrationv1.ValidatingWebhookConfiguration
 }

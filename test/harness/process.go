@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"countersign.dev/countersign/test/cluster"
@@ -59,7 +60,8 @@ func (i *Installation) RunAs(ctx context.Context, name, pod, token string, flags
 		"--kubeconfig=" + kubeconfig, "--namespace=" + SystemNamespace,
 		"--metrics-bind-address=0", "--health-probe-bind-address=" + address,
 	}, flags...)
-	running, err := cluster.Spawn(filepath.Join(i.dir, name), args, filepath.Join(i.dir, name+pod+".log"), append([]string{"POD_NAME=" + pod}, i.Env[name]...)...)
+	program := append(slices.Clone(i.Prefix[name]), filepath.Join(i.dir, name))
+	running, err := cluster.Spawn(program[0], append(program[1:], args...), filepath.Join(i.dir, name+pod+".log"), append([]string{"POD_NAME=" + pod}, i.Env[name]...)...)
 	if err != nil {
 		return nil, err
 	}

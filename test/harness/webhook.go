@@ -47,7 +47,8 @@ func (i *Installation) StartWebhook(ctx context.Context) error {
 		return err
 	}
 	flags := []string{"--webhook-bind-address=" + address, "--tls-cert-file=" + certFile, "--tls-private-key-file=" + keyFile}
-	if i.Webhook, err = i.Run(ctx, "webhook", "", flags...); err != nil {
+	i.webhookFlags = flags
+	if err := i.RestartWebhook(ctx); err != nil {
 		return err
 	}
 	if err := i.Webhook.Ready(ctx); err != nil {
@@ -65,6 +66,13 @@ func (i *Installation) StartWebhook(ctx context.Context) error {
 		return err
 	}
 	return i.waitForWebhook(ctx)
+}
+
+// RestartWebhook starts the webhook with the address and the certificate of StartWebhook, for the webhook configuration
+// that exists.
+func (i *Installation) RestartWebhook(ctx context.Context) (err error) {
+	i.Webhook, err = i.Run(ctx, "webhook", "", i.webhookFlags...)
+	return err
 }
 
 // waitForWebhook waits until the API server calls the webhook. The API server needs a moment to see the configuration.
