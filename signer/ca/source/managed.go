@@ -28,6 +28,8 @@ const (
 	reasonCreated = "CAMade"
 	// reasonNotRotated is the reason of the Event on a Signer whose annotation to rotate is ignored.
 	reasonNotRotated = "NotRotated"
+	// reasonKeyRemains is the reason of the Event on a Signer if a private key that is not used cannot be destroyed.
+	reasonKeyRemains = "KeyRemains"
 
 	// rotateNow is the value of the rotate annotation.
 	rotateNow = "now"
@@ -265,9 +267,12 @@ func (m *Managed) write(ctx context.Context, s *state, change map[string][]byte)
 	return nil, nil
 }
 
-// destroy destroys a private key that no Secret refers to. It logs an error: the key then remains in its store.
+// destroy destroys a private key that no Secret refers to. After an error the key remains in its store: no Secret has
+// its reference any longer, so a user must delete it.
 func (m *Managed) destroy(ctx context.Context, s *state, reference KeyReference) {
 	if err := m.Keys.Destroy(ctx, reference); err != nil {
+		m.Events.Eventf(s.signer, nil, corev1.EventTypeWarning, reasonKeyRemains, actionRotate, "%s",
+			text.Shorten(fmt.Sprintf("delete a private key that is not used from its store: %v", err), maxNote))
 		log.FromContext(ctx).Error(err, "Cannot destroy the private key of a CA that is not used", "secret", s.situation.Spec.SecretName)
 	}
 }

@@ -102,8 +102,9 @@ func TestManaged_open(t *testing.T) {
 
 // remoteKeys is a KeyStore whose keys cannot be exported: a reference is a name.
 type remoteKeys struct {
-	keys    map[string]crypto.Signer
-	created int
+	keys       map[string]crypto.Signer
+	created    int
+	destroyErr error
 }
 
 func (r *remoteKeys) Create(_ context.Context, algorithm v1alpha1.KeyAlgorithm) (crypto.Signer, KeyReference, *ca.Problem, error) {
@@ -123,6 +124,9 @@ func (r *remoteKeys) Open(_ context.Context, reference KeyReference) (crypto.Sig
 }
 
 func (r *remoteKeys) Destroy(_ context.Context, reference KeyReference) error {
+	if r.destroyErr != nil {
+		return r.destroyErr
+	}
 	delete(r.keys, string(reference))
 	return nil
 }
@@ -186,9 +190,12 @@ func TestManaged_keyStore(t *testing.T) {
 			t.Errorf("%s: tls.key is %q", step.name, got)
 		}
 	}
+	keys.destroyErr = errors.New("store not reachable")
+	m.destroy(t.Context(), read(), KeyReference("key-2"))
 	for _, want := range []string{
 		"Normal CAMade created a new CA, because there was no CA",
 		`Normal CAMade created a new CA, because "CN=Example" expires at 2027-03-01T12:00:00Z`,
+		"Warning KeyRemains delete a private key that is not used from its store: store not reachable",
 	} {
 		if got := <-recorder.Events; got != want {
 			t.Errorf("Event %q, want %q", got, want)
