@@ -7,7 +7,7 @@
 // plan.go decides what to do with each object and is pure. apply.go executes the steps of a plan.
 //
 // Each published name has its own watch over all namespaces: see package watchset. A Publish without a difference
-// sends no request to the API server, and an edit is reverted immediately.
+// sends no request to the API server, and an edit is reverted within a second.
 //
 // Objects are written by server-side apply. The API server authorizes an apply with the name of the object even if it
 // creates the object, so that RBAC can limit the verbs by resourceNames. For a plain create it cannot.
