@@ -68,3 +68,30 @@ func TestOldest(t *testing.T) {
 		t.Errorf("got %+v, want y, which is as old as z and has the lower name", got)
 	}
 }
+
+// TestValidate_renewBefore: the next CA needs spec.trust.propagation before it signs, if the Signer sets it.
+func TestValidate_renewBefore(t *testing.T) {
+	hours := func(d time.Duration) *metav1.Duration { return &metav1.Duration{Duration: d} }
+	for _, test := range []struct {
+		name                               string
+		duration, renewBefore, propagation *metav1.Duration
+		want                               string
+	}{
+		{"defaults", nil, nil, hours(defaultPropagation), ""},
+		{"an hour, without spec.trust, as a Signer of an earlier version", hours(time.Hour), nil, nil, ""},
+		{"an hour, with the default", hours(time.Hour), nil, hours(defaultPropagation), v1alpha1.ReasonInvalidProfile},
+		{"longer than both", hours(time.Hour), hours(21 * time.Minute), hours(defaultPropagation), ""},
+		{"not longer than the shortest certificate", hours(time.Hour), hours(10 * time.Minute), nil, v1alpha1.ReasonInvalidProfile},
+	} {
+		signer := v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving"}}
+		signer.Spec.SignerName, signer.Spec.Trust.Propagation = signerName, test.propagation
+		signer.Spec.CA.Managed = &v1alpha1.ManagedCA{SecretName: "serving-ca", Duration: test.duration, RenewBefore: test.renewBefore}
+		reason := ""
+		if _, problem := validate(&signer, []v1alpha1.Signer{signer}); problem != nil {
+			reason = problem.Reason
+		}
+		if reason != test.want {
+			t.Errorf("%s: %q, want %q", test.name, reason, test.want)
+		}
+	}
+}

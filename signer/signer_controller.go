@@ -266,7 +266,11 @@ func validate(signer *v1alpha1.Signer, all []v1alpha1.Signer) (issuance.Profile,
 	if err != nil {
 		return issuance.Profile{}, &ca.Problem{Reason: v1alpha1.ReasonInvalidProfile, Message: err.Error()}
 	}
-	if least := propagation(signer) + profile.MinDuration(); managed != nil && ca.RenewBefore(managed) <= least {
+	least := profile.MinDuration()
+	if p := signer.Spec.Trust.Propagation; p != nil { // without spec.trust the default is no reason to stop
+		least += p.Duration
+	}
+	if managed != nil && ca.RenewBefore(managed) <= least {
 		return issuance.Profile{}, ca.Problemf(v1alpha1.ReasonInvalidProfile,
 			"spec.ca.managed.renewBefore is %v: it must be longer than the sum of spec.trust.propagation and spec.certificate.minDuration, %v, because the next CA must sign before the current one expires",
 			ca.RenewBefore(managed), least)
