@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,8 +22,15 @@ import (
 	"countersign.dev/countersign/approver/policy"
 )
 
-// policyReconciler loads all ApprovalPolicies into a [policy.Set] when one of them changes, or a
-// ConfigMap. It runs in every replica, so that a standby replica has the policies loaded.
+// retryLoad is the delay before a source is loaded again after an error of this process.
+const retryLoad = 5 * time.Second
+
+// policyReconciler keeps a [policy.Set] of all ApprovalPolicies, and loads their sources. It runs in
+// every replica, so that a standby replica has the policies loaded.
+//
+// A policy is in the set, and holds the requests that it matches, before its source is loaded. A source
+// is loaded at once if it was tested before. Other sources are compiled and tested in the background, one
+// at a time and the smallest first. Each of them is followed by another reconciliation.
 type policyReconciler struct {
 	client   client.Client
 	policies *policy.Set
@@ -30,14 +39,23 @@ type policyReconciler struct {
 	status *statusWriter
 	// changed is called when requests can be decided differently than before.
 	changed func(context.Context) error
+	// start runs a function in the background.
+	start func(func())
+	// requeue requests another reconciliation after a delay.
+	requeue func(time.Duration)
 
-	// Only Reconcile uses these, and never concurrently.
-	lastGood map[types.UID]policy.Policy  // the last usable revision of each policy
+	// Only Reconcile uses lastGood, and never concurrently.
+	lastGood map[types.UID]policy.Policy // the last usable revision of each policy
+
+	mu       sync.Mutex
 	results  map[string]policy.LoadResult // of every source that a policy names, by policy.Source.Key
+	attempts map[string]int               // of sources whose load failed with an error, by key
+	loading  bool
 }
 
-// Reconcile loads every policy, replaces the set and writes the statuses. A problem of one policy,
-// or an error while reading its source, does not affect the others.
+// Reconcile loads the sources that were tested before, replaces the set, writes the statuses and starts
+// to load another source. A problem of one policy, or an error while reading its source, does not affect
+// the others.
 func (r *policyReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	var list v1alpha1.ApprovalPolicyList
 	if err := r.client.List(ctx, &list); err != nil {
@@ -45,7 +63,7 @@ func (r *policyReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 	}
 	slices.SortFunc(list.Items, func(a, b v1alpha1.ApprovalPolicy) int { return cmp.Compare(a.Name, b.Name) })
 
-	loads := r.loadAll(ctx, list.Items)
+	loads, pending := r.loadAll(ctx, list.Items)
 	observePolicies(loads)
 	var errs []error
 	var effective []policy.Policy
@@ -60,12 +78,55 @@ func (r *policyReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 			errs = append(errs, fmt.Errorf("requeueing pending requests: %w", err))
 		}
 	}
+	r.loadNext(ctx, pending)
 	for _, load := range loads {
 		if r.status != nil && load.err == nil {
 			errs = append(errs, r.status.write(ctx, load))
 		}
 	}
 	return reconcile.Result{}, errors.Join(errs...)
+}
+
+// pendingSource is a source that is not loaded.
+type pendingSource struct {
+	policy.Source
+	policy      string
+	minCoverage int32
+}
+
+// loadNext starts to load a source if none is being loaded: the smallest of those with the fewest errors.
+func (r *policyReconciler) loadNext(ctx context.Context, pending []pendingSource) {
+	r.mu.Lock()
+	if r.loading || len(pending) == 0 {
+		r.mu.Unlock()
+		return
+	}
+	next := slices.MinFunc(pending, func(a, b pendingSource) int {
+		return cmp.Or(cmp.Compare(r.attempts[a.Key(a.minCoverage)], r.attempts[b.Key(b.minCoverage)]), cmp.Compare(a.TotalSize(), b.TotalSize()))
+	})
+	r.loading = true
+	r.mu.Unlock()
+	ctx = context.WithoutCancel(ctx) // of this reconciliation
+	r.start(func() { r.loadPending(ctx, next) })
+}
+
+// loadPending loads a source and stores the result.
+func (r *policyReconciler) loadPending(ctx context.Context, next pendingSource) {
+	result, err := r.loader.Load(ctx, next.Source, next.minCoverage)
+	key, delay := next.Key(next.minCoverage), time.Duration(0)
+	r.mu.Lock()
+	r.loading = false
+	if err != nil {
+		r.attempts[key]++
+		delay = retryLoad
+	} else {
+		r.results[key] = result
+	}
+	r.mu.Unlock()
+	if err != nil {
+		log.FromContext(ctx).Error(err, "loading a policy failed, it is retried", "policy", next.policy)
+	}
+	r.requeue(delay)
 }
 
 // policyLoad is the outcome of loading one ApprovalPolicy.
@@ -102,40 +163,64 @@ func (l *policyLoad) active() *evaluator.Policy {
 	return l.lastGood.Active
 }
 
-// loadAll loads the policies, and remembers the last usable revision of each and the results.
-func (r *policyReconciler) loadAll(ctx context.Context, objects []v1alpha1.ApprovalPolicy) []*policyLoad {
-	lastGood, results := map[types.UID]policy.Policy{}, map[string]policy.LoadResult{}
-	loads := make([]*policyLoad, len(objects))
+// loadAll loads the policies as far as their sources are loaded or were tested before, and remembers the
+// last usable revision of each. It returns the other sources as well.
+func (r *policyReconciler) loadAll(ctx context.Context, objects []v1alpha1.ApprovalPolicy) (loads []*policyLoad, pending []pendingSource) {
+	round := &loadRound{policyReconciler: r, results: map[string]policy.LoadResult{}, attempts: map[string]int{}}
+	loads = make([]*policyLoad, len(objects))
 	for i := range objects {
-		load := &policyLoad{object: &objects[i]}
-		loads[i] = load
-		if before, ok := r.lastGood[load.object.UID]; ok {
+		loads[i] = &policyLoad{object: &objects[i]}
+	}
+	// Policies beyond a limit are the latest ones, so that a new policy does not affect the others.
+	oldest := slices.Clone(loads)
+	slices.SortStableFunc(oldest, func(a, b *policyLoad) int {
+		return a.object.CreationTimestamp.Compare(b.object.CreationTimestamp.Time)
+	})
+	lastGood := map[types.UID]policy.Policy{}
+	for _, load := range oldest {
+		uid := load.object.UID
+		if before, ok := r.lastGood[uid]; ok {
 			load.lastGood = &before
 		}
-		if load.err = r.load(ctx, load, results); load.err == nil {
+		if load.err = round.load(ctx, load); load.err == nil {
 			if load.result.Usable() {
 				load.lastGood = &load.desired
-			} else {
-				problem := load.result.Problem()
+			} else if problem := load.result.Problem(); problem.Reason != v1alpha1.ReasonLoading {
 				log.FromContext(ctx).Info("policy is not usable", "policy", load.object.Name, "reason", problem.Reason, "error", problem.Message)
 			}
 		}
 		if load.lastGood != nil {
-			lastGood[load.object.UID] = *load.lastGood
+			lastGood[uid] = *load.lastGood
 		}
 	}
-	r.lastGood, r.results = lastGood, results
-	return loads
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key := range round.attempts { // a result can have been stored meanwhile
+		if result, ok := r.results[key]; ok {
+			round.results[key] = result
+		}
+	}
+	r.lastGood, r.results, r.attempts = lastGood, round.results, round.attempts
+	return loads, round.pending
+}
+
+// loadRound is the state of one reconciliation.
+type loadRound struct {
+	*policyReconciler
+	results  map[string]policy.LoadResult // of sources that are loaded
+	attempts map[string]int               // of sources that are pending
+	pending  []pendingSource
+	budget   policy.Budget
 }
 
 // load loads the source of a policy and of its candidate. The error is an error of the API server.
-func (r *policyReconciler) load(ctx context.Context, load *policyLoad, results map[string]policy.LoadResult) error {
+func (r *loadRound) load(ctx context.Context, load *policyLoad) error {
 	object := load.object
 	source, err := r.loader.Source(ctx, object)
 	if err != nil {
 		return err
 	}
-	if load.result, err = r.loadSource(ctx, source, object.Spec.MinCoverage, results); err != nil {
+	if load.result, err = r.loadSource(ctx, object, source); err != nil {
 		return err
 	}
 	load.desired = policy.New(object, load.result.Policy(), nil)
@@ -145,7 +230,7 @@ func (r *policyReconciler) load(ctx context.Context, load *policyLoad, results m
 	if source, err = r.loader.CandidateSource(ctx, object); err != nil {
 		return err
 	}
-	candidate, err := r.loadSource(ctx, source, object.Spec.MinCoverage, results)
+	candidate, err := r.loadSource(ctx, object, source)
 	if err != nil {
 		return err
 	}
@@ -156,22 +241,35 @@ func (r *policyReconciler) load(ctx context.Context, load *policyLoad, results m
 	return nil
 }
 
-// loadSource loads a source. It reuses the result of the same source in this reconciliation or the
-// previous one.
-func (r *policyReconciler) loadSource(ctx context.Context, source policy.Source, minCoverage int32, results map[string]policy.LoadResult) (policy.LoadResult, error) {
-	key := source.Key(minCoverage)
-	result, ok := results[key]
-	if !ok {
-		result, ok = r.results[key]
+// loadSource returns the result of the same source in this reconciliation or the previous one. Otherwise,
+// it loads a source that was tested before, and adds others to the pending ones.
+func (r *loadRound) loadSource(ctx context.Context, object *v1alpha1.ApprovalPolicy, source policy.Source) (policy.LoadResult, error) {
+	key := source.Key(object.Spec.MinCoverage)
+	if result, ok := r.results[key]; ok {
+		return result, nil
 	}
+	if problem := r.budget.Add(source); problem != nil {
+		return *problem, nil
+	}
+	r.mu.Lock()
+	result, ok := r.policyReconciler.results[key]
+	attempts := r.policyReconciler.attempts[key]
+	r.mu.Unlock()
 	if !ok {
 		var err error
-		if result, err = r.loader.Load(ctx, source, minCoverage); err != nil {
+		if result, ok, err = r.loader.LoadTested(ctx, source, object); err != nil {
 			return policy.LoadResult{}, err
 		}
 	}
+	if !ok {
+		if _, added := r.attempts[key]; !added {
+			r.pending = append(r.pending, pendingSource{Source: source, policy: object.Name, minCoverage: object.Spec.MinCoverage})
+			r.attempts[key] = attempts
+		}
+		return policy.Loading(), nil
+	}
 	if source.NotFound == "" {
-		results[key] = result
+		r.results[key] = result
 	}
 	return result, nil
 }

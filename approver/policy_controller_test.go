@@ -13,9 +13,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -30,6 +34,9 @@ type loading struct {
 	*policyReconciler
 	client client.Client
 	away   bool // every read of a ConfigMap fails
+	// requeued reports that another reconciliation was requested.
+	requeued bool
+	emitted  *events.FakeRecorder
 }
 
 func newLoading(t *testing.T, objects ...client.Object) *loading {
@@ -50,18 +57,25 @@ func newLoading(t *testing.T, objects ...client.Object) *loading {
 		}).Build()
 	elected := make(chan struct{})
 	close(elected)
+	l.emitted = events.NewFakeRecorder(100)
 	l.policyReconciler = &policyReconciler{
+		start: func(load func()) { load() }, requeue: func(time.Duration) { l.requeued = true },
 		client: l.client, policies: &policy.Set{}, loader: policy.Loader{Reader: l.client, Namespace: "countersign-system"},
-		status:  &statusWriter{client: l.client, podExists: podsOf(t, objects...).Exist, namespace: "countersign-system", replica: "approver-a", elected: elected, comparison: newComparison()},
+		status:  &statusWriter{client: l.client, podExists: podsOf(t, objects...).Exist, namespace: "countersign-system", replica: "approver-a", elected: elected, comparison: newComparison(), events: l.emitted},
 		changed: func(context.Context) error { return nil },
 	}
 	return l
 }
 
+// reconcile reconciles until no source is pending.
 func (l *loading) reconcile(t *testing.T) error {
 	t.Helper()
-	_, err := l.Reconcile(t.Context(), reconcile.Request{})
-	return err
+	for {
+		l.requeued = false
+		if _, err := l.Reconcile(t.Context(), reconcile.Request{}); !l.requeued {
+			return err
+		}
+	}
 }
 
 // loads reconciles and returns the status of a policy, each condition as "type status reason".
@@ -262,7 +276,7 @@ func TestPolicyErrorsAreIndependent(t *testing.T) {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	if err := l.policies.Ready(); err == nil || err.Error() != "not loaded, see the status of each ApprovalPolicy: function, unread" {
+	if err := l.policies.Ready(); err != nil { // only the requests of these two wait
 		t.Errorf("readyz: %v", err)
 	}
 	l.away = false
@@ -278,6 +292,158 @@ func TestPolicyErrorsAreIndependent(t *testing.T) {
 		t.Error("want an error")
 	}
 	if diff := cmp.Diff(loaded, l.decides("example.com/unread")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestPolicyHoldsBeforeItIsLoaded: a policy holds the requests that it matches as soon as it is known, also
+// while another source is being tested. The smallest source is loaded first, and each policy decides as
+// soon as its own source is loaded.
+func TestPolicyHoldsBeforeItIsLoaded(t *testing.T) {
+	large := policyOf("large", modules(allowing+strings.Repeat("# filler\n", 1000), "mine_test.rego", passing))
+	medium := policyOf("medium", modules(allowing+strings.Repeat("# filler\n", 100)))
+	large.UID, medium.UID = "large", "medium"
+	l := newLoading(t, large, medium)
+	var load func()
+	l.start = func(f func()) { load = f }
+	decides := func(step, want string) {
+		t.Helper()
+		if _, err := l.Reconcile(t.Context(), reconcile.Request{}); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, name := range []string{"large", "medium", "small"} {
+			for _, p := range l.policies.Matching("example.com/" + name) {
+				got = append(got, fmt.Sprint(name, "=", p.Active != nil))
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: got %v, want %s", step, got, want)
+		}
+	}
+	decides("known", "large=false medium=false")
+	if err := l.policies.Ready(); err != nil {
+		t.Errorf("only the requests of these policies wait: %v", err)
+	}
+	if c := meta.FindStatusCondition(l.get(t, "large").Status.Conditions, v1alpha1.ConditionReady); c == nil || c.Reason != v1alpha1.ReasonLoading {
+		t.Errorf("got %+v", c)
+	}
+	small := policyOf("small", modules(allowing))
+	small.UID = "small"
+	if err := l.client.Create(t.Context(), small); err != nil {
+		t.Fatal(err)
+	}
+	decides("a policy is created while another is loaded", "large=false medium=false small=false")
+	load()
+	decides("the first is loaded", "large=false medium=true small=false")
+	load()
+	decides("the small one overtakes", "large=false medium=true small=true")
+	load()
+	decides("all are loaded", "large=true medium=true small=true")
+}
+
+// TestTestedSourceIsNotTestedAgain: after a restart, a source whose tests passed is active at once, with
+// the same status. A source that differs in any way is tested.
+func TestTestedSourceIsNotTestedAgain(t *testing.T) {
+	tested := policyOf("p", modules(allowing, "mine_test.rego", passing))
+	tested.Spec.MinCoverage = 20
+	tested.Spec.Candidate = &v1alpha1.Candidate{Rego: v1alpha1.RegoSource{Package: "countersign.mine", Modules: modules(allowing+"# next\n", "mine_test.rego", passing)}}
+	first := newLoading(t, tested)
+	want, _ := first.loads(t, "p")
+	if len(want.Tested) != 2 {
+		t.Fatalf("got %+v", want.Tested)
+	}
+	for _, tc := range []struct {
+		name   string
+		change func(*v1alpha1.ApprovalPolicy)
+		tests  bool
+	}{
+		{"the same source", func(*v1alpha1.ApprovalPolicy) {}, false},
+		{"other signers", func(p *v1alpha1.ApprovalPolicy) { p.Spec.Match.SignerNames = []string{"example.com/other"} }, false},
+		{"the candidate is promoted", func(p *v1alpha1.ApprovalPolicy) {
+			p.Spec.Rego, p.Spec.Candidate = p.Spec.Candidate.Rego, nil
+		}, false},
+		{"another test", func(p *v1alpha1.ApprovalPolicy) { p.Spec.Rego.Modules["mine_test.rego"] += "# changed\n" }, true},
+		{"other coverage", func(p *v1alpha1.ApprovalPolicy) { p.Spec.MinCoverage = 21 }, true},
+		{"other parameters", func(p *v1alpha1.ApprovalPolicy) { p.Spec.Parameters = &apiextensionsv1.JSON{Raw: []byte(`{"a": 1}`)} }, true},
+		{"without the status", func(p *v1alpha1.ApprovalPolicy) { p.Status.Tested = nil }, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			object := tested.DeepCopy()
+			object.Status = *want.DeepCopy()
+			tc.change(object)
+			object.ResourceVersion = ""
+			l := newLoading(t, object)
+			started := false
+			l.start = func(func()) { started = true }
+			if _, err := l.Reconcile(t.Context(), reconcile.Request{}); err != nil {
+				t.Fatal(err)
+			}
+			if started != tc.tests {
+				t.Errorf("tested: %v, want %v", started, tc.tests)
+			}
+			if tc.tests {
+				return
+			}
+			if tested.Spec.Rego.Modules["mine.rego"] != object.Spec.Rego.Modules["mine.rego"] {
+				return
+			}
+			if diff := cmp.Diff(want, l.get(t, "p").Status, cmpopts.IgnoreFields(metav1.Condition{}, "LastTransitionTime")); diff != "" {
+				t.Errorf("status (-before +after the restart):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestShippedPolicyIsNotTested: the tests of a shipped policy run when Countersign is built.
+func TestShippedPolicyIsNotTested(t *testing.T) {
+	object := &v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "u"}, Spec: v1alpha1.ApprovalPolicySpec{
+		Rego: v1alpha1.RegoSource{Builtin: "spiffe"}, MinCoverage: 100,
+		Parameters: &apiextensionsv1.JSON{Raw: []byte(`{"trustDomain": "example.org", "maxExpirationSeconds": 3600, "defaultExpirationSeconds": 3600}`)},
+	}}
+	l := newLoading(t, object)
+	l.start = func(func()) { t.Error("the tests ran") }
+	if _, conditions := l.loads(t, "p"); !slices.Equal(conditions, []string{"Compiled True Compiled", "TestsPassed True TestsPassed", "Ready True PolicyLoaded"}) {
+		t.Errorf("got %v: %+v", conditions, l.get(t, "p").Status)
+	}
+}
+
+// TestTooManySources: the latest policies beyond the limit are not loaded.
+func TestTooManySources(t *testing.T) {
+	var objects []client.Object
+	created := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for i := range policy.MaxSources + 1 {
+		p := policyOf(fmt.Sprintf("p%02d", i), modules(fmt.Sprintf("# %d\n%s", i, allowing)))
+		p.UID, p.CreationTimestamp = types.UID(p.Name), metav1.NewTime(created.Add(-time.Duration(i)*time.Minute))
+		objects = append(objects, p)
+	}
+	l := newLoading(t, objects...)
+	l.start = func(func()) {} // none is loaded
+	if _, conditions := l.loads(t, "p00"); conditions[0] != "Compiled False TooManySources" || l.decides("example.com/p00")[0] != "" {
+		t.Errorf("the latest policy: %v", conditions)
+	}
+	if _, conditions := l.loads(t, "p01"); !slices.Equal(conditions, []string{"Ready False Loading"}) {
+		t.Errorf("an older policy: %v", conditions)
+	}
+}
+
+// TestPolicyEvents: an Event says once what is missing.
+func TestPolicyEvents(t *testing.T) {
+	missing := &v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "u"}, Spec: v1alpha1.ApprovalPolicySpec{
+		Rego: v1alpha1.RegoSource{Package: "x", ConfigMapRef: &v1alpha1.LocalObjectReference{Name: "no-such"}},
+	}}
+	l := newLoading(t, missing)
+	l.loads(t, "p")
+	l.loads(t, "p")
+	var got []string
+	for len(l.emitted.Events) > 0 {
+		got = append(got, <-l.emitted.Events)
+	}
+	want := []string{
+		"Warning SourceNotFound ConfigMap countersign-system/no-such does not exist: create it, or name another in spec.rego.configMapRef",
+		"Warning NotLoaded requests that the policy matches stay pending",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -374,18 +540,18 @@ func TestRequeueOnlyOnChange(t *testing.T) {
 		change func(*v1alpha1.ApprovalPolicySpec)
 		taken  int
 	}{
-		{func(*v1alpha1.ApprovalPolicySpec) {}, 1},
-		{func(*v1alpha1.ApprovalPolicySpec) {}, 1},
+		{func(*v1alpha1.ApprovalPolicySpec) {}, 2},
+		{func(*v1alpha1.ApprovalPolicySpec) {}, 2},
 		{func(s *v1alpha1.ApprovalPolicySpec) {
 			s.Candidate = &v1alpha1.Candidate{Rego: v1alpha1.RegoSource{Package: "countersign.mine", Modules: modules(denying)}}
-		}, 1},
-		{func(s *v1alpha1.ApprovalPolicySpec) { s.Rego.Modules = modules(allowing, "mine_test.rego", passing) }, 1},
-		{func(s *v1alpha1.ApprovalPolicySpec) { s.Rego.Modules = modules(denying) }, 2},
-		{func(s *v1alpha1.ApprovalPolicySpec) { s.HoldFor = &metav1.Duration{Duration: time.Minute} }, 3},
-		{func(s *v1alpha1.ApprovalPolicySpec) { s.Mode = v1alpha1.ModeAudit }, 4},
+		}, 2},
+		{func(s *v1alpha1.ApprovalPolicySpec) { s.Rego.Modules = modules(allowing, "mine_test.rego", passing) }, 2},
+		{func(s *v1alpha1.ApprovalPolicySpec) { s.Rego.Modules = modules(denying) }, 3},
+		{func(s *v1alpha1.ApprovalPolicySpec) { s.HoldFor = &metav1.Duration{Duration: time.Minute} }, 4},
+		{func(s *v1alpha1.ApprovalPolicySpec) { s.Mode = v1alpha1.ModeAudit }, 5},
 		{func(s *v1alpha1.ApprovalPolicySpec) {
 			s.Match.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
-		}, 5},
+		}, 6},
 	} {
 		l.change(t, step.change)
 		if l.loads(t, "p"); taken != step.taken {

@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
@@ -36,6 +38,7 @@ type statusWriter struct {
 	replica    string // the name of the Pod of this process
 	elected    <-chan struct{}
 	comparison *comparison
+	events     events.EventRecorder
 }
 
 // write writes the status of a policy that was loaded, if it has changed.
@@ -58,15 +61,44 @@ func (w *statusWriter) write(ctx context.Context, load *policyLoad) error {
 	if equality.Semantic.DeepEqual(before.Status, object.Status) {
 		return nil
 	}
-	if err := w.client.Status().Update(ctx, object); err != nil && !apierrors.IsNotFound(err) {
+	if err := w.client.Status().Update(ctx, object); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
 		return fmt.Errorf("writing the status of policy %s: %w", object.Name, err)
 	}
+	w.emit(object, before.Status.Conditions)
 	return nil
+}
+
+// emit emits an Event for each condition that has become false, or is false for another reason.
+func (w *statusWriter) emit(object *v1alpha1.ApprovalPolicy, before []metav1.Condition) {
+	for _, c := range object.Status.Conditions {
+		was := meta.FindStatusCondition(before, c.Type)
+		changed := was == nil || was.Status != c.Status || was.Reason != c.Reason || was.Message != c.Message
+		quiet := c.Status != metav1.ConditionFalse || c.Reason == v1alpha1.ReasonLoading || c.Reason == v1alpha1.ReasonDisabled
+		if changed && !quiet {
+			w.events.Eventf(object, nil, corev1.EventTypeWarning, c.Reason, "Load", "%s", text.Shorten(c.Message, 1024))
+		}
+	}
 }
 
 // setStatus sets all fields of the status but revision and replicas.
 func (w *statusWriter) setStatus(load *policyLoad) {
 	status, result := &load.object.Status, load.result
+	if result.Problem().Reason == v1alpha1.ReasonLoading { // the other fields are about the source before
+		w.setCondition(load, readyCondition(load))
+		return
+	}
+	status.Tested = nil
+	for _, r := range []*policy.LoadResult{&load.result, load.candidate} {
+		if r == nil {
+			continue
+		}
+		if tested, ok := r.Tested(); ok {
+			status.Tested = append(status.Tested, tested)
+		}
+	}
 	status.ObservedGeneration = load.object.Generation
 	status.Errors, status.Coverage = nil, nil
 	for _, e := range result.Errors[:min(len(result.Errors), maxErrors)] {
@@ -82,11 +114,15 @@ func (w *statusWriter) setStatus(load *policyLoad) {
 		}
 	}
 	for _, condition := range []metav1.Condition{compiledCondition(result), testsCondition(result), readyCondition(load)} {
-		condition.ObservedGeneration = load.object.Generation
-		condition.Message = text.Shorten(condition.Message, 4096)
-		meta.SetStatusCondition(&status.Conditions, condition)
+		w.setCondition(load, condition)
 	}
 	status.Candidate = w.candidateStatus(load)
+}
+
+func (w *statusWriter) setCondition(load *policyLoad, condition metav1.Condition) {
+	condition.ObservedGeneration = load.object.Generation
+	condition.Message = text.Shorten(condition.Message, 4096)
+	meta.SetStatusCondition(&load.object.Status.Conditions, condition)
 }
 
 // candidateStatus returns the status of spec.candidate, or nil if there is none.
@@ -143,6 +179,9 @@ func readyCondition(load *policyLoad) metav1.Condition {
 	case load.lastGood != nil:
 		c.Reason = v1alpha1.ReasonLastGoodActive
 		c.Message = fmt.Sprintf("revision %.12s remains active for its signers; requests for other signers stay pending", load.active().Revision())
+	case load.result.Problem().Reason == v1alpha1.ReasonLoading:
+		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonLoading
+		c.Message = load.result.Problem().Message + ": requests that the policy matches stay pending"
 	default:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonNotLoaded, "requests that the policy matches stay pending"
 	}

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	loader "countersign.dev/countersign/approver/policy"
 	"countersign.dev/countersign/test/reasons"
 )
 
@@ -80,6 +81,12 @@ func TestReasonExamples(t *testing.T) {
 		}
 		got[tc.constant] = message
 	}
+	var budget loader.Budget
+	for range loader.MaxSources {
+		budget.Add(loader.Source{})
+	}
+	got["ReasonTooManySources"] = budget.Add(loader.Source{}).Problem().Message
+	got["ReasonLoading"] = readyCondition(&policyLoad{object: policyOf("p", nil), result: loader.Loading()}).Message
 	want, err := reasons.Examples("../api/v1alpha1/approvalpolicy_types.go")
 	if err != nil {
 		t.Fatal(err)

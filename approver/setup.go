@@ -79,7 +79,8 @@ func (a *Approver) ConfigureManager(o *manager.Options) {
 }
 
 // Setup adds the controllers of requests and of policies to the manager, and the readyz check. The
-// check fails until the caches are synced and every enforcing policy has an active revision.
+// check fails until the caches are synced and every policy is known. A policy without an active revision
+// does not fail it: the requests that it matches stay pending, and others are decided.
 func (a *Approver) Setup(ctx context.Context, mgr manager.Manager) error {
 	if err := metrics.Registry.Register(a.options.Audit.Metrics()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
@@ -106,10 +107,10 @@ func (a *Approver) Setup(ctx context.Context, mgr manager.Manager) error {
 		client: mgr.GetClient(), policies: a.policies, loader: policy.Loader{Reader: mgr.GetClient(), Namespace: a.options.Namespace},
 		status: &statusWriter{
 			client: mgr.GetClient(), podExists: base.pods.Exist, namespace: a.options.Namespace, replica: a.options.Replica,
-			elected: mgr.Elected(), comparison: r.comparison,
+			elected: mgr.Elected(), comparison: r.comparison, events: r.events,
 		},
 		changed: func(ctx context.Context) error { return requeuePending(ctx, mgr.GetClient(), a.policies, requests) },
-	}, policyQueue, a.policies.Ready)
+	}, policyQueue)
 }
 
 // CacheOptions returns the options of the cache that a Reviewer needs. policies is also passed to
@@ -121,9 +122,7 @@ func CacheOptions(namespace string, policies *policy.Set) cache.Options {
 }
 
 // SetupReviewer adds to a manager a Reviewer, the controller that loads policies for it, and a
-// readyz check. The check fails until the caches are synced and policies have been loaded. A
-// policy with a problem does not fail it, unlike the check of an approver: reviews report the
-// policy, and other requests are reviewed. The Reviewer writes nothing and needs no leader.
+// readyz check, as for an approver. The Reviewer writes nothing and needs no leader.
 func SetupReviewer(ctx context.Context, mgr manager.Manager, policies *policy.Set, o Options) (*review.Reviewer, error) {
 	base, err := setupReviewer(ctx, mgr, policies, o, func([]facts.Awaited) {})
 	if err != nil {
@@ -133,12 +132,7 @@ func SetupReviewer(ctx context.Context, mgr manager.Manager, policies *policy.Se
 		client: mgr.GetClient(), policies: policies, loader: policy.Loader{Reader: mgr.GetClient(), Namespace: o.Namespace},
 		changed: func(context.Context) error { return nil },
 	}
-	return base.reviewer, setupPolicies(mgr, base.pods, reconciler, &queueRef[reconcile.Request]{}, func() error {
-		if !policies.Loaded() {
-			return policy.ErrNotLoaded
-		}
-		return nil
-	})
+	return base.reviewer, setupPolicies(mgr, base.pods, reconciler, &queueRef[reconcile.Request]{})
 }
 
 // reviewerBase is a Reviewer and the objects that it uses.
@@ -215,8 +209,10 @@ func (s afterPods) Start(ctx context.Context, queue workqueue.TypedRateLimitingI
 }
 
 // setupPolicies adds the controller of policies and the readyz check.
-func setupPolicies(mgr manager.Manager, pods *facts.Pods, r *policyReconciler, queue *queueRef[reconcile.Request], ready func() error) error {
+func setupPolicies(mgr manager.Manager, pods *facts.Pods, r *policyReconciler, queue *queueRef[reconcile.Request]) error {
 	all := reconcile.Request{} // one request stands for all policies
+	r.start = func(load func()) { go load() }
+	r.requeue = func(delay time.Duration) { queue.addAfter(all, delay) }
 	toAll := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{all} })
 	// An informer reports an object that replaced another one of its name as an update.
 	newSpec := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
@@ -254,7 +250,7 @@ func setupPolicies(mgr manager.Manager, pods *facts.Pods, r *policyReconciler, q
 		if !pods.Synced() || !mgr.GetCache().WaitForCacheSync(ctx) {
 			return errors.New("caches are not synced yet")
 		}
-		return ready()
+		return r.policies.Ready()
 	})
 }
 

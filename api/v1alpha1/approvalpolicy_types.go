@@ -229,6 +229,13 @@ type ApprovalPolicyStatus struct {
 	// +optional
 	Coverage *Coverage `json:"coverage,omitempty"`
 
+	// tested lists the sources in spec whose tests passed. The approver and the
+	// webhook load such a source without running its tests again.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=2
+	Tested []TestedSource `json:"tested,omitempty"`
+
 	// candidate reports how the revision in spec.candidate compares with the
 	// active revision.
 	// +optional
@@ -245,6 +252,23 @@ type ApprovalPolicyStatus struct {
 
 // Coverage is the test coverage of a policy.
 type Coverage struct {
+	// percent is the percentage of the lines of the policy's rules that tests
+	// cover, rounded down.
+	Percent int32 `json:"percent"`
+	// notCovered lists lines that no test covers, at most 16, each as file:row.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	NotCovered []string `json:"notCovered,omitempty"`
+}
+
+// TestedSource is a source whose tests passed.
+type TestedSource struct {
+	// digest is the SHA-256, in hex, of the modules, the tests, the parameters,
+	// spec.minCoverage, and the versions of what compiled and tested them.
+	Digest string `json:"digest"`
+	// tests is the number of tests.
+	Tests int32 `json:"tests"`
 	// percent is the percentage of the lines of the policy's rules that tests
 	// cover, rounded down.
 	Percent int32 `json:"percent"`
@@ -391,6 +415,12 @@ const (
 	// ReasonSourceNotFound: the ConfigMap or the built-in policy in spec.rego does not exist.
 	// Example: "ConfigMap countersign-system/team does not exist: create it, or name another in spec.rego.configMapRef"
 	ReasonSourceNotFound = "SourceNotFound"
+	// ReasonTooManySources: the source exceeds a limit of all policies together.
+	// Example: "older policies have 48 sources, the maximum: delete policies or candidates"
+	ReasonTooManySources = "TooManySources"
+	// ReasonLoading: the source is not compiled and tested yet.
+	// Example: "the source has not been compiled and tested yet: requests that the policy matches stay pending"
+	ReasonLoading = "Loading"
 	// ReasonPolicyLoaded: the source in spec.rego is the active revision.
 	// Example: "the source in spec.rego is active"
 	ReasonPolicyLoaded = "PolicyLoaded"

@@ -5,12 +5,17 @@ package evaluator
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/open-policy-agent/opa/v1/version"
+
+	"countersign.dev/countersign/policies"
 )
 
 // Limits of a source.
@@ -32,6 +37,21 @@ const (
 func (s Source) Size() int {
 	rules, _ := s.sizes()
 	return rules
+}
+
+// TotalSize returns the size of the parameters and of all files, in bytes.
+func (s Source) TotalSize() int {
+	_, all := s.sizes()
+	return all
+}
+
+// checksVersion changes with the checks of this package that are not in OPA.
+const checksVersion = 1
+
+// Version returns the version of everything that compiles and tests a source: OPA, the schema of the
+// input and the checks of this package.
+func Version() string {
+	return fmt.Sprintf("%s %d %x", version.Version, checksVersion, sha256.Sum256(policies.InputSchema))
 }
 
 func (s Source) sizes() (rules, all int) {

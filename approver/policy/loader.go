@@ -103,7 +103,7 @@ func decodeParameters(parameters *apiextensionsv1.JSON) (map[string]any, error) 
 // Load compiles and tests a source in a process with limits: see package sandbox. It compiles the source
 // in this process too if that succeeds. The error is not about the source.
 func (Loader) Load(ctx context.Context, source Source, minCoverage int32) (LoadResult, error) {
-	result := LoadResult{minCoverage: minCoverage, notFound: source.NotFound}
+	result := LoadResult{minCoverage: minCoverage, notFound: source.NotFound, digest: source.testDigest(minCoverage)}
 	if source.NotFound != "" {
 		return result, nil
 	}
@@ -130,6 +130,9 @@ type LoadResult struct {
 
 	minCoverage int32
 	notFound    string
+	tooMany     string
+	loading     bool
+	digest      string // of what was tested
 	compiled    *evaluator.Policy
 }
 
@@ -160,6 +163,10 @@ func (r LoadResult) coverageTooLow() bool { return r.Tests.Percent < int(r.minCo
 // Problem returns the reason that the source is not usable.
 func (r LoadResult) Problem() Problem {
 	switch {
+	case r.loading:
+		return Problem{v1alpha1.ReasonLoading, "the source has not been compiled and tested yet"}
+	case r.tooMany != "":
+		return Problem{v1alpha1.ReasonTooManySources, r.tooMany}
 	case r.notFound != "":
 		return Problem{v1alpha1.ReasonSourceNotFound, r.notFound}
 	case r.compiled == nil && len(r.Errors) > 0 && r.Errors[0].File == evaluator.ParametersField:

@@ -6,9 +6,7 @@ package policy
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"countersign.dev/countersign/api/v1alpha1"
@@ -27,7 +25,6 @@ type Set struct {
 // index finds policies by signerName, at a cost that does not grow with their number.
 type index struct {
 	byPattern map[string][]Policy // by "example.com/serving" or "example.com/*"
-	notLoaded []string            // names of enforcing policies without an active revision
 	digest    string              // of everything that a decision can depend on
 }
 
@@ -43,9 +40,6 @@ func (s *Set) Replace(policies []Policy) (changed bool) {
 		for _, pattern := range p.SignerNames {
 			next.byPattern[pattern] = append(next.byPattern[pattern], p)
 		}
-		if p.Active == nil && !p.Shadow() && !slices.Contains(next.notLoaded, p.Name) {
-			next.notLoaded = append(next.notLoaded, p.Name)
-		}
 	}
 	before := s.current.Swap(next)
 	return before == nil || before.digest != next.digest
@@ -57,15 +51,11 @@ func (s *Set) Matches(signerName string) bool { return len(s.Matching(signerName
 // Loaded reports whether the set has been filled. Policies in it may still have problems.
 func (s *Set) Loaded() bool { return s.current.Load() != nil }
 
-// Ready returns nil once the set has been filled and every enforcing policy has an active
-// revision. The error names the policies that have none.
+// Ready returns ErrNotLoaded before the first Replace. A policy without an active revision is no error:
+// it holds the requests that it matches, and its status says why.
 func (s *Set) Ready() error {
-	current := s.current.Load()
-	switch {
-	case current == nil:
+	if !s.Loaded() {
 		return ErrNotLoaded
-	case current.notLoaded != nil:
-		return fmt.Errorf("not loaded, see the status of each ApprovalPolicy: %s", strings.Join(current.notLoaded, ", "))
 	}
 	return nil
 }

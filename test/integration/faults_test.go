@@ -186,8 +186,8 @@ func writtenDecisions(t *testing.T) map[types.UID]int {
 	return counts
 }
 
-// TestBrokenPolicy checks that a policy that does not compile reports this in its status and makes /readyz fail. Requests
-// that it matches stay pending, even if another policy allows them.
+// TestBrokenPolicy checks that a policy that does not compile reports this in its status and in an Event, and that the
+// approver stays ready. Requests that it matches stay pending, even if another policy allows them.
 func TestBrokenPolicy(t *testing.T) {
 	ctx := t.Context()
 	apply(t, policyManifest("broken", "subject_controls_key if input.requester.usrname == \"x\""))
@@ -196,10 +196,12 @@ func TestBrokenPolicy(t *testing.T) {
 		return contains(kubectl(t, "get", "approvalpolicy", "broken", "-o", "jsonpath={.status}"),
 			`"reason":"InvalidRego"`, `"reason":"NotLoaded"`, `"file":"mine.rego"`, `"row":5`, `"col":25`, "input.requester.usrname", `"username"`)
 	}))
-	_, err := installation.Approver.Probe(ctx, "/readyz?verbose")
-	if err == nil {
-		t.Error("/readyz succeeds while a policy is not loaded")
+	if _, err := installation.Approver.Probe(ctx, "/readyz?verbose"); err != nil {
+		t.Errorf("only the requests that the policy matches wait: %v", err)
 	}
+	must(t, harness.Eventually(ctx, enough, func() error {
+		return contains(kubectl(t, "get", "events", "--namespace=default", "--field-selector=involvedObject.name=broken", "-o", "jsonpath={.items[*].message}"), "undefined ref: input.requester.usrname")
+	}))
 	token, err := world.PodToken(ctx, world.Pods[tutorial.PodName])
 	must(t, err)
 	_, _, err = tutorial.Request{DNSNames: []string{"my-pod.my-namespace.pod.cluster.local"}}.Create(ctx, world.TokenConfig(token), "held-back")
