@@ -161,7 +161,7 @@ func TestLargeNamespace(t *testing.T) {
 
 // TestSurroundingsCacheIsBounded: neither the number of namespaces nor the size of their objects fills memory.
 func TestSurroundingsCacheIsBounded(t *testing.T) {
-	c := &surroundingsCache{byNamespace: map[string]surroundings{}}
+	c := newSurroundingsCache()
 	start := time.Now()
 	for i := range 2 * maxSurroundings {
 		c.put(fmt.Sprint(i), surroundings{readAt: start, size: 1}, 0)
@@ -181,6 +181,33 @@ func TestSurroundingsCacheIsBounded(t *testing.T) {
 	if c.size != 1 {
 		t.Errorf("size %d after a replacement, want 1", c.size)
 	}
+}
+
+// TestForgetOneNamespace: a change in one namespace does not discard a read of another, or evict it.
+func TestForgetOneNamespace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &Gatherer{surroundings: newSurroundingsCache()}
+		c := &g.surroundings
+		_, _, before := c.get("a")
+		_, _, other := c.get("b")
+		g.Forget("a")
+		c.put("a", surroundings{readAt: time.Now()}, before)
+		c.put("b", surroundings{readAt: time.Now()}, other)
+		if _, ok, _ := c.get("a"); ok {
+			t.Error("a read from before the change is cached")
+		}
+		if _, ok, _ := c.get("b"); !ok {
+			t.Error("a read of another namespace is discarded")
+		}
+		_, _, after := c.get("a")
+		if c.put("a", surroundings{readAt: time.Now()}, after); len(c.byNamespace) != 2 {
+			t.Error("a read from after the change is discarded")
+		}
+		time.Sleep(Timeout + time.Second)
+		if g.Forget("c"); len(c.forgotten) != 1 {
+			t.Errorf("%d namespaces are remembered", len(c.forgotten))
+		}
+	})
 }
 
 // TestReadAt: the facts carry the start of the oldest read that an approval can be based on.
@@ -321,7 +348,7 @@ func TestMemoryOfObjects(t *testing.T) {
 		}, 4 << 10},
 		{"undecided request with many groups", func() client.Object {
 			csr := &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: "web"}}
-			csr.Spec = certificatesv1.CertificateSigningRequestSpec{Request: make([]byte, 100), Username: "u", Groups: make([]string, 120)}
+			csr.Spec = certificatesv1.CertificateSigningRequestSpec{Request: make([]byte, 100), Username: "u", Groups: make([]string, 110)}
 			for i := range csr.Spec.Groups {
 				csr.Spec.Groups[i] = fmt.Sprint(i)
 			}

@@ -61,7 +61,7 @@ type Gatherer struct {
 // creates SubjectAccessReviews with c. domain is the DNS domain of the cluster.
 func NewGatherer(cached client.Reader, pods PodFinder, live client.Reader, c client.Writer, domain string) *Gatherer {
 	return &Gatherer{
-		cache: cached, pods: pods, live: live, domain: domain, surroundings: surroundingsCache{byNamespace: map[string]surroundings{}},
+		cache: cached, pods: pods, live: live, domain: domain, surroundings: newSurroundingsCache(),
 		review: func(ctx context.Context, r *authorizationv1.SubjectAccessReview) error { return c.Create(ctx, r) },
 	}
 }

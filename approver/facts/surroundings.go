@@ -42,19 +42,30 @@ type surroundings struct {
 type surroundingsCache struct {
 	mu          sync.Mutex
 	byNamespace map[string]surroundings
-	size        int // of all
-	epoch       int // incremented by Forget
+	size        int                  // of all
+	epoch       int                  // of the latest Forget
+	forgotten   map[string]forgotten // by namespace, since the start of the longest read
 	reads       singleflight.Group
+}
+
+// forgotten is the latest call of Forget for a namespace.
+type forgotten struct {
+	at    time.Time
+	epoch int
+}
+
+func newSurroundingsCache() surroundingsCache {
+	return surroundingsCache{byNamespace: map[string]surroundings{}, forgotten: map[string]forgotten{}}
 }
 
 func (c *surroundingsCache) get(namespace string) (around surroundings, ok bool, epoch int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	around, ok = c.byNamespace[namespace]
-	return around, ok, c.epoch
+	return around, ok, c.forgotten[namespace].epoch
 }
 
-// put caches surroundings, unless a namespace was forgotten since the read started, or the cache is full.
+// put caches surroundings, unless the namespace was forgotten since the read started, or the cache is full.
 // It evicts expired ones.
 func (c *surroundingsCache) put(namespace string, around surroundings, epoch int) {
 	c.mu.Lock()
@@ -64,7 +75,7 @@ func (c *surroundingsCache) put(namespace string, around surroundings, epoch int
 			c.removeLocked(name)
 		}
 	}
-	if c.epoch != epoch || len(c.byNamespace) == maxSurroundings || c.size+around.size > maxSurroundingsSize {
+	if c.forgotten[namespace].epoch != epoch || len(c.byNamespace) == maxSurroundings || c.size+around.size > maxSurroundingsSize {
 		return
 	}
 	c.byNamespace[namespace] = around
@@ -77,12 +88,19 @@ func (c *surroundingsCache) removeLocked(namespace string) {
 }
 
 // Forget evicts the cached facts about a namespace. Call it when an object there changes that a
-// request awaits.
+// request awaits. It does not affect other namespaces: a user can change objects all the time.
 func (g *Gatherer) Forget(namespace string) {
 	c := &g.surroundings
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := time.Now()
+	for name, f := range c.forgotten {
+		if now.Sub(f.at) > Timeout { // no read from before is in progress
+			delete(c.forgotten, name)
+		}
+	}
 	c.epoch++
+	c.forgotten[namespace] = forgotten{at: now, epoch: c.epoch}
 	c.removeLocked(namespace)
 }
 

