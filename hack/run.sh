@@ -10,7 +10,7 @@
 # script then points the ValidatingWebhookConfiguration to https://WEBHOOK_HOST:9443. Apply the overlay to undo that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-namespace=countersign-system configuration=validatingwebhookconfiguration/countersign
+namespace=${NAMESPACE:-countersign-system} configuration=validatingwebhookconfiguration/countersign
 
 fail() { echo "run: $*" >&2; exit 1; }
 

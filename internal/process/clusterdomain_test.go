@@ -13,6 +13,7 @@ import (
 )
 
 func TestAddClusterDomain(t *testing.T) {
+	t.Setenv(NamespaceEnv, "of-the-pod")
 	run := func(args ...string) (domain string, exit int, output string) {
 		var stdout, stderr bytes.Buffer
 		exit = Command{

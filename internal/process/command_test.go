@@ -18,9 +18,9 @@ import (
 )
 
 func TestMain_commandLine(t *testing.T) {
-	t.Setenv(NamespaceEnv, "")
+	t.Setenv(NamespaceEnv, "of-the-pod")
 	defaults := Config{
-		Name: "countersign-test", Namespace: "countersign-system",
+		Name: "countersign-test", Namespace: "of-the-pod",
 		MetricsBindAddress: ":8080", HealthProbeBindAddress: ":8081", PprofBindAddress: "0", LeaderElect: true, Concurrency: 32,
 	}
 	with := func(change func(*Config)) *Config {
@@ -47,6 +47,7 @@ func TestMain_commandLine(t *testing.T) {
 		{name: "stray argument", args: []string{"--leader-elect", "false"}, exit: 2, stderr: usage(`unexpected argument "false": use flags only`)},
 		{name: "unknown level", args: []string{"--log-level=loud"}, exit: 2, stderr: usage(`invalid value "loud" for flag -log-level: must be info or debug`)},
 		{name: "no workers", args: []string{"--concurrency=0"}, exit: 2, stderr: usage("--concurrency 0: must be at least 1")},
+		{name: "no namespace", args: []string{"--namespace="}, exit: 2, stderr: usage("--namespace: required, unless the environment variable POD_NAMESPACE is set")},
 		{name: "invalid namespace", args: []string{"--namespace=A/b"}, exit: 2, stderr: usage(`--namespace "A/b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')`)},
 	}
 	for _, test := range tests {
@@ -77,6 +78,7 @@ func TestMain_commandLine(t *testing.T) {
 }
 
 func TestMain_replicated(t *testing.T) {
+	t.Setenv(NamespaceEnv, "of-the-pod")
 	var stdout, stderr bytes.Buffer
 	var got *Config
 	command := Command{Name: "countersign-test", Replicated: true, Run: func(_ context.Context, cfg Config) error { got = &cfg; return nil }}
@@ -125,6 +127,7 @@ func TestMain_help(t *testing.T) {
 }
 
 func TestMain_memoryProfile(t *testing.T) {
+	t.Setenv(NamespaceEnv, "of-the-pod")
 	before := runtime.MemProfileRate
 	t.Cleanup(func() { runtime.MemProfileRate = before })
 	for _, tc := range []struct {

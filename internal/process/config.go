@@ -4,7 +4,6 @@
 package process
 
 import (
-	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,8 +17,6 @@ const (
 	// NamespaceEnv is the environment variable that --namespace defaults to. The Deployment sets
 	// it from metadata.namespace.
 	NamespaceEnv = "POD_NAMESPACE"
-
-	defaultNamespace = "countersign-system"
 
 	// defaultConcurrency is high because a reconcile mostly waits for the API server. The throughput is
 	// 0.85 of that of a bare loop with 32 workers, and 0.6 with 8.
@@ -54,8 +51,8 @@ type Config struct {
 func (c *Config) AddFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Kubeconfig, "kubeconfig", "",
 		"`path` of a kubeconfig file. If empty, the ServiceAccount of the Pod is used.")
-	fs.StringVar(&c.Namespace, "namespace", cmp.Or(os.Getenv(NamespaceEnv), defaultNamespace),
-		"`namespace` of Countersign; "+NamespaceEnv+" sets the default.")
+	fs.StringVar(&c.Namespace, "namespace", os.Getenv(NamespaceEnv),
+		"`namespace` of Countersign. Required, unless "+NamespaceEnv+" sets it.")
 	fs.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080",
 		"`address` of /metrics, plain HTTP; 0 disables it. No metric has the name of a request or a requester.")
 	fs.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081",
@@ -76,7 +73,9 @@ func (c *Config) AddControllerFlags(fs *flag.FlagSet) {
 // Validate returns an error that names each flag with an invalid value.
 func (c *Config) Validate() error {
 	var errs []error
-	if problems := validation.IsDNS1123Label(c.Namespace); len(problems) > 0 {
+	if c.Namespace == "" {
+		errs = append(errs, errors.New("--namespace: required, unless the environment variable "+NamespaceEnv+" is set"))
+	} else if problems := validation.IsDNS1123Label(c.Namespace); len(problems) > 0 {
 		errs = append(errs, fmt.Errorf("--namespace %q: %s", c.Namespace, strings.Join(problems, "; ")))
 	}
 	if c.Concurrency < 1 {
