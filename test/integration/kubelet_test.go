@@ -105,12 +105,18 @@ func addresses(pairs ...string) []corev1.NodeAddress {
 // TestKubeletServing checks that kubelets get the certificates that they request, issued by the signer of the cluster,
 // and that no requester gets a certificate for another node.
 func TestKubeletServing(t *testing.T) {
-	// The policy is installed in mode Audit.
+	root, err := cluster.Root()
+	must(t, err)
+	audited := overlayOf(t, filepath.Join(root, "deploy/signers/kubelet-serving"), `patches:
+  - target: {kind: ApprovalPolicy, name: kubelet-serving}
+    patch: |
+      - {op: replace, path: /spec/mode, value: Audit}
+`)
+	kubectl(t, "apply", "--server-side", "-k", audited)
+	t.Cleanup(func() { remove(t, "-k", audited) })
 	must(t, world.CreateNode(t.Context(), "kubelet-watched", addresses("InternalIP", "10.1.0.9")...))
 	kubelet(t, "kubelet-watched", nil, []string{"10.1.0.9"})
 	watched := requestOf(t, "kubelet-watched")
-	root, err := cluster.Root()
-	must(t, err)
 	if p := settled(t, "kubelet-serving"); p.Spec.Mode != v1alpha1.ModeAudit {
 		t.Errorf("installed in mode %q", p.Spec.Mode)
 	}
@@ -122,11 +128,12 @@ func TestKubeletServing(t *testing.T) {
 	}
 
 	kubectl(t, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(root, "deploy/signers/kubelet-serving"))
-	t.Cleanup(func() {
-		atEnd(t, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(root, "policies"))
-		remove(t, "clusterrole,clusterrolebinding", "countersign-approver-kubelet-serving")
-	})
-	settled(t, "kubelet-serving")
+	for range 2 { // applying the other policies does not change the mode
+		kubectl(t, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(root, "policies"))
+		if p := settled(t, "kubelet-serving"); p.Spec.Mode != v1alpha1.ModeEnforce {
+			t.Fatalf("after applying policies/: mode %q", p.Spec.Mode)
+		}
+	}
 	verdict(t, watched) // the policy decides it in mode Enforce
 	for _, tc := range []struct {
 		name          string

@@ -103,7 +103,7 @@ func TestPolicyRevisions(t *testing.T) {
 	ctx := t.Context()
 	root := copyPolicies(t)
 	root.apply(t)
-	for _, name := range []string{"kubelet-serving", "pod-client", "pod-serving", "spiffe"} {
+	for _, name := range []string{"pod-client", "pod-serving", "spiffe"} {
 		p := settled(t, name)
 		for _, condition := range []string{v1alpha1.ConditionCompiled, v1alpha1.ConditionTestsPassed, v1alpha1.ConditionReady} {
 			if !meta.IsStatusConditionTrue(p.Status.Conditions, condition) {

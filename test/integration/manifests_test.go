@@ -1,0 +1,61 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"countersign.dev/countersign/test/cluster"
+	"countersign.dev/countersign/test/harness"
+)
+
+// overlayOf writes a kustomization with one resource and more fields, and returns its folder. In the fields, ROOT is the
+// path of the repository.
+func overlayOf(t *testing.T, resource, fields string) string {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	relative := func(path string) string {
+		path, err := filepath.Rel(dir, path)
+		must(t, err)
+		return path
+	}
+	root, err := cluster.Root()
+	must(t, err)
+	fields = "resources: [" + relative(resource) + "]\n" + strings.ReplaceAll(fields, "ROOT", relative(root))
+	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(fields), 0o600))
+	return dir
+}
+
+// TestOtherNamespace renders each root for another namespace, and checks that the shipped one is in no part of it, and that
+// the API server accepts the result.
+func TestOtherNamespace(t *testing.T) {
+	kubectl(t, "create", "namespace", "team-certs")
+	t.Cleanup(func() { remove(t, "namespace/team-certs") })
+	root, err := cluster.Root()
+	must(t, err)
+	for _, tc := range []struct{ resource, transformers string }{
+		{"deploy/overlays/default", "ROOT/deploy/base/namespace"},
+		{"deploy/signers/webhook", "ROOT/deploy/signers/webhook/namespace"},
+		{"deploy/signers/kubelet-serving", "ROOT/deploy/signers/kubelet-serving/namespace"},
+		{"policies", ""},
+	} {
+		t.Run(tc.resource, func(t *testing.T) {
+			dir := overlayOf(t, filepath.Join(root, tc.resource), "namespace: team-certs\ntransformers: ["+tc.transformers+"]\n")
+			rendered := kubectl(t, "kustomize", dir)
+			for line := range strings.Lines(rendered) {
+				if strings.Contains(line, harness.SystemNamespace) {
+					t.Errorf("contains the shipped namespace: %s", line)
+				}
+			}
+			if tc.resource == "deploy/overlays/default" && strings.Count(rendered, "  namespace: default\n") != 4 {
+				t.Error("the Roles and RoleBindings for Events are not in the namespace default")
+			}
+			kubectl(t, "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", dir)
+		})
+	}
+}
