@@ -40,6 +40,7 @@ import (
 	"countersign.dev/countersign/api/v1alpha1"
 	"countersign.dev/countersign/audit"
 	"countersign.dev/countersign/internal/fairqueue"
+	"countersign.dev/countersign/internal/servingcert"
 	casource "countersign.dev/countersign/signer/ca/source"
 	"countersign.dev/countersign/signer/trust"
 )
@@ -71,6 +72,9 @@ type Options struct {
 	CADirectory string
 	// Concurrency is the number of requests that are reconciled at the same time. Required.
 	Concurrency int
+	// WebhookConfiguration is the ValidatingWebhookConfiguration whose caBundle is written, from the key
+	// ca.crt of the ConfigMap WebhookCAConfigMap in Namespace. Set both or neither.
+	WebhookConfiguration, WebhookCAConfigMap string
 	// Audit is the log of decisions. Required.
 	Audit *audit.Log
 	// Now returns the time at which certificates are issued. Defaults to time.Now.
@@ -202,7 +206,11 @@ func (s *Controllers) Setup(ctx context.Context, mgr manager.Manager) error {
 	}, watched, signerReady); err != nil {
 		return fmt.Errorf("setting up the controller of certificate requests: %w", err)
 	}
-	return nil
+	if s.options.WebhookConfiguration == "" {
+		return nil
+	}
+	bundle := servingcert.CABundle{Namespace: s.options.Namespace, ConfigMap: s.options.WebhookCAConfigMap, Configuration: s.options.WebhookConfiguration}
+	return bundle.Setup(mgr, watching)
 }
 
 // setupCache starts the watches with the manager, so that a standby replica is synced, too, and adds the

@@ -15,10 +15,8 @@ import (
 	"strconv"
 	"time"
 
-	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -62,26 +60,21 @@ type Options struct {
 	// issued by one of them.
 	ClientCAFile string
 
-	// Configuration is the ValidatingWebhookConfiguration whose caBundle is updated.
-	Configuration string
-	// CABundleConfigMap is the ConfigMap, in Namespace, with the CA certificates to trust. Defaults to
-	// the ConfigMap of the Signer in deploy/signers/webhook. If the certificate is in files, it
-	// defaults to none, and the caBundle is not updated.
+	// CABundleConfigMap is the ConfigMap, in Namespace, with the CA certificates that the API server
+	// trusts. If they do not include the issuer of the serving certificate, another certificate is
+	// requested. Required without files.
 	CABundleConfigMap string
 }
 
-const (
-	defaultApprover  = "countersign-approver"
-	defaultConfigMap = "countersign-webhook-ca"
-)
+const defaultApprover = "countersign-approver"
 
 // complete validates the options and sets defaults.
 func (o *Options) complete() error {
 	if (o.CertFile == "") != (o.KeyFile == "") {
 		return errors.New("--tls-cert-file and --tls-private-key-file: set both or neither")
 	}
-	if o.CertFile == "" && (o.ServingSigner == "" || o.ServiceName == "") {
-		return errors.New("without certificate files, --serving-signer and --service-name must be set")
+	if o.CertFile == "" && (o.ServingSigner == "" || o.ServiceName == "" || o.CABundleConfigMap == "") {
+		return errors.New("without certificate files, --serving-signer, --service-name and --ca-bundle-configmap must be set")
 	}
 	if o.OnDenial != Warn && o.OnDenial != Reject {
 		return fmt.Errorf("--on-denial %q: must be warn or reject", o.OnDenial)
@@ -89,23 +82,16 @@ func (o *Options) complete() error {
 	if o.ApproverUsername == "" {
 		o.ApproverUsername = "system:serviceaccount:" + o.Namespace + ":" + defaultApprover
 	}
-	if o.CABundleConfigMap == "" && o.CertFile == "" {
-		o.CABundleConfigMap = defaultConfigMap
-	}
 	return nil
 }
 
-// servingCertificate returns the options of the serving certificate and its caBundle.
+// servingCertificate returns the options of the serving certificate.
 func (o *Options) servingCertificate() servingcert.Options {
-	serving := servingcert.Options{
+	return servingcert.Options{
 		CertFile: o.CertFile, KeyFile: o.KeyFile,
 		SignerName: o.ServingSigner, DNSNames: []string{o.ServiceName + "." + o.Namespace + ".svc"},
+		ConfigMap: types.NamespacedName{Namespace: o.Namespace, Name: o.CABundleConfigMap},
 	}
-	if o.CABundleConfigMap != "" {
-		serving.ConfigMap = types.NamespacedName{Namespace: o.Namespace, Name: o.CABundleConfigMap}
-		serving.CABundle = servingcert.ValidatingWebhooks(o.Configuration)
-	}
-	return serving
 }
 
 // Server is the admission server of one process. Configure it in two steps: before and after the
@@ -153,9 +139,6 @@ func New(o Options) (*Server, error) {
 func (s *Server) ConfigureManager(o *manager.Options) {
 	o.LeaderElection = false // every replica serves
 	o.Cache = approver.CacheOptions(s.options.Namespace, s.policies)
-	o.Cache.ByObject[&admissionregistrationv1.ValidatingWebhookConfiguration{}] = cache.ByObject{
-		Field: fields.OneTermEqualSelector("metadata.name", s.options.Configuration), // RBAC allows only this name
-	}
 	o.WebhookServer = webhook.NewServer(webhook.Options{Host: s.host, Port: s.port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
 		c.MinVersion = tls.VersionTLS13
 		c.GetCertificate = s.certificate.Get

@@ -29,28 +29,27 @@ func TestOptions(t *testing.T) {
 		change    func(*Options)
 		err       string
 		username  string
-		configMap string
 	}{
-		{name: "as they are by default", username: "system:serviceaccount:ns:countersign-approver", configMap: "countersign-webhook-ca"},
+		{name: "as they are by default", username: "system:serviceaccount:ns:countersign-approver"},
 		{
 			name:   "another approver",
-			change: func(o *Options) { o.ApproverUsername = "jane" }, username: "jane", configMap: "countersign-webhook-ca",
+			change: func(o *Options) { o.ApproverUsername = "jane" }, username: "jane",
 		},
 		{
 			name:   "a client CA",
-			change: func(o *Options) { o.ClientCAFile = ca }, username: "system:serviceaccount:ns:countersign-approver", configMap: "countersign-webhook-ca",
+			change: func(o *Options) { o.ClientCAFile = ca }, username: "system:serviceaccount:ns:countersign-approver",
 		},
 		{name: "an invalid client CA", change: func(o *Options) { o.ClientCAFile = junk }, err: "the file contains no certificate"},
 		{name: "a certificate without a key", change: func(o *Options) { o.CertFile = "tls.crt" }, err: "--tls-cert-file and --tls-private-key-file: set both or neither"},
 		{name: "files that do not exist", change: func(o *Options) { o.CertFile, o.KeyFile = "/no/crt", "/no/key" }, err: "reading --tls-cert-file and --tls-private-key-file"},
-		{name: "no signer and no files", change: func(o *Options) { o.ServingSigner = "" }, err: "without certificate files, --serving-signer and --service-name must be set"},
+		{name: "no signer and no files", change: func(o *Options) { o.ServingSigner = "" }, err: "without certificate files, --serving-signer, --service-name and --ca-bundle-configmap must be set"},
 		{name: "no port", change: func(o *Options) { o.BindAddress = "localhost" }, err: "--webhook-bind-address: address localhost: missing port in address"},
 		{name: "an invalid port", change: func(o *Options) { o.BindAddress = ":https" }, err: `--webhook-bind-address ":https": the port must be a number from 1 to 65535`},
 		{name: "port 0", change: func(o *Options) { o.BindAddress = ":0" }, err: `--webhook-bind-address ":0": the port must be a number from 1 to 65535`},
 		{name: "an unknown action for a denial", change: func(o *Options) { o.OnDenial = "cry" }, err: `--on-denial "cry": must be warn or reject`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			o := Options{Namespace: "ns", ClusterDomain: "cluster.local", BindAddress: ":9443", OnDenial: Warn, ServingSigner: "countersign.dev/webhook", ServiceName: "countersign-webhook"}
+			o := Options{Namespace: "ns", ClusterDomain: "cluster.local", BindAddress: ":9443", OnDenial: Warn, ServingSigner: "countersign.dev/webhook", ServiceName: "countersign-webhook", CABundleConfigMap: "countersign-webhook-ca"}
 			if tc.change != nil {
 				tc.change(&o)
 			}
@@ -61,25 +60,12 @@ func TestOptions(t *testing.T) {
 			if err != nil {
 				return
 			}
-			if s.options.ApproverUsername != tc.username || s.options.CABundleConfigMap != tc.configMap {
-				t.Errorf("approver %q, ConfigMap %q", s.options.ApproverUsername, s.options.CABundleConfigMap)
+			if s.options.ApproverUsername != tc.username {
+				t.Errorf("approver %q", s.options.ApproverUsername)
 			}
 			if got := s.options.servingCertificate().DNSNames; !slices.Equal(got, []string{"countersign-webhook.ns.svc"}) {
 				t.Errorf("requests a certificate for %q", got)
 			}
 		})
-	}
-}
-
-// TestFilesWithoutBundle, unless a ConfigMap is named.
-func TestFilesWithoutBundle(t *testing.T) {
-	for _, configMap := range []string{"", "mine"} {
-		o := Options{CertFile: "c", KeyFile: "k", OnDenial: Reject, CABundleConfigMap: configMap}
-		if err := o.complete(); err != nil {
-			t.Fatal(err)
-		}
-		if o.CABundleConfigMap != configMap {
-			t.Errorf("%q, want %q", o.CABundleConfigMap, configMap)
-		}
 	}
 }

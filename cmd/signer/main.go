@@ -31,6 +31,10 @@ recorded on standard output, one line of JSON each.`,
 		AddFlags: func(fs *flag.FlagSet) {
 			fs.StringVar(&o.CADirectory, "ca-dir", "",
 				"`path` of the parent of the directories that Signers name in spec.ca.file. If not set, CAs are read from Secrets only.")
+			fs.StringVar(&o.WebhookConfiguration, "webhook-configuration", "",
+				"`name` of the ValidatingWebhookConfiguration whose caBundle is updated for the webhooks that call a Service of the namespace. If not set, none is.")
+			fs.StringVar(&o.WebhookCAConfigMap, "webhook-ca-configmap", "countersign-webhook-ca",
+				"`name` of the ConfigMap, in the namespace, whose ca.crt becomes the caBundle.")
 		},
 		Run: func(ctx context.Context, cfg process.Config) error { return run(ctx, cfg, o) },
 	}

@@ -59,10 +59,8 @@ func addFlags(fs *flag.FlagSet, o *webhook.Options) {
 		"`name` of the Service, in the namespace, that the API server connects to.")
 	fs.StringVar(&o.ClientCAFile, "client-ca-file", "",
 		"`path` of CA certificates. If set, clients must present a certificate issued by one of them.")
-	fs.StringVar(&o.Configuration, "webhook-configuration", "countersign",
-		"`name` of the ValidatingWebhookConfiguration whose caBundle is updated.")
-	fs.StringVar(&o.CABundleConfigMap, "ca-bundle-configmap", "",
-		"`name` of the ConfigMap, in the namespace, whose ca.crt becomes the caBundle. Defaults to countersign-webhook-ca, or none with --tls-cert-file.")
+	fs.StringVar(&o.CABundleConfigMap, "ca-bundle-configmap", "countersign-webhook-ca",
+		"`name` of the ConfigMap, in the namespace, whose ca.crt the API server trusts. If it does not contain the issuer of the serving certificate, another certificate is requested. Not used with --tls-cert-file.")
 }
 
 func run(ctx context.Context, cfg process.Config, o webhook.Options) error {

@@ -4,16 +4,13 @@
 package servingcert
 
 import (
+	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"encoding/pem"
+	"encoding/json"
 	"errors"
 	"testing"
-	"time"
 
+	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,28 +24,15 @@ import (
 
 func TestBundleReconciler(t *testing.T) {
 	ca, other := newAuthority(t, "ca"), newAuthority(t, "other")
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	chain, err := ca.issue(key.Public(), []string{"x"}, time.Now().Add(time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(chain)
-	served := &tls.Certificate{Certificate: [][]byte{block.Bytes}}
+	const url, elsewhere = "https://example.com/", "a Service of another namespace"
 	for _, tc := range []struct {
 		name      string
-		published string // empty: not yet
-		bundles   []string
-		none      bool // there is no configuration
-		files     bool // the certificate is in files
-		unserved  bool // there is no certificate yet
+		published string   // empty: not yet
+		bundles   []string // of webhooks that call a Service of the namespace; url and elsewhere are webhooks that do not
+		none      bool     // there is no configuration
 		apiError  error
 		want      []string
 		patches   int
-		renewed   int
-		requeue   time.Duration
 		err       string
 	}{
 		{name: "not published", bundles: []string{"", "x"}, want: []string{"", "x"}},
@@ -56,10 +40,10 @@ func TestBundleReconciler(t *testing.T) {
 		{name: "new bundle", published: string(ca.pem()), bundles: []string{"", "x"}, want: []string{string(ca.pem()), string(ca.pem())}, patches: 1},
 		{name: "unchanged", published: string(ca.pem()), bundles: []string{string(ca.pem())}, want: []string{string(ca.pem())}},
 		{name: "no configuration", published: string(ca.pem()), none: true},
-		{name: "CA replaced", published: string(other.pem()), bundles: []string{string(ca.pem())}, want: []string{string(other.pem())}, patches: 1, renewed: 1, requeue: time.Minute},
+		{name: "CA replaced", published: string(other.pem()), bundles: []string{string(ca.pem())}, want: []string{string(other.pem())}, patches: 1},
 		{name: "both CAs published", published: string(other.pem()) + string(ca.pem()), bundles: []string{""}, want: []string{string(other.pem()) + string(ca.pem())}, patches: 1},
-		{name: "files, other CA", published: string(other.pem()), bundles: []string{""}, files: true, want: []string{string(other.pem())}, patches: 1},
-		{name: "no certificate yet", published: string(other.pem()), bundles: []string{""}, unserved: true, want: []string{string(other.pem())}, patches: 1},
+		{name: "webhooks of others", published: string(ca.pem()), bundles: []string{url, "", elsewhere}, want: []string{"", string(ca.pem()), ""}, patches: 1},
+		{name: "only webhooks of others", published: string(ca.pem()), bundles: []string{url, elsewhere}, want: []string{"", ""}},
 		{
 			name: "API error", published: string(ca.pem()), bundles: []string{""}, apiError: errors.New("connection refused"), want: []string{""}, patches: 1,
 			err: `updating caBundle of ValidatingWebhookConfiguration "countersign": connection refused`,
@@ -68,17 +52,26 @@ func TestBundleReconciler(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "countersign"}}
 			for i, bundle := range tc.bundles {
-				configuration.Webhooks = append(configuration.Webhooks, admissionregistrationv1.ValidatingWebhook{
-					Name: string(rune('a'+i)) + ".countersign.dev", ClientConfig: admissionregistrationv1.WebhookClientConfig{CABundle: []byte(bundle)},
-				})
+				path := "/"
+				calls := admissionregistrationv1.WebhookClientConfig{
+					Service: &admissionregistrationv1.ServiceReference{Namespace: "ns", Name: "countersign-webhook", Path: &path}, CABundle: []byte(bundle),
+				}
+				switch bundle {
+				case url:
+					calls = admissionregistrationv1.WebhookClientConfig{URL: new(url)}
+				case elsewhere:
+					calls.Service.Namespace, calls.CABundle = "elsewhere", nil
+				}
+				configuration.Webhooks = append(configuration.Webhooks, admissionregistrationv1.ValidatingWebhook{Name: string(rune('a'+i)) + ".countersign.dev", ClientConfig: calls})
 			}
-			patches, renewed := 0, 0
+			patches := 0
 			builder := fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme).WithInterceptorFuncs(interceptor.Funcs{
 				Patch: func(ctx context.Context, c client.WithWatch, object client.Object, patch client.Patch, options ...client.PatchOption) error {
 					patches++
 					if tc.apiError != nil {
 						return tc.apiError
 					}
+					onlyBundles(t, object, patch)
 					return c.Patch(ctx, object, patch, options...)
 				},
 			})
@@ -86,42 +79,56 @@ func TestBundleReconciler(t *testing.T) {
 				builder.WithObjects(configuration)
 			}
 			if tc.published != "" {
-				builder.WithObjects(&corev1.ConfigMap{
-					ObjectMeta: metav1.ObjectMeta{Namespace: "countersign-system", Name: "countersign-webhook-ca"}, Data: map[string]string{"ca.crt": tc.published},
-				})
+				builder.WithObjects(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "countersign-webhook-ca"}, Data: map[string]string{"ca.crt": tc.published}})
 			}
-			r := &bundleReconciler{
-				client: builder.Build(), configMap: types.NamespacedName{Namespace: "countersign-system", Name: "countersign-webhook-ca"}, target: ValidatingWebhooks("countersign"),
-				served: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-					if tc.unserved {
-						return nil, errNoCertificate
-					}
-					return served, nil
-				},
-				renew: func() (bool, error) { renewed++; return true, nil },
-			}
-			if tc.files {
-				r.renew = nil
-			}
+			c := builder.Build()
+			r := &bundleReconciler{options: CABundle{Namespace: "ns", ConfigMap: "countersign-webhook-ca", Configuration: "countersign"}, live: c, client: c}
 			got, err := r.Reconcile(t.Context(), reconcile.Request{})
 			if (err == nil) != (tc.err == "") || err != nil && err.Error() != tc.err {
 				t.Errorf("error %v, want %q", err, tc.err)
 			}
-			if patches != tc.patches || renewed != tc.renewed || got.RequeueAfter != tc.requeue {
-				t.Errorf("%d patches, %d renewals, requeued after %s; want %d, %d, %s", patches, renewed, got.RequeueAfter, tc.patches, tc.renewed, tc.requeue)
+			if patches != tc.patches || got.RequeueAfter != 0 {
+				t.Errorf("%d patches, requeued after %s; want %d, 0", patches, got.RequeueAfter, tc.patches)
 			}
 			if tc.none {
 				return
 			}
 			var after admissionregistrationv1.ValidatingWebhookConfiguration
-			if err := r.client.Get(t.Context(), types.NamespacedName{Name: "countersign"}, &after); err != nil {
+			if err := c.Get(t.Context(), types.NamespacedName{Name: "countersign"}, &after); err != nil {
 				t.Fatal(err)
 			}
+			var bundles []string
 			for i := range after.Webhooks {
-				if bundle := string(after.Webhooks[i].ClientConfig.CABundle); bundle != tc.want[i] {
-					t.Errorf("caBundle of webhook %d: %q, want %q", i, bundle, tc.want[i])
-				}
+				bundles = append(bundles, string(after.Webhooks[i].ClientConfig.CABundle))
+			}
+			if diff := cmp.Diff(tc.want, bundles); diff != "" {
+				t.Errorf("caBundles (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// onlyBundles checks that a patch has a resourceVersion, and changes only the caBundle of webhooks. The order of the
+// webhooks is a directive of strategic merge patches and changes nothing.
+func onlyBundles(t *testing.T, object client.Object, patch client.Patch) {
+	t.Helper()
+	raw, err := patch.Data(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields struct {
+		Metadata map[string]any
+		Order    []map[string]string `json:"$setElementOrder/webhooks"`
+		Webhooks []struct {
+			Name         string
+			ClientConfig struct {
+				CABundle []byte `json:"caBundle"`
+			} `json:"clientConfig"`
+		}
+	}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&fields); err != nil || len(fields.Metadata) != 1 || fields.Metadata["resourceVersion"] == "" {
+		t.Errorf("patch %s: %v", raw, err)
 	}
 }

@@ -100,7 +100,7 @@ func TestRequested(t *testing.T) {
 	before, after := newAuthority(t, "before"), newAuthority(t, "after")
 	var requests []certificatesv1.CertificateSigningRequestSpec
 	now, away := before, false
-	r := &requested{signerName: "countersign.dev/webhook", dnsNames: []string{"countersign-webhook.countersign-system.svc"}}
+	r := &requested{signerName: "countersign.dev/webhook", dnsNames: []string{"countersign-webhook.my-namespace.svc"}}
 	answering := make(chan struct{})
 	r.clients = func(*tls.Certificate) (kubernetes.Interface, error) {
 		if away {
@@ -119,7 +119,7 @@ func TestRequested(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- r.Start(ctx) }()
 	first := issuedBy(t, r, before)
-	if want := []string{"countersign-webhook.countersign-system.svc"}; !slices.Equal(first.Leaf.DNSNames, want) {
+	if want := []string{"countersign-webhook.my-namespace.svc"}; !slices.Equal(first.Leaf.DNSNames, want) {
 		t.Errorf("DNS names %v, want %v", first.Leaf.DNSNames, want)
 	}
 	usages := []certificatesv1.KeyUsage{"digital signature", "key encipherment", "server auth"}

@@ -1,12 +1,12 @@
 // SPDX-FileCopyrightText: The Countersign Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package servingcert provides the serving certificate of an HTTPS server in the cluster, and publishes
-// the CA certificates that its clients trust.
+// Package servingcert provides the serving certificate of an HTTPS server in the cluster, and writes the
+// CA certificates that its clients trust.
 //
 // The certificate comes from files, or from a CertificateSigningRequest, which Countersign itself approves
 // and signs. In both cases it is replaced without a restart. The CA certificates come from the ConfigMap of
-// a Signer; a [Target] says where they are written.
+// a Signer. Another process writes them to the webhook configuration, with a [CABundle].
 //
 // A caller passes [Certificate.Get] to tls.Config, calls [Certificate.Setup], and adds [Certificate.Check]
 // to its readiness checks. Every replica requests a certificate of its own: the private key stays in its
@@ -36,11 +36,9 @@ type Options struct {
 	SignerName string
 	DNSNames   []string
 
-	// ConfigMap holds the CA certificates in PEM, under the key "ca.crt". Empty means that no CA
-	// certificates are written to CABundle.
+	// ConfigMap holds the CA certificates that clients trust, in PEM, under the key "ca.crt". If they do
+	// not include the issuer of a requested certificate, another one is requested. Required without files.
 	ConfigMap types.NamespacedName
-	// CABundle is written. Required with ConfigMap.
-	CABundle Target
 }
 
 // Certificate is the serving certificate of one process. [New] returns one.
@@ -70,25 +68,21 @@ func (c *Certificate) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) 
 	return c.requested.GetCertificate(hello)
 }
 
-// Setup adds to the manager the renewal of the certificate and, if there is a ConfigMap, a controller
-// named "cabundle" that writes the CA certificates.
+// Setup adds the renewal of the certificate to the manager.
 func (c *Certificate) Setup(mgr manager.Manager) error {
 	var runnable manager.Runnable = c.files
-	var renew func() (bool, error)
 	if c.requested != nil {
 		c.requested.clients = func(*tls.Certificate) (kubernetes.Interface, error) { return kubernetes.NewForConfig(mgr.GetConfig()) }
-		runnable, renew = c.requested, c.requested.renew
+		runnable = c.requested
 	}
 	if err := mgr.Add(runnable); err != nil {
 		return fmt.Errorf("adding the serving certificate: %w", err)
 	}
-	if c.options.ConfigMap.Name == "" {
+	if c.requested == nil {
 		return nil
 	}
-	bundle := &bundleReconciler{
-		client: mgr.GetClient(), configMap: c.options.ConfigMap, target: c.options.CABundle, served: c.Get, renew: renew,
-	}
-	return bundle.setup(mgr)
+	distrusted := &distrustReconciler{client: mgr.GetClient(), configMap: c.options.ConfigMap, served: c.Get, renew: c.requested.renew}
+	return distrusted.setup(mgr)
 }
 
 // Check returns when the current certificate expires: the zero time if there is none. The error says why

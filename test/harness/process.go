@@ -23,6 +23,9 @@ type Process struct {
 	health string // the base URL of its probes
 }
 
+// deployed are the flags in the Deployments of deploy/.
+var deployed = map[string][]string{"signer": {"--webhook-configuration=" + configurationName}}
+
 // Start starts the approver or the signer as its own ServiceAccount and waits until it is healthy. It does not wait
 // until the process is ready. flags are added to the flags of every process.
 func (i *Installation) Start(ctx context.Context, name string, flags ...string) (*Process, error) {
@@ -56,10 +59,10 @@ func (i *Installation) RunAs(ctx context.Context, name, pod, token string, flags
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{
+	args := slices.Concat([]string{
 		"--kubeconfig=" + kubeconfig, "--namespace=" + SystemNamespace,
 		"--metrics-bind-address=0", "--health-probe-bind-address=" + address,
-	}, flags...)
+	}, deployed[name], flags)
 	program := append(slices.Clone(i.Prefix[name]), filepath.Join(i.dir, name))
 	running, err := cluster.Spawn(program[0], append(program[1:], args...), filepath.Join(i.dir, name+pod+".log"), append([]string{"POD_NAME=" + pod}, i.Env[name]...)...)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	applycertificatesv1 "k8s.io/client-go/applyconfigurations/certificates/v1"
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -138,5 +139,30 @@ func TestSignerIsRefused(t *testing.T) {
 		if tc.allowed != nil {
 			t.Errorf("%s, beside %s: %v", tc.beside, tc.what, tc.allowed)
 		}
+	}
+}
+
+// TestOnlySignerWritesConfiguration checks that the webhook can neither read nor change webhook configurations, and that
+// the signer can patch the one of the webhook only. Writes are dry runs.
+func TestOnlySignerWritesConfiguration(t *testing.T) {
+	patch := func(account, name string) error {
+		token, err := world.ServiceAccountToken(t.Context(), harness.SystemNamespace, "countersign-"+account)
+		must(t, err)
+		client, err := kubernetes.NewForConfig(world.TokenConfig(token))
+		must(t, err)
+		_, err = client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Patch(t.Context(), name, types.StrategicMergePatchType,
+			[]byte(`{"webhooks": [{"name": "approvals.countersign.dev", "clientConfig": {"caBundle": ""}}]}`), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
+		return err
+	}
+	for _, account := range []string{"webhook", "approver"} {
+		if err := patch(account, "countersign"); !apierrors.IsForbidden(err) {
+			t.Errorf("%s: got %v, want Forbidden", account, err)
+		}
+	}
+	if err := patch("signer", "other"); !apierrors.IsForbidden(err) {
+		t.Errorf("the signer, another configuration: got %v, want Forbidden", err)
+	}
+	if err := patch("signer", "countersign"); err != nil && !apierrors.IsNotFound(err) { // the tests delete it
+		t.Errorf("the signer: %v", err)
 	}
 }
