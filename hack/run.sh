@@ -48,7 +48,7 @@ start signer 8082 --leader-elect=false
 if [ -n "${WEBHOOK_HOST:-}" ]; then
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 1 -subj "/CN=$WEBHOOK_HOST" \
 		-addext "subjectAltName=IP:$WEBHOOK_HOST" -keyout "$dir/tls.key" -out "$dir/tls.crt" 2>/dev/null
-	start webhook 8083 --tls-cert-file="$dir/tls.crt" --tls-private-key-file="$dir/tls.key"
+	start webhook 8083 --client-authentication=None --tls-cert-file="$dir/tls.crt" --tls-private-key-file="$dir/tls.key"
 	paths=(validate-approvalpolicy validate-certificatesigningrequest validate-approval)
 	for i in 0 1 2; do
 		kubectl patch "$configuration" --type=json -p "[{\"op\": \"replace\", \"path\": \"/webhooks/$i/clientConfig\", \"value\": {

@@ -17,7 +17,7 @@
 // that cannot be validated gets an HTTP error, and the API server applies the failurePolicy of the
 // webhook. An approval is recorded before it is answered.
 //
-// The package does not authenticate its clients. Any client that reaches the server can send
-// requests, and the audit records of approvals contain what the client sent. Set
-// [Options.ClientCAFile] to require a client certificate.
+// The audit records of approvals contain what the client sent. With [None], any client that reaches the
+// server can send requests; with [Required], clients with a certificate can. In both cases the server
+// bounds the connections, the requests that are processed at a time and their sizes: see server.go.
 package webhook

@@ -21,6 +21,10 @@ var (
 		Name: "countersign_webhook_approvals_total",
 		Help: "Manual approvals that were reviewed, by verdict.",
 	}, []string{"verdict"})
+	clientAuthentication = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "countersign_webhook_client_authentication",
+		Help: "1 if clients must present a certificate, 0 if any client can send requests.",
+	})
 	certificateExpiry = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "countersign_webhook_certificate_expiry_timestamp_seconds",
 		Help: "Expiry time of the serving certificate, in seconds since 1970; 0 if there is none.",
@@ -28,7 +32,7 @@ var (
 )
 
 func registerMetrics(registerer prometheus.Registerer, log *audit.Log) error {
-	for _, c := range []prometheus.Collector{answers, approvals, certificateExpiry, log.Metrics()} {
+	for _, c := range []prometheus.Collector{answers, approvals, certificateExpiry, clientAuthentication, log.Metrics()} {
 		if err := registerer.Register(c); err != nil {
 			return fmt.Errorf("registering metrics: %w", err)
 		}

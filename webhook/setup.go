@@ -6,12 +6,10 @@ package webhook
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"time"
 
@@ -22,7 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"countersign.dev/countersign/api/v1alpha1"
@@ -56,9 +53,13 @@ type Options struct {
 	// ServiceName is the Service, in Namespace, that the API server connects to. The serving certificate
 	// is issued for it. Required without files.
 	ServiceName string
-	// ClientCAFile contains CA certificates, in PEM. If it is set, clients must present a certificate
-	// issued by one of them.
+	// ClientAuthentication says whether clients must present a certificate. Required: there is no default.
+	ClientAuthentication ClientAuthentication
+	// ClientCAFile contains the CA certificates of clients, in PEM. Required with client authentication.
 	ClientCAFile string
+	// ClientNames are the common names of the clients that are accepted. Empty means all that have a
+	// certificate of ClientCAFile.
+	ClientNames []string
 
 	// CABundleConfigMap is the ConfigMap, in Namespace, with the CA certificates that the API server
 	// trusts. If they do not include the issuer of the serving certificate, another certificate is
@@ -99,10 +100,8 @@ func (o *Options) servingCertificate() servingcert.Options {
 type Server struct {
 	options     Options
 	policies    *policy.Set
-	host        string
-	port        int
-	clientCAs   *x509.CertPool
 	certificate *servingcert.Certificate
+	server      *server
 }
 
 // New returns a Server. Call ConfigureManager with the options of a manager, and then Setup with the
@@ -112,40 +111,29 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{options: o, policies: &policy.Set{}}
-	host, port, err := net.SplitHostPort(o.BindAddress)
+	_, port, err := net.SplitHostPort(o.BindAddress)
 	if err != nil {
 		return nil, fmt.Errorf("--webhook-bind-address: %w", err)
 	}
-	s.host = host
-	if s.port, err = strconv.Atoi(port); err != nil || s.port < 1 || s.port > 65535 {
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return nil, fmt.Errorf("--webhook-bind-address %q: the port must be a number from 1 to 65535", o.BindAddress)
 	}
-	if o.ClientCAFile != "" {
-		raw, err := os.ReadFile(o.ClientCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("--client-ca-file: %w", err)
-		}
-		if s.clientCAs = x509.NewCertPool(); !s.clientCAs.AppendCertsFromPEM(raw) {
-			return nil, fmt.Errorf("--client-ca-file %s: the file contains no certificate", o.ClientCAFile)
-		}
+	clients, err := o.clients()
+	if err != nil {
+		return nil, err
 	}
 	if s.certificate, err = servingcert.New(o.servingCertificate()); err != nil {
 		return nil, fmt.Errorf("reading --tls-cert-file and --tls-private-key-file: %w", err)
 	}
+	s.server = &server{address: o.BindAddress, tls: &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.certificate.Get}, bounds: defaultBounds}
+	clients(s.server.tls)
 	return s, nil
 }
 
-// ConfigureManager sets the cache and the webhook server of the manager.
+// ConfigureManager sets the cache of the manager.
 func (s *Server) ConfigureManager(o *manager.Options) {
 	o.LeaderElection = false // every replica serves
 	o.Cache = approver.CacheOptions(s.options.Namespace, s.policies)
-	o.WebhookServer = webhook.NewServer(webhook.Options{Host: s.host, Port: s.port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
-		c.MinVersion = tls.VersionTLS13
-		c.GetCertificate = s.certificate.Get
-		if s.clientCAs != nil {
-			c.ClientCAs, c.ClientAuth = s.clientCAs, tls.RequireAndVerifyClientCert
-		}
-	}}})
 }
 
 // Setup adds the handlers, the Reviewer, the serving certificate and the readyz checks to the manager.
@@ -163,19 +151,29 @@ func (s *Server) Setup(ctx context.Context, mgr manager.Manager) error {
 			return fmt.Errorf("watching %T (is its custom resource definition installed?): %w", kind, err)
 		}
 	}
-	s.register(mgr, reviewer)
+	if s.server.handler, err = s.handler(mgr, reviewer); err != nil {
+		return err
+	}
+	if s.options.ClientAuthentication == Required {
+		clientAuthentication.Set(1)
+	} else {
+		mgr.GetLogger().Info("clients are not authenticated: any client that reaches the port can request reviews; restrict it to the API server with a NetworkPolicy",
+			"address", s.options.BindAddress)
+	}
+	if err := mgr.Add(s.server); err != nil {
+		return fmt.Errorf("adding the server: %w", err)
+	}
 	if err := s.certificate.Setup(mgr); err != nil {
 		return err
 	}
-	err = mgr.AddReadyzCheck("certificate", s.checkCertificate)
-	if err != nil {
-		return fmt.Errorf("adding the readyz check: %w", err)
+	if err := errors.Join(mgr.AddReadyzCheck("certificate", s.checkCertificate), mgr.AddReadyzCheck("server", s.server.check)); err != nil {
+		return fmt.Errorf("adding the readyz checks: %w", err)
 	}
 	return nil
 }
 
-// register adds the handlers to the webhook server.
-func (s *Server) register(mgr manager.Manager, reviewer reviewer) {
+// handler returns the handler of all paths.
+func (s *Server) handler(mgr manager.Manager, reviewer reviewer) (http.Handler, error) {
 	decoder := admission.NewDecoder(mgr.GetScheme())
 	accessReview := access(func(ctx context.Context, r *authorizationv1.SubjectAccessReview) error {
 		return mgr.GetClient().Create(ctx, r)
@@ -193,9 +191,16 @@ func (s *Server) register(mgr manager.Manager, reviewer reviewer) {
 			decoder: decoder, reviewer: reviewer, awaitCache: cacheContains(mgr.GetClient()), access: accessReview, log: s.options.Audit, now: time.Now,
 		}},
 	}
+	mux := http.NewServeMux()
 	for _, h := range handlers {
-		mgr.GetWebhookServer().Register(h.path, httpErrors{&admission.Webhook{Handler: observe(h.name, h.handler)}})
+		handler, err := admission.StandaloneWebhook(&admission.Webhook{Handler: observe(h.name, h.handler)},
+			admission.StandaloneOptions{Logger: mgr.GetLogger().WithName("webhook"), MetricsPath: h.path})
+		if err != nil {
+			return nil, fmt.Errorf("adding the handler of %s: %w", h.path, err)
+		}
+		mux.Handle(h.path, httpErrors{handler})
 	}
+	return mux, nil
 }
 
 // checkCertificate is the readiness check of the certificate. It also updates its metric.

@@ -25,10 +25,10 @@ func TestOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
-		name      string
-		change    func(*Options)
-		err       string
-		username  string
+		name     string
+		change   func(*Options)
+		err      string
+		username string
 	}{
 		{name: "as they are by default", username: "system:serviceaccount:ns:countersign-approver"},
 		{
@@ -37,9 +37,13 @@ func TestOptions(t *testing.T) {
 		},
 		{
 			name:   "a client CA",
-			change: func(o *Options) { o.ClientCAFile = ca }, username: "system:serviceaccount:ns:countersign-approver",
+			change: func(o *Options) { o.ClientAuthentication, o.ClientCAFile = Required, ca }, username: "system:serviceaccount:ns:countersign-approver",
 		},
-		{name: "an invalid client CA", change: func(o *Options) { o.ClientCAFile = junk }, err: "the file contains no certificate"},
+		{name: "an invalid client CA", change: func(o *Options) { o.ClientAuthentication, o.ClientCAFile = Required, junk }, err: "the file contains no certificate"},
+		{name: "no client CA", change: func(o *Options) { o.ClientAuthentication = Required }, err: "--client-authentication=Required: set --client-ca-file"},
+		{name: "client authentication not set", change: func(o *Options) { o.ClientAuthentication = "" }, err: `--client-authentication "": must be Required or None`},
+		{name: "a client CA without authentication", change: func(o *Options) { o.ClientCAFile = ca }, err: "--client-authentication=None: remove --client-ca-file"},
+		{name: "names without authentication", change: func(o *Options) { o.ClientNames = []string{"x"} }, err: "--client-authentication=None: remove --client-ca-file"},
 		{name: "a certificate without a key", change: func(o *Options) { o.CertFile = "tls.crt" }, err: "--tls-cert-file and --tls-private-key-file: set both or neither"},
 		{name: "files that do not exist", change: func(o *Options) { o.CertFile, o.KeyFile = "/no/crt", "/no/key" }, err: "reading --tls-cert-file and --tls-private-key-file"},
 		{name: "no signer and no files", change: func(o *Options) { o.ServingSigner = "" }, err: "without certificate files, --serving-signer, --service-name and --ca-bundle-configmap must be set"},
@@ -49,7 +53,7 @@ func TestOptions(t *testing.T) {
 		{name: "an unknown action for a denial", change: func(o *Options) { o.OnDenial = "cry" }, err: `--on-denial "cry": must be warn or reject`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			o := Options{Namespace: "ns", ClusterDomain: "cluster.local", BindAddress: ":9443", OnDenial: Warn, ServingSigner: "countersign.dev/webhook", ServiceName: "countersign-webhook", CABundleConfigMap: "countersign-webhook-ca"}
+			o := Options{Namespace: "ns", ClusterDomain: "cluster.local", BindAddress: ":9443", OnDenial: Warn, ClientAuthentication: None, ServingSigner: "countersign.dev/webhook", ServiceName: "countersign-webhook", CABundleConfigMap: "countersign-webhook-ca"}
 			if tc.change != nil {
 				tc.change(&o)
 			}

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -27,7 +28,8 @@ CertificateSigningRequests about violations, and rejects manual approvals that t
 allow. Writes an audit record of each approval to standard output, one line of JSON each. Every
 replica serves.`,
 		Examples: []string{
-			"countersign-webhook",
+			"countersign-webhook --client-ca-file=/etc/countersign/client-ca/ca.crt --client-names=front-proxy-client",
+			"countersign-webhook --client-authentication=None",
 			"countersign-webhook --kubeconfig=webhook.kubeconfig --webhook-bind-address=127.0.0.1:9443 --tls-cert-file=tls.crt --tls-private-key-file=tls.key",
 		},
 		Replicated: true,
@@ -57,8 +59,15 @@ func addFlags(fs *flag.FlagSet, o *webhook.Options) {
 		"`signerName` to request the serving certificate from, unless --tls-cert-file is set.")
 	fs.StringVar(&o.ServiceName, "service-name", "countersign-webhook",
 		"`name` of the Service, in the namespace, that the API server connects to.")
+	o.ClientAuthentication = webhook.Required
+	fs.StringVar((*string)(&o.ClientAuthentication), "client-authentication", string(webhook.Required),
+		"`Required or None`: whether clients must present a certificate. With None, restrict the port to the API server with a NetworkPolicy.")
 	fs.StringVar(&o.ClientCAFile, "client-ca-file", "",
-		"`path` of CA certificates. If set, clients must present a certificate issued by one of them.")
+		"`path` of the CA certificates of clients. Required, unless --client-authentication=None.")
+	fs.Func("client-names", "`names` of the clients that are accepted, the common names of their certificates, comma-separated. If not set, every client with a certificate of --client-ca-file is.", func(value string) error {
+		o.ClientNames = strings.Split(value, ",")
+		return nil
+	})
 	fs.StringVar(&o.CABundleConfigMap, "ca-bundle-configmap", "countersign-webhook-ca",
 		"`name` of the ConfigMap, in the namespace, whose ca.crt the API server trusts. If it does not contain the issuer of the serving certificate, another certificate is requested. Not used with --tls-cert-file.")
 }

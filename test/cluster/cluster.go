@@ -121,7 +121,7 @@ func (c *Cluster) createCredentials() (err error) {
 	if c.authority, err = newAuthority(); err != nil {
 		return err
 	}
-	if err := writePKI(c.dir, c.authority); err != nil {
+	if err := errors.Join(writePKI(c.dir, c.authority), c.writeAdmission()); err != nil {
 		return err
 	}
 	if c.admin, err = c.ConfigFor("admin", "system:masters"); err != nil {
@@ -200,6 +200,7 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + file("tokens.key"),
 		"--service-account-signing-key-file=" + file("tokens.key"),
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+		"--admission-control-config-file=" + file("admission.yaml"),
 		"--service-cluster-ip-range=" + c.serviceCIDR,
 		"--audit-policy-file=" + file("audit-policy.yaml"), "--audit-log-path=" + c.AuditLog(),
 	}, func(ctx context.Context) error {

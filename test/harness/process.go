@@ -24,7 +24,10 @@ type Process struct {
 }
 
 // deployed are the flags in the Deployments of deploy/.
-var deployed = map[string][]string{"signer": {"--webhook-configuration=" + configurationName}}
+var deployed = map[string][]string{
+	"signer":  {"--webhook-configuration=" + configurationName},
+	"webhook": {"--client-authentication=None"},
+}
 
 // Start starts the approver or the signer as its own ServiceAccount and waits until it is healthy. It does not wait
 // until the process is ready. flags are added to the flags of every process.

@@ -13,6 +13,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"countersign.dev/countersign/test/cluster"
 )
 
 const configurationName = "countersign"
@@ -27,8 +29,8 @@ func (i *Installation) removeConfiguration(ctx context.Context) (err error) {
 	return configurations.Delete(ctx, configurationName, metav1.DeleteOptions{})
 }
 
-// StartWebhook starts the webhook as its own ServiceAccount, with a certificate from files, and waits until the API
-// server calls it. The webhook configuration is the shipped one except for the address.
+// StartWebhook starts the webhook as its own ServiceAccount, with a certificate from files and client authentication, and
+// waits until the API server calls it. The webhook configuration is the shipped one except for the address.
 func (i *Installation) StartWebhook(ctx context.Context) error {
 	ca, err := NewCA("webhook", nil)
 	if err != nil {
@@ -46,8 +48,10 @@ func (i *Installation) StartWebhook(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	flags := []string{"--webhook-bind-address=" + address, "--tls-cert-file=" + certFile, "--tls-private-key-file=" + keyFile}
-	i.webhookFlags = flags
+	i.webhookFlags = []string{
+		"--webhook-bind-address=" + address, "--tls-cert-file=" + certFile, "--tls-private-key-file=" + keyFile,
+		"--client-authentication=Required", "--client-ca-file=" + i.Cluster.WebhookClientCA(), "--client-names=" + cluster.WebhookClient,
+	}
 	if err := i.RestartWebhook(ctx); err != nil {
 		return err
 	}

@@ -59,3 +59,36 @@ func TestOtherNamespace(t *testing.T) {
 		})
 	}
 }
+
+// TestComponents adds each component to the default overlay, and checks that the API server accepts the result.
+func TestComponents(t *testing.T) {
+	root, err := cluster.Root()
+	must(t, err)
+	addresses := `patches:
+  - target: {kind: NetworkPolicy}
+    patch: |
+      - {op: replace, path: /spec/egress/0/to/0/ipBlock/cidr, value: 10.9.0.0/28}
+  - target: {kind: NetworkPolicy, name: countersign-webhook}
+    patch: |
+      - {op: replace, path: /spec/ingress/0/from/0/ipBlock/cidr, value: 10.9.0.0/28}
+`
+	for _, tc := range []struct {
+		component, fields string
+		want              []string
+		not               string
+	}{
+		{"webhook-client-authentication", "", []string{"- --client-authentication=Required", "- --client-ca-file=/etc/countersign/client-ca/ca.crt", "name: countersign-webhook-client-ca"}, ""},
+		{"network-policy", addresses, []string{"cidr: 10.9.0.0/28", "port: 9443", "port: 6443"}, "192.0.2."},
+		{"network-policy", "", []string{"cidr: 192.0.2.0/24"}, ""},
+	} {
+		t.Run(tc.component, func(t *testing.T) {
+			dir := overlayOf(t, filepath.Join(root, "deploy/overlays/default"), "components: [ROOT/deploy/components/"+tc.component+"]\n"+tc.fields)
+			rendered := kubectl(t, "kustomize", dir)
+			must(t, contains(rendered, tc.want...))
+			if tc.not != "" && strings.Contains(rendered, tc.not) {
+				t.Errorf("contains %q", tc.not)
+			}
+			kubectl(t, "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", dir)
+		})
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,6 +63,31 @@ func TestWebhookTutorial(t *testing.T) {
 			row.Name = strings.TrimPrefix(row.Name, "webhook-") // its After uses the name
 		}
 		t.Run(row.Name, func(t *testing.T) { runRow(t, row) })
+	}
+}
+
+// TestWebhookAuthenticatesClients checks that the webhook, which the API server calls with its client certificate, closes
+// the connections of other clients.
+func TestWebhookAuthenticatesClients(t *testing.T) {
+	withWebhook(t)
+	configuration, err := world.Clientset().AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "countersign", metav1.GetOptions{})
+	must(t, err)
+	called := configuration.Webhooks[0].ClientConfig
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(called.CABundle)
+	user, err := world.ConfigFor("admin", "system:masters") // of the CA of the cluster, not of the API server's certificate
+	must(t, err)
+	certificate, err := tls.X509KeyPair(user.CertData, user.KeyData)
+	must(t, err)
+	for name, certificates := range map[string][]tls.Certificate{"no certificate": nil, "another CA": {certificate}} {
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certificates, MinVersion: tls.VersionTLS13}}}
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, *called.URL, strings.NewReader("{}"))
+		must(t, err)
+		response, err := client.Do(request)
+		if err == nil {
+			t.Errorf("%s: %s", name, response.Status)
+			must(t, response.Body.Close())
+		}
 	}
 }
 
