@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"sigs.k8s.io/yaml"
+
 	"countersign.dev/countersign/test/cluster"
 	"countersign.dev/countersign/test/harness"
 )
@@ -90,5 +92,42 @@ func TestComponents(t *testing.T) {
 			}
 			kubectl(t, "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", dir)
 		})
+	}
+}
+
+// TestDefaultOverlay checks what all processes of the default overlay must have.
+func TestDefaultOverlay(t *testing.T) {
+	root, err := cluster.Root()
+	must(t, err)
+	rendered := kubectl(t, "kustomize", filepath.Join(root, "deploy/overlays/default"))
+	seen := map[string]int{}
+	for document := range strings.SplitSeq(rendered, "\n---\n") {
+		var object struct {
+			Kind     string
+			Metadata struct{ Name string }
+			Spec     struct {
+				UnhealthyPodEvictionPolicy string
+				Selector                   struct{ MatchLabels map[string]string }
+				Template                   struct {
+					Metadata struct{ Labels map[string]string }
+				}
+			}
+		}
+		must(t, yaml.Unmarshal([]byte(document), &object))
+		seen[object.Kind]++
+		const partOf = "app.kubernetes.io/part-of"
+		switch object.Kind {
+		case "Deployment":
+			if object.Spec.Template.Metadata.Labels[partOf] != "countersign" || object.Spec.Selector.MatchLabels[partOf] != "" {
+				t.Errorf("Deployment %s: labels of Pods %v, selector %v", object.Metadata.Name, object.Spec.Template.Metadata.Labels, object.Spec.Selector.MatchLabels)
+			}
+		case "PodDisruptionBudget":
+			if object.Spec.UnhealthyPodEvictionPolicy != "AlwaysAllow" {
+				t.Errorf("PodDisruptionBudget %s: %q", object.Metadata.Name, object.Spec.UnhealthyPodEvictionPolicy)
+			}
+		}
+	}
+	if seen["Deployment"] != 3 || seen["PodDisruptionBudget"] != 3 {
+		t.Errorf("got %v", seen)
 	}
 }
