@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -67,7 +68,11 @@ type Options struct {
 	CABundleConfigMap string
 }
 
-const defaultApprover = "countersign-approver"
+const (
+	defaultApprover = "countersign-approver"
+	// checkTimeout bounds a readiness check, which waits while the caches are not synced.
+	checkTimeout = 500 * time.Millisecond
+)
 
 // complete validates the options and sets defaults.
 func (o *Options) complete() error {
@@ -166,7 +171,7 @@ func (s *Server) Setup(ctx context.Context, mgr manager.Manager) error {
 	if err := s.certificate.Setup(mgr); err != nil {
 		return err
 	}
-	if err := errors.Join(mgr.AddReadyzCheck("certificate", s.checkCertificate), mgr.AddReadyzCheck("server", s.server.check)); err != nil {
+	if err := errors.Join(mgr.AddReadyzCheck("certificate", s.checkCertificate(mgr.GetClient())), mgr.AddReadyzCheck("server", s.server.check)); err != nil {
 		return fmt.Errorf("adding the readyz checks: %w", err)
 	}
 	return nil
@@ -203,13 +208,17 @@ func (s *Server) handler(mgr manager.Manager, reviewer reviewer) (http.Handler, 
 	return mux, nil
 }
 
-// checkCertificate is the readiness check of the certificate. It also updates its metric.
-func (s *Server) checkCertificate(*http.Request) error {
-	expires, err := s.certificate.Check(time.Now())
-	if expires.IsZero() {
-		certificateExpiry.Set(0)
-	} else {
-		certificateExpiry.Set(float64(expires.Unix()))
+// checkCertificate returns the readiness check of the certificate. It also updates its metric.
+func (s *Server) checkCertificate(cached client.Reader) healthz.Checker {
+	return func(r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
+		defer cancel()
+		expires, err := s.certificate.Check(ctx, cached, time.Now())
+		if expires.IsZero() {
+			certificateExpiry.Set(0)
+		} else {
+			certificateExpiry.Set(float64(expires.Unix()))
+		}
+		return err
 	}
-	return err
 }

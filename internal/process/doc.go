@@ -8,5 +8,5 @@
 // work creates a [Component] and passes it to [Run].
 //
 // The package does not know what a component does. It reads flags and the environment variable
-// POD_NAMESPACE, and no other state.
+// POD_NAMESPACE, POD_NAME and POD_UID, and no other state.
 package process

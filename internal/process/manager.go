@@ -12,7 +12,7 @@ import (
 	kruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
@@ -82,27 +82,41 @@ func Run(ctx context.Context, c Config, newScheme func() (*kruntime.Scheme, erro
 	if err != nil {
 		return fmt.Errorf("creating the scheme: %w", err)
 	}
-	mgr, err := newManager(c, scheme, component.ConfigureManager)
+	cfg, err := c.RESTConfig()
 	if err != nil {
 		return err
 	}
-	if err := component.Setup(ctx, mgr); err != nil {
+	log := ctrl.LoggerFrom(ctx)
+	probes := newProbes(log)
+	if probes.report, err = podEvents(ctx, cfg, c, log); err != nil {
+		return err
+	}
+	if err := probes.serve(ctx, c.HealthProbeBindAddress); err != nil {
+		return err
+	}
+	if err := awaitAPIServer(ctx, cfg, probes, log); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	mgr, err := newManager(c, cfg, scheme, component.ConfigureManager)
+	if err != nil {
+		return err
+	}
+	if err := component.Setup(ctx, probed{Manager: mgr, probes: probes}); err != nil {
 		return fmt.Errorf("setting up %s: %w", c.Name, err)
 	}
+	probes.set(checkStart, nil) // the checks of the component have replaced it
 	return start(ctx, mgr)
 }
 
-// newManager returns a manager with a healthz check. It opens the listeners for metrics and probes.
-// configure changes its options.
-func newManager(c Config, scheme *kruntime.Scheme, configure func(*manager.Options)) (manager.Manager, error) {
-	cfg, err := c.RESTConfig()
-	if err != nil {
-		return nil, err
-	}
+// newManager returns a manager. It opens the listener for metrics. configure changes its options.
+func newManager(c Config, cfg *rest.Config, scheme *kruntime.Scheme, configure func(*manager.Options)) (manager.Manager, error) {
 	options := manager.Options{
 		Scheme:                        scheme,
 		Metrics:                       metricsserver.Options{BindAddress: c.MetricsBindAddress},
-		HealthProbeBindAddress:        c.HealthProbeBindAddress,
+		HealthProbeBindAddress:        "0", // see probes
 		PprofBindAddress:              c.PprofBindAddress,
 		LeaderElection:                c.LeaderElect,
 		LeaderElectionID:              c.Name,
@@ -117,9 +131,6 @@ func newManager(c Config, scheme *kruntime.Scheme, configure func(*manager.Optio
 	mgr, err := manager.New(cfg, options)
 	if err != nil {
 		return nil, fmt.Errorf("creating the manager: %w", err)
-	}
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return nil, fmt.Errorf("adding the healthz check: %w", err)
 	}
 	return mgr, nil
 }

@@ -18,6 +18,7 @@ import (
 // after 70 to 90 percent of its lifetime. Key and certificate stay in memory.
 type requested struct {
 	clients    certificate.ClientsetFunc // for the request
+	pending    pendingRequest
 	signerName string
 	dnsNames   []string
 

@@ -19,10 +19,14 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	fakeclient "k8s.io/client-go/kubernetes/fake"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	clienttesting "k8s.io/client-go/testing"
+	clientfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 )
 
 // authority is a CA.
@@ -209,6 +213,48 @@ func TestCheck(t *testing.T) {
 			}
 			if !expires.Equal(tc.expires) {
 				t.Errorf("expires %s, want %s", expires, tc.expires)
+			}
+		})
+	}
+}
+
+// TestPendingRequest checks the reason of the readiness check at each stage of the request.
+func TestPendingRequest(t *testing.T) {
+	condition := func(kind certificatesv1.RequestConditionType, message string) certificatesv1.CertificateSigningRequestStatus {
+		return certificatesv1.CertificateSigningRequestStatus{Conditions: []certificatesv1.CertificateSigningRequestCondition{{Type: kind, Status: corev1.ConditionTrue, Message: message}}}
+	}
+	for _, tc := range []struct {
+		name   string
+		none   bool // no request has been created
+		cached bool
+		status certificatesv1.CertificateSigningRequestStatus
+		want   string
+	}{
+		{name: "not created", none: true, want: "waiting for a certificate: its CertificateSigningRequest has not been created yet, see the log"},
+		{name: "not in the cache", want: "waiting for a certificate: CertificateSigningRequest csr-1 is pending: see its Events, and the policies for its signerName"},
+		{name: "pending", cached: true, want: "waiting for a certificate: CertificateSigningRequest csr-1 is pending: see its Events, and the policies for its signerName"},
+		{name: "approved", cached: true, status: condition(certificatesv1.CertificateApproved, ""), want: "waiting for a certificate: CertificateSigningRequest csr-1 is approved and not issued: see the Signer with its signerName"},
+		{name: "denied", cached: true, status: condition(certificatesv1.CertificateDenied, "not allowed by webhook"), want: "waiting for a certificate: CertificateSigningRequest csr-1 is denied: not allowed by webhook"},
+		{name: "failed", cached: true, status: condition(certificatesv1.CertificateFailed, "too long"), want: "waiting for a certificate: CertificateSigningRequest csr-1 failed: too long"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			csr := &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: "csr-1"}, Status: tc.status}
+			c, err := New(Options{SignerName: "example.com/serving", DNSNames: []string{"x"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !tc.none {
+				observed := c.requested.pending.observe(fakeclient.NewClientset())
+				if _, err := observed.CertificatesV1().CertificateSigningRequests().Create(t.Context(), csr, metav1.CreateOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			builder := clientfake.NewClientBuilder().WithScheme(clientgoscheme.Scheme)
+			if tc.cached {
+				builder.WithObjects(csr)
+			}
+			if _, err := c.Check(t.Context(), builder.Build(), time.Now()); err == nil || err.Error() != tc.want {
+				t.Errorf("got %v, want %s", err, tc.want)
 			}
 		})
 	}

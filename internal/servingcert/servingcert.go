@@ -14,6 +14,7 @@
 package servingcert
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
@@ -72,7 +74,13 @@ func (c *Certificate) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) 
 func (c *Certificate) Setup(mgr manager.Manager) error {
 	var runnable manager.Runnable = c.files
 	if c.requested != nil {
-		c.requested.clients = func(*tls.Certificate) (kubernetes.Interface, error) { return kubernetes.NewForConfig(mgr.GetConfig()) }
+		c.requested.clients = func(*tls.Certificate) (kubernetes.Interface, error) {
+			clientset, err := kubernetes.NewForConfig(mgr.GetConfig())
+			if err != nil {
+				return nil, err
+			}
+			return c.requested.pending.observe(clientset), nil
+		}
 		runnable = c.requested
 	}
 	if err := mgr.Add(runnable); err != nil {
@@ -86,8 +94,14 @@ func (c *Certificate) Setup(mgr manager.Manager) error {
 }
 
 // Check returns when the current certificate expires: the zero time if there is none. The error says why
-// the server cannot serve at now.
-func (c *Certificate) Check(now time.Time) (time.Time, error) { return check(c.Get, now) }
+// the server cannot serve at now. For a request, the state is that in the cache of requests, if it is not nil.
+func (c *Certificate) Check(ctx context.Context, requests client.Reader, now time.Time) (time.Time, error) {
+	expires, err := check(c.Get, now)
+	if errors.Is(err, errNoCertificate) && c.requested != nil {
+		err = c.requested.pending.problem(ctx, requests)
+	}
+	return expires, err
+}
 
 func check(get func(*tls.ClientHelloInfo) (*tls.Certificate, error), now time.Time) (time.Time, error) {
 	served, err := get(nil)

@@ -1,0 +1,172 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"countersign.dev/countersign/internal/text"
+)
+
+const (
+	// maxReason bounds the reason of a failing check, in bytes.
+	maxReason = 512
+	// reportInterval is the time after which a process that is not ready reports it, and the least time
+	// between two reports or log lines of different reasons.
+	reportInterval = 10 * time.Second
+	// probeTimeout bounds each step of a probe.
+	probeTimeout = 5 * time.Second
+)
+
+// probes serves /healthz and /readyz. /healthz succeeds while the process runs. The body of /readyz has a
+// line for each check, with the reason if it fails: the probes of controller-runtime withhold it. Reasons
+// contain no secrets. Changes of the reasons are logged.
+type probes struct {
+	log logr.Logger
+	// report is called with the reasons if the process is not ready for longer than reportInterval. Nil means
+	// that they are only logged.
+	report func(reasons string)
+	now    func() time.Time
+
+	mu             sync.Mutex
+	checks         map[string]healthz.Checker
+	unready        time.Time // since when; zero if the process is ready
+	logged, posted reported
+}
+
+// reported are the last reasons that were logged or reported.
+type reported struct {
+	reasons string
+	at      time.Time
+}
+
+// due reports whether the reasons differ from the last ones, which are older than reportInterval, and
+// remembers them.
+func (r *reported) due(reasons string, now time.Time) bool {
+	if reasons == r.reasons || r.reasons != "" && now.Sub(r.at) < reportInterval {
+		return false
+	}
+	*r = reported{reasons: reasons, at: now}
+	return true
+}
+
+// checkStart is the name of the check that fails until the component is set up.
+const checkStart = "start"
+
+// newProbes returns probes that fail until the check "start" is removed.
+func newProbes(log logr.Logger) *probes {
+	starting := func(*http.Request) error { return errors.New("the process is starting") }
+	return &probes{log: log, now: time.Now, checks: map[string]healthz.Checker{checkStart: starting}}
+}
+
+// set adds a check or replaces it; a nil check removes it.
+func (p *probes) set(name string, check healthz.Checker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if check == nil {
+		delete(p.checks, name)
+		return
+	}
+	p.checks[name] = check
+}
+
+// serve serves until ctx ends. The address "0" disables it. The error is about the address.
+func (p *probes) serve(ctx context.Context, address string) error {
+	if address == "0" {
+		return nil
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("--health-probe-bind-address: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+	mux.HandleFunc("/readyz", p.readyz)
+	server := &http.Server{Handler: mux, ReadTimeout: probeTimeout, WriteTimeout: 2 * probeTimeout, IdleTimeout: 10 * probeTimeout, MaxHeaderBytes: 8 << 10}
+	go func() {
+		<-ctx.Done()
+		_ = server.Close() // its errors are those of closed connections
+	}()
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			p.log.Error(err, "serving probes")
+		}
+	}()
+	return nil
+}
+
+// readyz answers as controller-runtime does, with reasons.
+func (p *probes) readyz(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	checks := maps.Clone(p.checks)
+	p.mu.Unlock()
+	var lines, reasons []string
+	for _, name := range slices.Sorted(maps.Keys(checks)) {
+		if err := checks[name](r); err != nil {
+			reason := text.Shorten(strings.ReplaceAll(err.Error(), "\n", "; "), maxReason)
+			lines, reasons = append(lines, "[-]"+name+" failed: "+reason), append(reasons, name+": "+reason)
+		} else {
+			lines = append(lines, "[+]"+name+" ok")
+		}
+	}
+	p.changed(strings.Join(reasons, "; "))
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	switch verbose := r.URL.Query().Has("verbose"); {
+	case reasons != nil:
+		w.WriteHeader(http.StatusInternalServerError)
+		fmt.Fprintf(w, "%s\nreadyz check failed\n", strings.Join(lines, "\n"))
+	case verbose:
+		fmt.Fprintf(w, "%s\nreadyz check passed\n", strings.Join(lines, "\n"))
+	default:
+		fmt.Fprint(w, "ok")
+	}
+}
+
+// changed logs and reports the reasons if they differ from those of the last time.
+func (p *probes) changed(reasons string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	if reasons == "" {
+		if !p.unready.IsZero() {
+			p.log.Info("ready")
+		}
+		p.unready, p.logged, p.posted = time.Time{}, reported{}, reported{}
+		return
+	}
+	if p.unready.IsZero() {
+		p.unready = now
+	}
+	if p.logged.due(reasons, now) {
+		p.log.Info("not ready", "reason", reasons)
+	}
+	if p.report != nil && now.Sub(p.unready) >= reportInterval && p.posted.due(reasons, now) {
+		p.report(reasons)
+	}
+}
+
+// probed is a manager whose readiness checks are those of probes.
+type probed struct {
+	manager.Manager
+	probes *probes
+}
+
+// AddReadyzCheck implements manager.Manager.
+func (m probed) AddReadyzCheck(name string, check healthz.Checker) error {
+	m.probes.set(name, check)
+	return nil
+}
