@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"k8s.io/klog/v2"
@@ -59,7 +58,7 @@ func (c Command) Main(ctx context.Context, args []string, stdout, stderr io.Writ
 	if c.AddFlags != nil {
 		c.AddFlags(fs)
 	}
-	version := fs.Bool("version", false, "Print the version and exit.")
+	version := fs.Bool("version", false, "Print the version, the commit, and the versions of Go and OPA, and exit.")
 
 	err := fs.Parse(args)
 	switch {
@@ -67,7 +66,7 @@ func (c Command) Main(ctx context.Context, args []string, stdout, stderr io.Writ
 		fmt.Fprint(stdout, c.help(fs))
 		return exitOK
 	case err == nil && *version:
-		fmt.Fprintln(stdout, c.Name, Version())
+		fmt.Fprintf(stdout, "%s %s", c.Name, buildInfo())
 		return exitOK
 	case err == nil && fs.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q: use flags only", fs.Arg(0))
@@ -85,7 +84,7 @@ func (c Command) Main(ctx context.Context, args []string, stdout, stderr io.Writ
 	log := NewLogger(stderr, cfg.LogLevel)
 	ctrl.SetLogger(log)
 	klog.SetLogger(log.WithName("client-go"))
-	log.Info("starting", "command", c.Name, "version", Version(), "namespace", cfg.Namespace)
+	log.Info("starting", "command", c.Name, "version", Version(), "revision", buildInfo().revision, "namespace", cfg.Namespace)
 	if err := c.Run(ctrl.LoggerInto(ctx, log), cfg); err != nil {
 		log.Error(err, "exiting on error")
 		return exitError
@@ -129,13 +128,4 @@ func (c Command) help(fs *flag.FlagSet) string {
 func isBool(f *flag.Flag) bool {
 	v, ok := f.Value.(interface{ IsBoolFlag() bool })
 	return ok && v.IsBoolFlag()
-}
-
-// Version returns the version of the module that Go recorded in the binary: a tag, a pseudo-version, or
-// "(devel)".
-func Version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }

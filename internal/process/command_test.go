@@ -148,7 +148,7 @@ func TestMain_version(t *testing.T) {
 	if exit := (Command{Name: "countersign-test"}).Main(t.Context(), []string{"--version"}, &stdout, new(bytes.Buffer)); exit != 0 {
 		t.Errorf("exit status %d", exit)
 	}
-	if want := "countersign-test " + Version() + "\n"; stdout.String() != want {
+	if want := "countersign-test " + Version() + "\ncommit: "; !strings.HasPrefix(stdout.String(), want) {
 		t.Errorf("got %q, want %q", stdout.String(), want)
 	}
 }

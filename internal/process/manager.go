@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
@@ -84,6 +85,9 @@ func Run(ctx context.Context, c Config, newScheme func() (*kruntime.Scheme, erro
 	}
 	cfg, err := c.RESTConfig()
 	if err != nil {
+		return err
+	}
+	if err := registerBuild(metrics.Registry, buildInfo()); err != nil {
 		return err
 	}
 	log := ctrl.LoggerFrom(ctx)
