@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -22,7 +23,7 @@ const WebhookClient = "front-proxy-client"
 func (c *Cluster) WebhookClientCA() string { return filepath.Join(c.dir, "front-proxy-ca.crt") }
 
 // admissionConfiguration makes the API server present a client certificate to every webhook. docs/operations.md says
-// how to do the same with kubeadm.
+// how to do the same with kubeadm. The API server requires an absolute path.
 const admissionConfiguration = `apiVersion: apiserver.config.k8s.io/v1
 kind: AdmissionConfiguration
 plugins:
@@ -30,7 +31,7 @@ plugins:
     configuration:
       apiVersion: apiserver.config.k8s.io/v1
       kind: WebhookAdmissionConfiguration
-      kubeConfigFile: webhooks.kubeconfig
+      kubeConfigFile: %q
 `
 
 // writeAdmission writes the admission configuration of the API server, and the credentials for webhooks.
@@ -43,11 +44,12 @@ func (c *Cluster) writeAdmission() error {
 	if err != nil {
 		return err
 	}
+	kubeconfig := filepath.Join(c.dir, "webhooks.kubeconfig")
 	return errors.Join(
 		os.WriteFile(c.WebhookClientCA(), frontProxy.pem, 0o600),
-		os.WriteFile(filepath.Join(c.dir, "admission.yaml"), []byte(admissionConfiguration), 0o600),
+		os.WriteFile(filepath.Join(c.dir, "admission.yaml"), fmt.Appendf(nil, admissionConfiguration, kubeconfig), 0o600),
 		clientcmd.WriteToFile(clientcmdapi.Config{AuthInfos: map[string]*clientcmdapi.AuthInfo{
 			"*": {ClientCertificateData: certificate, ClientKeyData: key},
-		}}, filepath.Join(c.dir, "webhooks.kubeconfig")),
+		}}, kubeconfig),
 	)
 }

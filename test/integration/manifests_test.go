@@ -100,7 +100,7 @@ func TestDefaultOverlay(t *testing.T) {
 	root, err := cluster.Root()
 	must(t, err)
 	rendered := kubectl(t, "kustomize", filepath.Join(root, "deploy/overlays/default"))
-	seen := map[string]int{}
+	kinds := map[string]int{}
 	for document := range strings.SplitSeq(rendered, "\n---\n") {
 		var object struct {
 			Kind     string
@@ -114,7 +114,7 @@ func TestDefaultOverlay(t *testing.T) {
 			}
 		}
 		must(t, yaml.Unmarshal([]byte(document), &object))
-		seen[object.Kind]++
+		kinds[object.Kind]++
 		const partOf = "app.kubernetes.io/part-of"
 		switch object.Kind {
 		case "Deployment":
@@ -127,7 +127,7 @@ func TestDefaultOverlay(t *testing.T) {
 			}
 		}
 	}
-	if seen["Deployment"] != 3 || seen["PodDisruptionBudget"] != 3 {
-		t.Errorf("got %v", seen)
+	if kinds["Deployment"] != 3 || kinds["PodDisruptionBudget"] != 3 {
+		t.Errorf("got %v", kinds)
 	}
 }
