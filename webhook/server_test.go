@@ -261,7 +261,7 @@ func TestSlowClients(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = io.Copy(io.Discard, bufio.NewReader(connection))
-			if timeout := (net.Error)(nil); errors.As(err, &timeout) && timeout.Timeout() {
+			if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
 				t.Error("the connection is open after 10 s")
 			}
 		})

@@ -28,8 +28,7 @@ func reachBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Jitter: 0.1, Steps: 6, Cap: 15 * time.Second}
 }
 
-// awaitAPIServer returns when the API server answers, with the error of ctx when it ends, or with an error
-// that no retry fixes. Meanwhile the readiness check "apiserver" fails. Setting up controllers needs the
+// awaitAPIServer returns nil when the API server answers or ctx ends, or an error that no retry fixes. Meanwhile the readiness check "apiserver" fails. Setting up controllers needs the
 // API server: it finds out which kinds exist.
 func awaitAPIServer(ctx context.Context, cfg *rest.Config, p *probes, log logr.Logger) error {
 	short := rest.CopyConfig(cfg)
@@ -59,7 +58,7 @@ func awaitAPIServer(ctx context.Context, cfg *rest.Config, p *probes, log logr.L
 		log.Info("the API server is not reachable, retrying", "server", cfg.Host, "error", err.Error(), "after", delay.String())
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		case <-time.After(delay):
 		}
 	}

@@ -20,14 +20,16 @@ func TestBuildOf(t *testing.T) {
 		want string
 	}{
 		{
-			"a release that links OPA", debug.BuildInfo{
+			"a release that links OPA",
+			debug.BuildInfo{
 				GoVersion: "go1.26.1", Main: debug.Module{Version: "v0.2.0"}, Deps: []*debug.Module{{Path: "x", Version: "v1.0.0"}, {Path: opaModule, Version: "v1.22.2"}},
 				Settings: []debug.BuildSetting{setting("vcs.revision", "0123abc"), setting("vcs.time", "2026-01-02T03:04:05Z"), setting("vcs.modified", "false")},
 			},
 			"v0.2.0\ncommit: 0123abc, 2026-01-02T03:04:05Z\ngo: go1.26.1\nopa: v1.22.2\n",
 		},
 		{
-			"changes without OPA", debug.BuildInfo{GoVersion: "go1.26.1", Settings: []debug.BuildSetting{setting("vcs.revision", "0123abc"), setting("vcs.modified", "true")}},
+			"changes without OPA",
+			debug.BuildInfo{GoVersion: "go1.26.1", Settings: []debug.BuildSetting{setting("vcs.revision", "0123abc"), setting("vcs.modified", "true")}},
 			"(devel)\ncommit: 0123abc, modified\ngo: go1.26.1\n",
 		},
 		{"outside of a repository", debug.BuildInfo{GoVersion: "go1.26.1"}, "(devel)\ncommit: unknown\ngo: go1.26.1\n"},

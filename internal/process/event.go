@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	// PodNameEnv and PodUIDEnv are the environment variables with the Pod of the process. The Deployment sets
+	// podNameEnv and podUIDEnv are the environment variables with the Pod of the process. The Deployment sets
 	// them from metadata.name and metadata.uid. Without them, no Events are created.
-	PodNameEnv = "POD_NAME"
-	PodUIDEnv  = "POD_UID"
+	podNameEnv = "POD_NAME"
+	podUIDEnv  = "POD_UID"
 
 	// reasonNotReady is the reason of the Event about a Pod that is not ready. The kubelet's own Event does
 	// not contain the body of the probe.
@@ -36,7 +36,7 @@ const (
 // reasons change.
 func podEvents(ctx context.Context, cfg *rest.Config, c Config, log logr.Logger) (func(string), error) {
 	pod := corev1.ObjectReference{
-		APIVersion: "v1", Kind: "Pod", Namespace: c.Namespace, Name: os.Getenv(PodNameEnv), UID: types.UID(os.Getenv(PodUIDEnv)),
+		APIVersion: "v1", Kind: "Pod", Namespace: c.Namespace, Name: os.Getenv(podNameEnv), UID: types.UID(os.Getenv(podUIDEnv)),
 	}
 	if pod.Name == "" || pod.UID == "" {
 		return nil, nil

@@ -98,10 +98,7 @@ func Run(ctx context.Context, c Config, newScheme func() (*kruntime.Scheme, erro
 	if err := probes.serve(ctx, c.HealthProbeBindAddress); err != nil {
 		return err
 	}
-	if err := awaitAPIServer(ctx, cfg, probes, log); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
+	if err := awaitAPIServer(ctx, cfg, probes, log); err != nil || ctx.Err() != nil {
 		return err
 	}
 	mgr, err := newManager(c, cfg, scheme, component.ConfigureManager)
