@@ -357,7 +357,7 @@ func trusted(t *testing.T, address string, before *x509.Certificate) *x509.Certi
 			if !roots.AppendCertsFromPEM(webhook.ClientConfig.CABundle) {
 				return errors.New(webhook.Name + " has no caBundle")
 			}
-			connection, err := (&tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "countersign-webhook.countersign-system.svc", MinVersion: tls.VersionTLS13}}).DialContext(t.Context(), "tcp", address)
+			connection, err := (&tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "countersign-webhook." + harness.SystemNamespace + ".svc", MinVersion: tls.VersionTLS13}}).DialContext(t.Context(), "tcp", address)
 			if err != nil {
 				return err
 			}
