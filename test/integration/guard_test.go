@@ -5,12 +5,9 @@ package integration
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -117,20 +114,6 @@ func TestGuardFollowsGrants(t *testing.T) {
 			}))
 		})
 	}
-	t.Run("an authorizer that cannot tell", func(t *testing.T) { // the binding of the approver names a role that does not exist
-		kubectl(t, "create", "clusterrolebinding", "guard-dangling", "--clusterrole=guard-missing", "--serviceaccount="+harness.SystemNamespace+":countersign-approver")
-		t.Cleanup(func() { remove(t, "clusterrolebinding/guard-dangling") })
-		must(t, harness.Eventually(t.Context(), enough, func() error {
-			name := fmt.Sprintf("guard-untold-%d", time.Now().UnixNano())
-			_, _, err := tutorial.Request{DNSNames: []string{"example.com"}, SignerName: "example.org/other"}.Create(t.Context(), admin, name)
-			must(t, err)
-			t.Cleanup(func() { remove(t, "csr/"+name) })
-			if err := approveAs(t, admin, name); err == nil {
-				return errors.New("approved without a call of the webhook")
-			}
-			return nil
-		}))
-	})
 }
 
 // TestKubeletServingIsGuarded checks that a grant for kubernetes.io/kubelet-serving is enough to guard manual approvals:
