@@ -400,7 +400,7 @@ func each(steps []step, do func(step) *failure) []failure {
 	var group errgroup.Group
 	group.SetLimit(parallel)
 	var failed atomic.Int32
-	for _, i := range rand.Perm(len(steps)) {
+	for _, i := range rand.Perm(len(steps)) { //nolint:gosec // the order is no secret
 		s := steps[i]
 		if s.action == actionKeep || s.action == actionBlocked { // without a request: most of 10,000 namespaces
 			results[i] = do(s)
