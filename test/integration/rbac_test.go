@@ -4,6 +4,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -108,9 +109,9 @@ func TestSignerIsRefused(t *testing.T) {
 		return err
 	}
 	sign := func(csr *certificatesv1.CertificateSigningRequest) error {
-		csr = csr.DeepCopy()
-		csr.Status.Certificate = []byte(certificate)
-		_, err := certificates.CertificateSigningRequests().UpdateStatus(ctx, csr, metav1.UpdateOptions{DryRun: dryRun})
+		patch, err := json.Marshal([]map[string]any{{"op": "add", "path": "/status/certificate", "value": []byte(certificate)}})
+		must(t, err)
+		_, err = certificates.CertificateSigningRequests().Patch(ctx, csr.Name, types.JSONPatchType, patch, metav1.PatchOptions{DryRun: dryRun}, "status")
 		return err
 	}
 
