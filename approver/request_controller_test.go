@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -375,6 +376,43 @@ func TestHoldPeriod(t *testing.T) {
 	}
 	if len(w.reconciler.holds.requests)+len(w.reconciler.holds.byAwaited) > 0 {
 		t.Errorf("a decided request is still held: %+v", w.reconciler.holds)
+	}
+}
+
+// TestFactsTooLarge: a request about a Pod with too many labels is held, and then denied with a reason of its own.
+func TestFactsTooLarge(t *testing.T) {
+	w := newWorld(t, allowing)
+	var pod corev1.Pod
+	if err := w.reconciler.live.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "my-pod"}, &pod); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2000 {
+		pod.Labels[fmt.Sprintf("label-%d", i)] = strings.Repeat("x", 63)
+	}
+	if err := w.reconciler.client.Update(t.Context(), &pod); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		after    time.Duration
+		verdict  string
+		recorded []string
+	}{
+		{0, "", []string{"Held"}},
+		{59 * time.Second, "", []string{"Held"}},
+		{time.Minute, "Denied FactsTooLarge", []string{"Held", "Denied", "written"}},
+	} {
+		if len(w.recorder.Events) > 0 {
+			<-w.recorder.Events
+		}
+		if _, err := w.reconcile(t, since.Add(step.after)); err != nil || w.verdict(t) != step.verdict {
+			t.Errorf("after %s: %q, %v; want %q", step.after, w.verdict(t), err, step.verdict)
+		}
+		if diff := cmp.Diff(step.recorded, w.recorded(t)); diff != "" {
+			t.Errorf("after %s: audit log (-want +got):\n%s", step.after, diff)
+		}
+	}
+	if w.disk.Len() > 8<<10 {
+		t.Errorf("the records have %d bytes", w.disk.Len())
 	}
 }
 

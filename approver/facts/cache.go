@@ -126,7 +126,7 @@ func stripNamespace(namespace *corev1.Namespace) {
 }
 
 // maxRequest is the maximum size of an undecided request that is stored completely, in bytes. A request
-// with an RSA key of 4096 bits, by a Pod, takes 2.5 KiB. Larger requests are read live, see [IsStripped].
+// with an RSA key of 4096 bits and 16 names, by a Pod, takes 3.6 KiB. Larger requests are read live, see [IsStripped].
 const maxRequest = 4 << 10
 
 // otherCondition stands for all conditions of other types in the cache: a request with one was changed
