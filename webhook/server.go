@@ -8,12 +8,15 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
 	"golang.org/x/sync/semaphore"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 )
@@ -22,6 +25,7 @@ import (
 type bounds struct {
 	connections int   // open connections; further ones wait in the backlog of the kernel
 	streams     int   // concurrent requests of a connection
+	unread      int   // bytes that a connection buffers of bodies that are not read yet, over HTTP/2
 	header      int   // bytes of the header of a request
 	body        int64 // bytes of the body of a request
 	bodies      int64 // bytes of the bodies of all requests that are processed at a time
@@ -38,7 +42,7 @@ type bounds struct {
 // 128 requests are processed at a time, and 8 of the largest. The answer can take longer than the timeouts in
 // the webhook configuration.
 var defaultBounds = bounds{
-	connections: 256, streams: 128, header: 16 << 10, body: 4 << 20, bodies: 32 << 20, minBody: 256 << 10,
+	connections: 256, streams: 128, unread: 128 << 10, header: 16 << 10, body: 4 << 20, bodies: 32 << 20, minBody: 256 << 10,
 	headerTimeout: 5 * time.Second, readTimeout: 10 * time.Second, writeTimeout: 20 * time.Second,
 	queueTimeout: 3 * time.Second, idleTimeout: 90 * time.Second, drainTimeout: 15 * time.Second,
 }
@@ -69,7 +73,8 @@ func (s *server) serve(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler: b.limit(s.handler), TLSConfig: s.tls, BaseContext: func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: b.headerTimeout, ReadTimeout: b.readTimeout, WriteTimeout: b.writeTimeout, IdleTimeout: b.idleTimeout,
-		MaxHeaderBytes: b.header, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: b.streams},
+		MaxHeaderBytes: b.header, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: b.streams, MaxReceiveBufferPerConnection: b.unread, MaxReceiveBufferPerStream: b.unread},
+		ErrorLog: stdlog.New(connectionErrors{log.FromContext(ctx)}, "", 0),
 	}
 	drained := make(chan struct{})
 	go func() {
@@ -90,6 +95,16 @@ func (s *server) serve(ctx context.Context, listener net.Listener) error {
 	}
 	<-drained
 	return nil
+}
+
+// connectionErrors logs the errors of connections, such as those of TLS, with debug messages: any client can
+// cause them.
+type connectionErrors struct{ log logr.Logger }
+
+// Write implements io.Writer.
+func (e connectionErrors) Write(line []byte) (int, error) {
+	e.log.V(1).Info("connection failed", "error", strings.TrimSpace(string(line)))
+	return len(line), nil
 }
 
 // check is the readiness check of the server.

@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -225,6 +226,52 @@ func TestBodiesBound(t *testing.T) {
 	}
 	close(leave)
 	running.Wait()
+}
+
+// zeros is a body without an end. It counts the bytes that are read.
+type zeros struct{ sent atomic.Int64 }
+
+func (z *zeros) Read(p []byte) (int, error) {
+	clear(p)
+	z.sent.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// TestUnreadBound checks that a connection buffers little of a body that no handler reads: 256 connections must fit in
+// memory.
+func TestUnreadBound(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	s := newTestServer(t, defaultBounds, Options{ClientAuthentication: None}, func(_ http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("got HTTP/%d", r.ProtoMajor)
+		}
+		close(entered)
+		<-leave
+	})
+	body := &zeros{}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+s.address+"/", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.ContentLength = defaultBounds.body
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if response, err := s.client(t, nil, "").Do(request); err == nil {
+			_ = response.Body.Close()
+		}
+	}()
+	<-entered
+	before := int64(-1)
+	for sent := body.sent.Load(); sent != before; sent = body.sent.Load() { // until the client cannot send more
+		before = sent
+		time.Sleep(300 * time.Millisecond)
+	}
+	if limit := int64(256 << 10); before > limit { // twice the bound, since the client has buffers, too
+		t.Errorf("the client sent %d bytes that are not read, want at most %d", before, limit)
+	}
+	close(leave)
+	<-ended
 }
 
 // TestSlowClients checks that a connection without a complete handshake, header or body is closed.
