@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -93,6 +94,23 @@ func TestLiveReads(t *testing.T) {
 				t.Error("the facts are incomplete, but not too large to be evaluated")
 			}
 		})
+	}
+}
+
+// TestRecentReads: an honest request costs one read of its Pod, and a share of the reads of its namespace.
+func TestRecentReads(t *testing.T) {
+	s := &scene{cached: []client.Object{namespaceObject(), podObject("my-pod", nil), serviceObject("my-svc", "192.0.2.24", myApp)}}
+	g := s.gatherer(t)
+	reads := countGets(g)
+	csr, parsed := request(t, "mine", byPod("my-pod"), newKey(t), []string{"my-svc.ns.svc", "my-pod.ns.pod.cluster.local"}, "10.0.34.2", "192.0.2.24")
+	for range 3 {
+		if f, err := g.Recent(t.Context(), csr, parsed, at); err != nil || f.Excess != "" {
+			t.Fatal(f.Excess, err)
+		}
+	}
+	want := map[string]int{"*v1.Pod ns/my-pod": 3, "*v1.Namespace /ns": 1}
+	if diff := cmp.Diff(want, reads); diff != "" || s.lists != 1 {
+		t.Errorf("%d lists; reads (-want +got):\n%s", s.lists, diff)
 	}
 }
 
