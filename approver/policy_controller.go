@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -179,7 +180,7 @@ func (r *policyReconciler) loadAll(ctx context.Context, objects []v1alpha1.Appro
 	lastGood := map[types.UID]policy.Policy{}
 	for _, load := range oldest {
 		uid := load.object.UID
-		if before, ok := r.lastGood[uid]; ok {
+		if before, ok := r.lastGood[uid]; ok && !before.Active.TooExpensive() {
 			load.lastGood = &before
 		}
 		if load.err = round.load(ctx, load); load.err == nil {
@@ -216,6 +217,10 @@ type loadRound struct {
 // load loads the source of a policy and of its candidate. The error is an error of the API server.
 func (r *loadRound) load(ctx context.Context, load *policyLoad) error {
 	object := load.object
+	if takenOut(object) {
+		load.result, load.desired, load.lastGood = policy.TakenOut(), policy.New(object, nil, nil), nil
+		return nil
+	}
 	source, err := r.loader.Source(ctx, object)
 	if err != nil {
 		return err
@@ -239,6 +244,13 @@ func (r *loadRound) load(ctx context.Context, load *policyLoad) error {
 		load.desired.Candidate = c
 	}
 	return nil
+}
+
+// takenOut reports whether the policy was taken out, and its spec has not changed since. The status says
+// so, since the policy can have ended the process before.
+func takenOut(object *v1alpha1.ApprovalPolicy) bool {
+	c := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionReady)
+	return c != nil && c.Reason == v1alpha1.ReasonEvaluationTooExpensive && c.ObservedGeneration == object.Generation
 }
 
 // loadSource returns the result of the same source in this reconciliation or the previous one. Otherwise,

@@ -26,6 +26,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/approver/evaluator"
+	"countersign.dev/countersign/approver/facts"
 	"countersign.dev/countersign/approver/policy"
 )
 
@@ -405,6 +407,45 @@ func TestShippedPolicyIsNotTested(t *testing.T) {
 	l.start = func(func()) { t.Error("the tests ran") }
 	if _, conditions := l.loads(t, "p"); !slices.Equal(conditions, []string{"Compiled True Compiled", "TestsPassed True TestsPassed", "Ready True PolicyLoaded"}) {
 		t.Errorf("got %v: %+v", conditions, l.get(t, "p").Status)
+	}
+}
+
+// TestExpensivePolicyIsTakenOut: a policy whose evaluations exceed their limits is not evaluated, its requests
+// stay pending, and its status says so, also after a restart. It comes back when its spec changes.
+func TestExpensivePolicyIsTakenOut(t *testing.T) {
+	endless := strings.Replace(allowing, "subject_is_authorized := true", "subject_is_authorized if {\n\tsome a in numbers.range(1, 10000)\n\tsome b in numbers.range(1, 10000)\n\tsome c in numbers.range(1, 10000)\n\ta + b + c == -1\n}", 1)
+	object := policyOf("p", modules(endless))
+	object.Generation = 1
+	l := newLoading(t, object)
+	l.loads(t, "p")
+	active := l.policies.Matching("example.com/p")[0].Active
+	for deadline := time.Now().Add(time.Minute); !active.TooExpensive() && time.Now().Before(deadline); {
+		if _, err := active.Evaluate(t.Context(), evaluator.NewInput(&facts.Facts{})); err == nil {
+			t.Fatal("want an error")
+		}
+	}
+	want := []string{"Compiled True Compiled", "TestsPassed Unknown NoTests", "Ready False EvaluationTooExpensive"}
+	check := func(step string, l *loading) {
+		t.Helper()
+		status, conditions := l.loads(t, "p")
+		if diff := cmp.Diff(want, conditions); diff != "" || status.Revision != "" || !slices.Equal(l.decides("example.com/p"), []string{""}) {
+			t.Errorf("%s: decides by %v, %s%+v", step, l.decides("example.com/p"), diff, status)
+		}
+	}
+	check("taken out", l)
+	check("at the next reconciliation", l)
+	restarted := l.get(t, "p")
+	restarted.ResourceVersion = ""
+	l = newLoading(t, restarted)
+	check("after a restart", l)
+	l.change(t, func(spec *v1alpha1.ApprovalPolicySpec) { spec.Rego.Modules = modules(allowing) })
+	changed := l.get(t, "p")
+	changed.Generation = 2
+	if err := l.client.Update(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+	if status, conditions := l.loads(t, "p"); conditions[2] != "Ready True PolicyLoaded" || status.Revision == "" {
+		t.Errorf("changed: %v", conditions)
 	}
 }
 

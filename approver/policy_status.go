@@ -86,7 +86,8 @@ func (w *statusWriter) emit(object *v1alpha1.ApprovalPolicy, before []metav1.Con
 // setStatus sets all fields of the status but revision and replicas.
 func (w *statusWriter) setStatus(load *policyLoad) {
 	status, result := &load.object.Status, load.result
-	if result.Problem().Reason == v1alpha1.ReasonLoading { // the other fields are about the source before
+	switch result.Problem().Reason {
+	case v1alpha1.ReasonLoading, v1alpha1.ReasonEvaluationTooExpensive: // the other fields remain
 		w.setCondition(load, readyCondition(load))
 		return
 	}
@@ -169,6 +170,7 @@ func testsCondition(result policy.LoadResult) metav1.Condition {
 
 func readyCondition(load *policyLoad) metav1.Condition {
 	c := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue}
+	problem := load.result.Problem()
 	switch mode := load.object.Spec.Mode; {
 	case mode == v1alpha1.ModeDisabled:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonDisabled, "spec.mode is Disabled: the policy is not evaluated"
@@ -179,9 +181,9 @@ func readyCondition(load *policyLoad) metav1.Condition {
 	case load.lastGood != nil:
 		c.Reason = v1alpha1.ReasonLastGoodActive
 		c.Message = fmt.Sprintf("revision %.12s remains active for its signers; requests for other signers stay pending", load.active().Revision())
-	case load.result.Problem().Reason == v1alpha1.ReasonLoading:
-		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonLoading
-		c.Message = load.result.Problem().Message + ": requests that the policy matches stay pending"
+	case problem.Reason == v1alpha1.ReasonLoading, problem.Reason == v1alpha1.ReasonEvaluationTooExpensive:
+		c.Status, c.Reason = metav1.ConditionFalse, problem.Reason
+		c.Message = problem.Message + "; requests that the policy matches stay pending"
 	default:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonNotLoaded, "requests that the policy matches stay pending"
 	}

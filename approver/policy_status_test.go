@@ -87,6 +87,7 @@ func TestReasonExamples(t *testing.T) {
 	}
 	got["ReasonTooManySources"] = budget.Add(loader.Source{}).Problem().Message
 	got["ReasonLoading"] = readyCondition(&policyLoad{object: policyOf("p", nil), result: loader.Loading()}).Message
+	got["ReasonEvaluationTooExpensive"] = readyCondition(&policyLoad{object: policyOf("p", nil), result: loader.TakenOut()}).Message
 	want, err := reasons.Examples("../api/v1alpha1/approvalpolicy_types.go")
 	if err != nil {
 		t.Fatal(err)

@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/approver/evaluator"
 	"countersign.dev/countersign/approver/facts"
 	"countersign.dev/countersign/approver/policy"
 	"countersign.dev/countersign/approver/review"
@@ -103,7 +104,7 @@ func (a *Approver) Setup(ctx context.Context, mgr manager.Manager) error {
 	if err := setupRequests(mgr, r, base.pods, requests); err != nil {
 		return fmt.Errorf("adding the controller of requests: %w", err)
 	}
-	return setupPolicies(mgr, base.pods, &policyReconciler{
+	return setupPolicies(mgr, base, &policyReconciler{
 		client: mgr.GetClient(), policies: a.policies, loader: policy.Loader{Reader: mgr.GetClient(), Namespace: a.options.Namespace},
 		status: &statusWriter{
 			client: mgr.GetClient(), podExists: base.pods.Exist, namespace: a.options.Namespace, replica: a.options.Replica,
@@ -132,7 +133,7 @@ func SetupReviewer(ctx context.Context, mgr manager.Manager, policies *policy.Se
 		client: mgr.GetClient(), policies: policies, loader: policy.Loader{Reader: mgr.GetClient(), Namespace: o.Namespace},
 		changed: func(context.Context) error { return nil },
 	}
-	return base.reviewer, setupPolicies(mgr, base.pods, reconciler, &queueRef[reconcile.Request]{})
+	return base.reviewer, setupPolicies(mgr, base, reconciler, &queueRef[reconcile.Request]{})
 }
 
 // reviewerBase is a Reviewer and the objects that it uses.
@@ -157,6 +158,10 @@ func setupReviewer(ctx context.Context, mgr manager.Manager, policies *policy.Se
 	pods := facts.NewPods(all, changed)
 	if err := mgr.Add(pods); err != nil {
 		return nil, fmt.Errorf("adding the store of Pods: %w", err)
+	}
+	// The kubelet restarts a process with an evaluation that cannot be canceled.
+	if err := mgr.AddHealthzCheck("evaluations", func(*http.Request) error { return evaluator.CheckAbandoned() }); err != nil {
+		return nil, fmt.Errorf("adding the healthz check: %w", err)
 	}
 	gatherer := facts.NewGatherer(mgr.GetClient(), pods, mgr.GetAPIReader(), mgr.GetClient(), o.ClusterDomain)
 	reviewer := &review.Reviewer{
@@ -209,10 +214,11 @@ func (s afterPods) Start(ctx context.Context, queue workqueue.TypedRateLimitingI
 }
 
 // setupPolicies adds the controller of policies and the readyz check.
-func setupPolicies(mgr manager.Manager, pods *facts.Pods, r *policyReconciler, queue *queueRef[reconcile.Request]) error {
+func setupPolicies(mgr manager.Manager, base *reviewerBase, r *policyReconciler, queue *queueRef[reconcile.Request]) error {
 	all := reconcile.Request{} // one request stands for all policies
 	r.start = func(load func()) { go load() }
 	r.requeue = func(delay time.Duration) { queue.addAfter(all, delay) }
+	base.reviewer.TakenOut = func() { r.requeue(0) } // the policy is then not loaded, and its status says so
 	toAll := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{all} })
 	// An informer reports an object that replaced another one of its name as an update.
 	newSpec := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
@@ -247,7 +253,7 @@ func setupPolicies(mgr manager.Manager, pods *facts.Pods, r *policyReconciler, q
 	return mgr.AddReadyzCheck("policies", func(req *http.Request) error {
 		ctx, cancel := context.WithTimeout(req.Context(), time.Second)
 		defer cancel()
-		if !pods.Synced() || !mgr.GetCache().WaitForCacheSync(ctx) {
+		if !base.pods.Synced() || !mgr.GetCache().WaitForCacheSync(ctx) {
 			return errors.New("caches are not synced yet")
 		}
 		return r.policies.Ready()

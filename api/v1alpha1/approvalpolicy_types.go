@@ -419,8 +419,12 @@ const (
 	// Example: "older policies have 48 sources, the maximum: delete policies or candidates"
 	ReasonTooManySources = "TooManySources"
 	// ReasonLoading: the source is not compiled and tested yet.
-	// Example: "the source has not been compiled and tested yet: requests that the policy matches stay pending"
+	// Example: "the source has not been compiled and tested yet; requests that the policy matches stay pending"
 	ReasonLoading = "Loading"
+	// ReasonEvaluationTooExpensive: evaluations exceeded their limits repeatedly. The policy is not evaluated
+	// until its spec changes.
+	// Example: "evaluations exceeded 1s or 64 MiB of memory 3 times: change spec.rego or spec.parameters; requests that the policy matches stay pending"
+	ReasonEvaluationTooExpensive = "EvaluationTooExpensive"
 	// ReasonPolicyLoaded: the source in spec.rego is the active revision.
 	// Example: "the source in spec.rego is active"
 	ReasonPolicyLoaded = "PolicyLoaded"

@@ -16,12 +16,13 @@ import (
 	"countersign.dev/countersign/policies"
 )
 
-// Policy is a compiled source. It is immutable.
+// Policy is a compiled source. It is immutable, except that it can be taken out: see [Policy.TooExpensive].
 type Policy struct {
 	revision         string
 	parameters       *ast.Term
 	parametersLength int // as JSON
 	query            rego.PreparedEvalQuery
+	guard            *guard
 }
 
 // Revision returns the revision of the source.
@@ -99,7 +100,7 @@ func Compile(ctx context.Context, s Source) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Policy{revision: s.Revision(), parameters: parameters, parametersLength: length, query: prepared}, nil
+	return &Policy{revision: s.Revision(), parameters: parameters, parametersLength: length, query: prepared, guard: newGuard()}, nil
 }
 
 // ruleProblems checks that the required rules exist, and that no rule is a function.

@@ -15,5 +15,8 @@
 // [Test] runs the tests of a policy with coverage, before the policy decides requests. Package sandbox
 // compiles and tests a source in a process with limits first.
 //
+// An evaluation that exceeds its time or its memory is canceled, and abandoned if that has no effect at
+// once. A policy that does so repeatedly is taken out: guard.go has the limits.
+//
 // A policy that gives no valid answer is an error, never a verdict: see [Policy.Evaluate].
 package evaluator

@@ -54,17 +54,15 @@ type Violation struct {
 //
 // An error means that the policy gave no valid answer: it failed or timed out, its result is undefined
 // or malformed, or it neither allowed the request nor had a violation. An error is not a verdict: retry.
+// A policy that exceeds its limits repeatedly is taken out: see [ErrTooExpensive].
 func (p *Policy) Evaluate(ctx context.Context, in *Input) (Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
-	defer cancel()
-
 	document, err := in.with(p.parameters, p.parametersLength)
 	if err != nil {
 		return Result{}, err
 	}
-	ended := topdown.NewCancel() // OPA itself would start a goroutine for each query
-	defer context.AfterFunc(ctx, ended.Cancel)()
-	results, err := p.query.Eval(ctx, rego.EvalParsedInput(document), rego.EvalExternalCancel(ended))
+	results, err := p.guard.run(ctx, func(ended topdown.Cancel) (rego.ResultSet, error) {
+		return p.query.Eval(context.WithoutCancel(ctx), rego.EvalParsedInput(document), rego.EvalExternalCancel(ended))
+	})
 	if err != nil {
 		return Result{}, fmt.Errorf("evaluating: %w", err)
 	}

@@ -294,7 +294,7 @@ func TestEvaluateTimeout(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	got, err := compile(t, source(endless)).Evaluate(ctx, evaluator.NewInput(&facts.Facts{}))
-	if err == nil || !strings.Contains(err.Error(), "eval_cancel_error") {
+	if err == nil || !strings.Contains(err.Error(), "context deadline exceeded") {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

@@ -132,6 +132,7 @@ type LoadResult struct {
 	notFound    string
 	tooMany     string
 	loading     bool
+	takenOut    bool
 	digest      string // of what was tested
 	compiled    *evaluator.Policy
 }
@@ -149,7 +150,7 @@ func (r LoadResult) Compiled() bool { return r.compiled != nil }
 
 // Policy returns the evaluator of a usable source, or nil.
 func (r LoadResult) Policy() *evaluator.Policy {
-	if r.compiled == nil || r.Errors != nil || r.coverageTooLow() {
+	if r.compiled == nil || r.Errors != nil || r.coverageTooLow() || r.TakenOut() {
 		return nil
 	}
 	return r.compiled
@@ -163,6 +164,8 @@ func (r LoadResult) coverageTooLow() bool { return r.Tests.Percent < int(r.minCo
 // Problem returns the reason that the source is not usable.
 func (r LoadResult) Problem() Problem {
 	switch {
+	case r.takenOut:
+		return takenOut
 	case r.loading:
 		return Problem{v1alpha1.ReasonLoading, "the source has not been compiled and tested yet"}
 	case r.tooMany != "":
@@ -177,8 +180,17 @@ func (r LoadResult) Problem() Problem {
 		return Problem{v1alpha1.ReasonTestsFailed, r.Errors.Error()}
 	case r.coverageTooLow():
 		return Problem{v1alpha1.ReasonCoverageTooLow, r.coverageMessage()}
+	case r.TakenOut():
+		return takenOut
 	}
 	return Problem{}
+}
+
+var takenOut = Problem{v1alpha1.ReasonEvaluationTooExpensive, evaluator.ErrTooExpensive.Error() + ": change spec.rego or spec.parameters"}
+
+// TakenOut reports whether the policy is not evaluated any more, because evaluations exceeded their limits.
+func (r LoadResult) TakenOut() bool {
+	return r.takenOut || r.compiled != nil && r.compiled.TooExpensive()
 }
 
 func (r LoadResult) coverageMessage() string {

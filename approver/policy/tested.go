@@ -49,6 +49,9 @@ func (b *Budget) Add(source Source) *LoadResult {
 // Loading returns the result of a source that is not loaded yet.
 func Loading() LoadResult { return LoadResult{loading: true} }
 
+// TakenOut returns the result of a source that was taken out before this process started.
+func TakenOut() LoadResult { return LoadResult{takenOut: true} }
+
 // testDigest returns the SHA-256, in lower-case hex, of everything that the result of tests depends on.
 func (s Source) testDigest(minCoverage int32) string {
 	sum := sha256.Sum256([]byte(fmt.Sprint(s.Digest(), " ", minCoverage, " ", evaluator.Version())))

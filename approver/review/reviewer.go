@@ -5,6 +5,7 @@ package review
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -33,6 +34,9 @@ type Reviewer struct {
 	Now func() time.Time
 	// Observe is called after each evaluation of a policy. Nil observes nothing.
 	Observe func(policy string, duration time.Duration)
+	// TakenOut is called when a policy is not evaluated, because evaluations exceeded their limits before.
+	// Can be nil.
+	TakenOut func()
 }
 
 // Review is the result of reviewing a request.
@@ -210,6 +214,9 @@ func (r *Reviewer) evaluatePolicy(ctx context.Context, p *policy.Policy, input *
 	e := evaluation(ctx, p, p.Active, input)
 	if r.Observe != nil {
 		r.Observe(p.Name, time.Since(start))
+	}
+	if r.TakenOut != nil && errors.Is(e.Err, evaluator.ErrTooExpensive) {
+		r.TakenOut()
 	}
 	return e
 }

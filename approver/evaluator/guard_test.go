@@ -1,0 +1,152 @@
+// SPDX-FileCopyrightText: The Countersign Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package evaluator
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"countersign.dev/countersign/approver/facts"
+)
+
+// Conditions that are expensive only for a request with the name bomb, so that tests can pass.
+const (
+	endless      = `not bomb` + "\n}\n\n" + `bomb if {` + "\n" + `input.request.name == "bomb"` + "\nsome a in numbers.range(1, 10000)\nsome b in numbers.range(1, 10000)\nsome c in numbers.range(1, 10000)\na + b + c == -1"
+	crossProduct = `not bomb` + "\n}\n\n" + `bomb if {` + "\n" + `input.request.name == "bomb"` + "\ncount([[a, b] | some a in numbers.range(1, 10000); some b in numbers.range(1, 10000)]) == 0"
+	doublingBomb = `not bomb` + "\n}\n\n" + `bomb if {` + "\n" + `input.request.name == "bomb"` + "\ncount([s | some a in numbers.range(1, 9999); some b in numbers.range(1, 9999); s := sprintf(\"%d%d%s\", [a, b, concat(\"\", [input.request.name | some _ in numbers.range(1, 5000)])])]) == 0"
+)
+
+func inputOf(name string) *Input {
+	return NewInput(&facts.Facts{Request: facts.Request{Name: name}})
+}
+
+// TestExpensivePolicyIsTakenOut: a policy that is expensive for some requests is taken out after
+// MaxExceeded of them. The heap stays bounded, and a policy beside it decides throughout.
+func TestExpensivePolicyIsTakenOut(t *testing.T) {
+	honest, err := Compile(t.Context(), policyWith("true"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ name, condition string }{
+		{"endless", endless},
+		{"a cross product", crossProduct},
+		{"large strings", doublingBomb},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p, err := Compile(t.Context(), policyWith(tc.condition))
+			if err != nil {
+				t.Fatal(err)
+			}
+			runtime.GC()
+			before, peak := heapObjects(), uint64(0)
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(time.Millisecond):
+						peak = max(peak, heapObjects())
+						if r, err := honest.Evaluate(context.Background(), inputOf("web")); err != nil || !r.Allowed {
+							t.Errorf("the honest policy: %+v, %v", r, err)
+						}
+					}
+				}
+			}()
+			attempts := 0
+			for deadline := time.Now().Add(time.Minute); !p.TooExpensive() && time.Now().Before(deadline); attempts++ {
+				if r, err := p.Evaluate(t.Context(), inputOf("web")); attempts == 0 && (err != nil || !r.Allowed) {
+					t.Errorf("a request that is not expensive: %+v, %v", r, err)
+				}
+				if _, err := p.Evaluate(t.Context(), inputOf("bomb")); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errMemory) {
+					t.Errorf("got %v", err)
+				}
+			}
+			close(stop)
+			<-stopped
+			if !p.TooExpensive() || honest.TooExpensive() {
+				t.Errorf("taken out: %v, the honest policy: %v", p.TooExpensive(), honest.TooExpensive())
+			}
+			if _, err := p.Evaluate(t.Context(), inputOf("web")); !errors.Is(err, ErrTooExpensive) {
+				t.Errorf("after it was taken out: %v", err)
+			}
+			t.Logf("taken out after %d; the heap grew by %d MiB at most", attempts, (peak-min(peak, before))>>20)
+			if peak > before+4*MaxMemory {
+				t.Errorf("the heap grew by %d MiB", (peak-before)>>20)
+			}
+		})
+	}
+}
+
+// TestAbandoned: a query that ignores its cancellation holds no caller, and a slot of its own policy only.
+func TestAbandoned(t *testing.T) {
+	g, release := newGuard(), make(chan struct{})
+	stuck := func(topdown.Cancel) (rego.ResultSet, error) { <-release; return nil, nil }
+	var callers sync.WaitGroup
+	start := time.Now()
+	for range cap(g.slots) + 2 { // two wait for a slot of the policy
+		callers.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*Timeout)
+			defer cancel()
+			if _, err := g.run(ctx, stuck); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	callers.Wait()
+	if waited := time.Since(start); waited > 3*Timeout {
+		t.Errorf("callers were held for %s", waited)
+	}
+	if len(g.slots) != cap(g.slots) || len(slots) != 0 {
+		t.Errorf("%d slots of the policy and %d of the process are in use", len(g.slots), len(slots))
+	}
+	if err := CheckAbandoned(); err != nil {
+		t.Errorf("before MaxAbandoned: %v", err)
+	}
+	old := &evaluation{started: time.Now().Add(-MaxAbandoned - time.Second)}
+	abandoned.Store(old, struct{}{})
+	if err := CheckAbandoned(); err == nil {
+		t.Error("an evaluation older than MaxAbandoned must be an error")
+	}
+	abandoned.Delete(old)
+	close(release)
+	for len(g.slots) > 0 && time.Since(start) < time.Minute {
+		time.Sleep(time.Millisecond)
+	}
+	if len(g.slots) > 0 {
+		t.Error("a slot is in use after the query ended")
+	}
+}
+
+// TestExceededCount: ten evaluations within the limits make up for one beyond.
+func TestExceededCount(t *testing.T) {
+	g := newGuard()
+	for range 5 {
+		g.count(true)
+		for range within {
+			g.count(false)
+		}
+	}
+	if g.out.Load() {
+		t.Error("taken out although it made up")
+	}
+	for i := range MaxExceeded {
+		if g.out.Load() {
+			t.Errorf("taken out after %d", i)
+		}
+		g.count(true)
+		g.count(false)
+	}
+	if !g.out.Load() {
+		t.Error("not taken out")
+	}
+}
