@@ -50,7 +50,7 @@ type policyReconciler struct {
 
 	mu       sync.Mutex
 	results  map[string]policy.LoadResult // of every source that a policy names, by policy.Source.Key
-	attempts map[string]int               // of sources whose load failed with an error, by key
+	failures map[string]int               // of sources whose load failed with an error, by key
 	loading  bool
 }
 
@@ -103,7 +103,7 @@ func (r *policyReconciler) loadNext(ctx context.Context, pending []pendingSource
 		return
 	}
 	next := slices.MinFunc(pending, func(a, b pendingSource) int {
-		return cmp.Or(cmp.Compare(r.attempts[a.Key(a.minCoverage)], r.attempts[b.Key(b.minCoverage)]), cmp.Compare(a.TotalSize(), b.TotalSize()))
+		return cmp.Or(cmp.Compare(r.failures[a.Key(a.minCoverage)], r.failures[b.Key(b.minCoverage)]), cmp.Compare(a.TotalSize(), b.TotalSize()))
 	})
 	r.loading = true
 	r.mu.Unlock()
@@ -118,7 +118,7 @@ func (r *policyReconciler) loadPending(ctx context.Context, next pendingSource) 
 	r.mu.Lock()
 	r.loading = false
 	if err != nil {
-		r.attempts[key]++
+		r.failures[key]++
 		delay = retryLoad
 	} else {
 		r.results[key] = result
@@ -167,7 +167,7 @@ func (l *policyLoad) active() *evaluator.Policy {
 // loadAll loads the policies as far as their sources are loaded or were tested before, and remembers the
 // last usable revision of each. It returns the other sources as well.
 func (r *policyReconciler) loadAll(ctx context.Context, objects []v1alpha1.ApprovalPolicy) (loads []*policyLoad, pending []pendingSource) {
-	round := &loadRound{policyReconciler: r, results: map[string]policy.LoadResult{}, attempts: map[string]int{}}
+	round := &loadRound{policyReconciler: r, results: map[string]policy.LoadResult{}, failures: map[string]int{}}
 	loads = make([]*policyLoad, len(objects))
 	for i := range objects {
 		loads[i] = &policyLoad{object: &objects[i]}
@@ -196,12 +196,12 @@ func (r *policyReconciler) loadAll(ctx context.Context, objects []v1alpha1.Appro
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for key := range round.attempts { // a result can have been stored meanwhile
+	for key := range round.failures { // a result can have been stored meanwhile
 		if result, ok := r.results[key]; ok {
 			round.results[key] = result
 		}
 	}
-	r.lastGood, r.results, r.attempts = lastGood, round.results, round.attempts
+	r.lastGood, r.results, r.failures = lastGood, round.results, round.failures
 	return loads, round.pending
 }
 
@@ -209,7 +209,7 @@ func (r *policyReconciler) loadAll(ctx context.Context, objects []v1alpha1.Appro
 type loadRound struct {
 	*policyReconciler
 	results  map[string]policy.LoadResult // of sources that are loaded
-	attempts map[string]int               // of sources that are pending
+	failures map[string]int               // of sources that are pending
 	pending  []pendingSource
 	budget   policy.Budget
 }
@@ -265,7 +265,7 @@ func (r *loadRound) loadSource(ctx context.Context, object *v1alpha1.ApprovalPol
 	}
 	r.mu.Lock()
 	result, ok := r.policyReconciler.results[key]
-	attempts := r.policyReconciler.attempts[key]
+	failures := r.policyReconciler.failures[key]
 	r.mu.Unlock()
 	if !ok {
 		var err error
@@ -274,9 +274,9 @@ func (r *loadRound) loadSource(ctx context.Context, object *v1alpha1.ApprovalPol
 		}
 	}
 	if !ok {
-		if _, added := r.attempts[key]; !added {
+		if _, added := r.failures[key]; !added {
 			r.pending = append(r.pending, pendingSource{Source: source, policy: object.Name, minCoverage: object.Spec.MinCoverage})
-			r.attempts[key] = attempts
+			r.failures[key] = failures
 		}
 		return policy.Loading(), nil
 	}

@@ -29,8 +29,8 @@ const (
 
 	watchInterval = 5 * time.Millisecond // between two reads of the heap; most evaluations end before the first
 	grace         = 50 * time.Millisecond
-	leastCPU      = Timeout / 10            // of this process, without which a node is overloaded
-	within        = 10 // evaluations that make up for one that exceeds a limit
+	leastCPU      = Timeout / 10 // of this process, without which a node is overloaded
+	within        = 10           // evaluations that make up for one that exceeds a limit
 )
 
 // ErrTooExpensive is the error of a policy that was taken out. It does not evaluate until its source

@@ -62,9 +62,9 @@ func TestExpensivePolicyIsTakenOut(t *testing.T) {
 					}
 				}
 			}()
-			attempts := 0
-			for deadline := time.Now().Add(time.Minute); !p.TooExpensive() && time.Now().Before(deadline); attempts++ {
-				if r, err := p.Evaluate(t.Context(), inputOf("web")); attempts == 0 && (err != nil || !r.Allowed) {
+			evaluations := 0
+			for deadline := time.Now().Add(time.Minute); !p.TooExpensive() && time.Now().Before(deadline); evaluations++ {
+				if r, err := p.Evaluate(t.Context(), inputOf("web")); evaluations == 0 && (err != nil || !r.Allowed) {
 					t.Errorf("a request that is not expensive: %+v, %v", r, err)
 				}
 				if _, err := p.Evaluate(t.Context(), inputOf("bomb")); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errMemory) {
@@ -79,7 +79,7 @@ func TestExpensivePolicyIsTakenOut(t *testing.T) {
 			if _, err := p.Evaluate(t.Context(), inputOf("web")); !errors.Is(err, ErrTooExpensive) {
 				t.Errorf("after it was taken out: %v", err)
 			}
-			t.Logf("taken out after %d; the heap grew by %d MiB at most", attempts, (peak-min(peak, before))>>20)
+			t.Logf("taken out after %d; the heap grew by %d MiB at most", evaluations, (peak-min(peak, before))>>20)
 			if peak > before+4*MaxMemory {
 				t.Errorf("the heap grew by %d MiB", (peak-before)>>20)
 			}

@@ -188,7 +188,7 @@ func (r LoadResult) Problem() Problem {
 
 var takenOut = Problem{v1alpha1.ReasonEvaluationTooExpensive, evaluator.ErrTooExpensive.Error() + ": change spec.rego or spec.parameters"}
 
-// TakenOut reports whether the policy is not evaluated any more, because evaluations exceeded their limits.
+// TakenOut reports whether the policy is no longer evaluated, because evaluations exceeded their limits.
 func (r LoadResult) TakenOut() bool {
 	return r.takenOut || r.compiled != nil && r.compiled.TooExpensive()
 }

@@ -51,8 +51,8 @@ func (s *Set) Matches(signerName string) bool { return len(s.Matching(signerName
 // Loaded reports whether the set has been filled. Policies in it may still have problems.
 func (s *Set) Loaded() bool { return s.current.Load() != nil }
 
-// Ready returns ErrNotLoaded before the first Replace. A policy without an active revision is no error:
-// it holds the requests that it matches, and its status says why.
+// Ready returns ErrNotLoaded before the first Replace. A policy without an active revision
+// does not matter: it holds the requests that it matches, and its status says why.
 func (s *Set) Ready() error {
 	if !s.Loaded() {
 		return ErrNotLoaded

@@ -32,8 +32,8 @@ const (
 var ErrBusy = fmt.Errorf("%d other sources wait to be compiled and tested: try again", MaxWaiting)
 
 var (
-	turn    = make(chan struct{}, 1)
-	waiting = make(chan struct{}, MaxWaiting+1)
+	turn  = make(chan struct{}, 1)
+	queue = make(chan struct{}, MaxWaiting+1)
 )
 
 // Check compiles and tests a source. A source that exceeds a limit, or ends the process in another way,
@@ -43,8 +43,8 @@ func Check(ctx context.Context, source evaluator.Source) (evaluator.CheckResult,
 		return evaluator.CheckResult{Errors: err}, nil
 	}
 	select {
-	case waiting <- struct{}{}:
-		defer func() { <-waiting }()
+	case queue <- struct{}{}:
+		defer func() { <-queue }()
 	default:
 		return evaluator.CheckResult{}, ErrBusy
 	}
@@ -52,7 +52,7 @@ func Check(ctx context.Context, source evaluator.Source) (evaluator.CheckResult,
 	case turn <- struct{}{}:
 		defer func() { <-turn }()
 	case <-ctx.Done():
-		return evaluator.CheckResult{}, fmt.Errorf("waiting to compile and test package %s: %w", source.Package, ctx.Err())
+		return evaluator.CheckResult{}, fmt.Errorf("queued to compile and test package %s: %w", source.Package, ctx.Err())
 	}
 	return run(ctx, source)
 }

@@ -166,14 +166,14 @@ func TestBusy(t *testing.T) {
 	if _, err := Check(ctx, tested("true")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a deadline: %v", err)
 	}
-	for range cap(waiting) {
-		waiting <- struct{}{}
+	for range cap(queue) {
+		queue <- struct{}{}
 	}
 	if _, err := Check(t.Context(), tested("true")); !errors.Is(err, ErrBusy) {
 		t.Errorf("got %v, want %v", err, ErrBusy)
 	}
-	for range cap(waiting) {
-		<-waiting
+	for range cap(queue) {
+		<-queue
 	}
 }
 
