@@ -48,6 +48,7 @@ func run(ctx context.Context, s settings, out io.Writer) (_ *report, err error) 
 
 // soak runs everything at once, and returns when all of it has ended.
 func (w *world) soak(ctx context.Context, processes []*supervised, chosen []*attack) {
+	w.began = time.Now().Add(w.settings.warmup)
 	background, stop := context.WithCancel(ctx)
 	var group, attackers sync.WaitGroup
 	for _, p := range processes {
@@ -58,7 +59,6 @@ func (w *world) soak(ctx context.Context, processes []*supervised, chosen []*att
 	group.Go(func() { w.progress(background, processes) })
 
 	asking, stopAsking := context.WithCancel(ctx)
-	w.began = time.Now().Add(w.settings.warmup)
 	var honest sync.WaitGroup
 	honest.Go(func() { w.ask(asking) })
 	fmt.Fprintf(w.out, "-- honest requests alone for %s\n", w.settings.warmup)
