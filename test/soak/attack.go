@@ -64,7 +64,7 @@ func (w *world) attackAs(ctx context.Context, user string, all []*attack) {
 	if len(own) == 0 {
 		return
 	}
-	for i := 0; ctx.Err() == nil; i++ {
+	for i := 0; ctx.Err() == nil && (i < len(own) || !w.settings.once); i++ {
 		a := own[i%len(own)]
 		w.setActive(user, a.name)
 		slot, cancel := context.WithTimeout(ctx, w.settings.slot)
@@ -93,16 +93,17 @@ func (a *attack) run(ctx context.Context, w *world) {
 	a.mu.Unlock()
 	tick := time.NewTicker(time.Duration(float64(time.Second) / (a.rate * w.settings.intensity)))
 	defer tick.Stop()
-	for running := true; running; n++ {
+	turns <- n // each slot has a step
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			running = false
+			continue
 		case <-tick.C:
-			select {
-			case turns <- n:
-			case <-ctx.Done():
-				running = false
-			}
+		}
+		n++
+		select {
+		case <-ctx.Done():
+		case turns <- n:
 		}
 	}
 	close(turns)
@@ -123,20 +124,25 @@ func (a *attack) count(err error) {
 	}
 }
 
+// largest is the size of the largest objects. etcd accepts 1.5 MiB.
+const largest = 1_200_000
+
+func (s settings) largest() int { return int(largest * min(1, s.intensity)) }
+
 // tinyLabels returns labels of the largest size in total, as many as possible: each costs a map entry in memory.
-func tinyLabels() map[string]string {
+func (s settings) tinyLabels() map[string]string {
 	labels := map[string]string{}
-	for i := range largest / 12 {
+	for i := range s.largest() / 12 {
 		labels[fmt.Sprintf("l%d", i)] = ""
 	}
 	return labels
 }
 
 // longLabels returns labels of the largest size in total, each as long as possible.
-func longLabels() map[string]string {
+func (s settings) longLabels() map[string]string {
 	labels := map[string]string{}
 	part, value := strings.Repeat("a", 60), strings.Repeat("v", 63)
-	for i := range largest / 320 {
+	for i := range s.largest() / 320 {
 		labels[fmt.Sprintf("p%d.%s.%s.%s/%s", i, part, part, part, value)] = value
 	}
 	return labels

@@ -142,7 +142,7 @@ func manyPolicies(ctx context.Context, w *world, n int) error {
 func hugeSources(ctx context.Context, w *world, n int) error {
 	var b strings.Builder
 	if n%2 == 0 {
-		for i := 0; b.Len() < largest; i++ {
+		for i := 0; b.Len() < w.settings.largest(); i++ {
 			fmt.Fprintf(&b, "\nr%d(x) := y if { some y in [x, %d, n]; not y in {%d, %d} }\n", i, i, i+1, i+2)
 		}
 	} else {

@@ -15,9 +15,6 @@ import (
 	"countersign.dev/countersign/test/tutorial"
 )
 
-// largest is the size of the largest objects. etcd accepts 1.5 MiB.
-const largest = 1_200_000
-
 // editorAttacks are those of a user with the role "edit" in one namespace.
 func editorAttacks() []*attack {
 	return []*attack{
@@ -55,9 +52,9 @@ func externalIPs(ctx context.Context, w *world, n int) error {
 
 // largeServices has 30 Services with selectors and labels of 1.2 MB.
 func largeServices(ctx context.Context, w *world, n int) error {
-	s := service(fmt.Sprintf("large-%d", n%30), tinyLabels())
+	s := service(fmt.Sprintf("large-%d", n%30), w.settings.tinyLabels())
 	if n%2 == 1 {
-		s.Spec.Selector, s.Labels = map[string]string{"app": "web"}, longLabels()
+		s.Spec.Selector, s.Labels = map[string]string{"app": "web"}, w.settings.longLabels()
 	}
 	s.Annotations = map[string]string{"n": fmt.Sprint(n)}
 	return w.apply(ctx, s)
@@ -94,9 +91,9 @@ func (w *world) deletePod(ctx context.Context, name string) error {
 
 // largePods has 40 Pods with labels of 1.2 MB.
 func largePods(ctx context.Context, w *world, n int) error {
-	labels := longLabels()
+	labels := w.settings.longLabels()
 	if n%2 == 1 { // a Pod that gets no address: the API server needs half a minute for the status of one with so many labels
-		labels = tinyLabels()
+		labels = w.settings.tinyLabels()
 	}
 	labels["app"] = "web"
 	name := fmt.Sprintf("large-%d", n%40)
@@ -155,7 +152,7 @@ func ownNames(ctx context.Context, w *world, n int) error {
 	}
 	labels := map[string]string{}
 	if n%8 == 7 {
-		maps.Copy(labels, longLabels())
+		maps.Copy(labels, w.settings.longLabels())
 	}
 	return w.create(ctx, as.client, ask, tutorial.SignerName, "own", labels)
 }

@@ -46,8 +46,10 @@ import (
 // settings of a run.
 type settings struct {
 	duration, warmup, slot, within time.Duration
-	// intensity scales the rates and the numbers of objects of all attacks.
+	// intensity scales the rates of all attacks, and below 1 the sizes of their objects.
 	intensity float64
+	// once ends the soak when each attack had one slot.
+	once bool
 	// only has the names of the attacks to run, all if it is empty.
 	only []string
 	// dir keeps the data and the logs of the control plane, a temporary directory if it is empty.
@@ -81,7 +83,7 @@ func command(ctx context.Context, args []string) error {
 	fs.DurationVar(&s.warmup, "warmup", s.warmup, "`time` of honest requests alone, before the attacks.")
 	fs.DurationVar(&s.slot, "slot", s.slot, "`time` after which each user begins its next attack.")
 	fs.DurationVar(&s.within, "within", s.within, "longest `time` until an honest request is issued.")
-	fs.Float64Var(&s.intensity, "intensity", s.intensity, "`factor` of the rates of all attacks.")
+	fs.Float64Var(&s.intensity, "intensity", s.intensity, "`factor` of the rates of all attacks, and below 1 of the sizes of their objects.")
 	fs.StringVar(&s.dir, "dir", "", "`folder` that keeps data and logs of the control plane. Default a temporary one.")
 	fs.Func("only", "`names` of the attacks to run, separated by commas. Default all.", func(text string) error {
 		s.only = strings.Split(text, ",")

@@ -60,9 +60,9 @@ func (w *world) create(ctx context.Context, as kubernetes.Interface, ask tutoria
 
 // largeLabels creates requests with labels of 1.2 MB, for a signer of Countersign's and for others.
 func largeLabels(ctx context.Context, w *world, n int) error {
-	labels := longLabels()
+	labels := w.settings.longLabels()
 	if n%2 == 1 {
-		labels = tinyLabels()
+		labels = w.settings.tinyLabels()
 	}
 	signer := tutorial.SignerName
 	if n%4 > 1 {
@@ -73,9 +73,9 @@ func largeLabels(ctx context.Context, w *world, n int) error {
 
 // heldLarge creates requests of a Pod that has no address, with labels of 1.2 MB: they are held.
 func heldLarge(ctx context.Context, w *world, n int) error {
-	labels := longLabels()
+	labels := w.settings.longLabels()
 	if n%2 == 1 {
-		labels = tinyLabels()
+		labels = w.settings.tinyLabels()
 	}
 	return w.create(ctx, w.pending.client, held(), tutorial.SignerName, "held-large", labels)
 }

@@ -71,7 +71,6 @@ func (w *world) soak(ctx context.Context, processes []*supervised, chosen []*att
 	for _, user := range []string{editorUser, requesterUser, authorUser} {
 		attackers.Go(func() { w.attackAs(attacking, user, chosen) })
 	}
-	<-attacking.Done()
 	attackers.Wait()
 	cancel()
 	stopAsking()

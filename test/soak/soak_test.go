@@ -30,10 +30,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestSmoke runs each attack for a second, and checks that the soak works: each attack has its rights, each process is
+// TestSmoke runs each attack for a second, with few and small objects, and checks that the soak works: each attack has its rights, each process is
 // measured, and honest requests are issued. It does not assert times, since tests of other packages run beside it.
 func TestSmoke(t *testing.T) {
-	s := settings{duration: 9 * time.Second, warmup: 2 * time.Second, slot: time.Second, within: patience, intensity: 0.2}
+	s := settings{duration: 3 * time.Minute, warmup: time.Second, slot: time.Second, within: patience, intensity: 0.1, once: true}
 	r, err := run(t.Context(), s, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +156,7 @@ func TestCommand_invalid(t *testing.T) {
 }
 
 func TestLabels(t *testing.T) {
-	for name, labels := range map[string]map[string]string{"tiny": tinyLabels(), "long": longLabels()} {
+	for name, labels := range map[string]map[string]string{"tiny": full.tinyLabels(), "long": full.longLabels()} {
 		size := 0
 		for key, value := range labels {
 			size += len(key) + len(value) + 6 // tags and lengths in protobuf
