@@ -44,7 +44,7 @@ func externalIPs(ctx context.Context, w *world, n int) error {
 	s := service(fmt.Sprintf("external-%d", n%30), map[string]string{"app": "web"})
 	s.Spec.ClusterIP = ""
 	s.Spec.ExternalIPs = append(s.Spec.ExternalIPs, honestIP, "10.0.35.2")
-	for i := range 85_000 {
+	for i := range w.settings.largest() / 14 { // 85,000
 		s.Spec.ExternalIPs = append(s.Spec.ExternalIPs, fmt.Sprintf("%d.%d.%d.%d", 11+n%90, i>>16, i>>8&0xff, i&0xff))
 	}
 	return w.apply(ctx, s)
