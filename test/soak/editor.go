@@ -52,7 +52,7 @@ func externalIPs(ctx context.Context, w *world, n int) error {
 
 // largeServices has 30 Services with selectors and labels of 1.2 MB.
 func largeServices(ctx context.Context, w *world, n int) error {
-	s := service(fmt.Sprintf("large-%d", n%30), w.settings.tinyLabels())
+	s := service(fmt.Sprintf("large-%d", n%30), w.settings.shortLabels())
 	if n%2 == 1 {
 		s.Spec.Selector, s.Labels = map[string]string{"app": "web"}, w.settings.longLabels()
 	}
@@ -92,8 +92,8 @@ func (w *world) deletePod(ctx context.Context, name string) error {
 // largePods has 40 Pods with labels of 1.2 MB.
 func largePods(ctx context.Context, w *world, n int) error {
 	labels := w.settings.longLabels()
-	if n%2 == 1 { // a Pod that gets no address: the API server needs half a minute for the status of one with so many labels
-		labels = w.settings.tinyLabels()
+	if n%2 == 1 {
+		labels = w.settings.shortLabels()
 	}
 	labels["app"] = "web"
 	name := fmt.Sprintf("large-%d", n%40)

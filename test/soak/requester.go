@@ -62,7 +62,7 @@ func (w *world) create(ctx context.Context, as kubernetes.Interface, ask tutoria
 func largeLabels(ctx context.Context, w *world, n int) error {
 	labels := w.settings.longLabels()
 	if n%2 == 1 {
-		labels = w.settings.tinyLabels()
+		labels = w.settings.shortLabels()
 	}
 	signer := tutorial.SignerName
 	if n%4 > 1 {
@@ -75,7 +75,7 @@ func largeLabels(ctx context.Context, w *world, n int) error {
 func heldLarge(ctx context.Context, w *world, n int) error {
 	labels := w.settings.longLabels()
 	if n%2 == 1 {
-		labels = w.settings.tinyLabels()
+		labels = w.settings.shortLabels()
 	}
 	return w.create(ctx, w.pending.client, held(), tutorial.SignerName, "held-large", labels)
 }

@@ -42,6 +42,16 @@ func run(ctx context.Context, s settings, out io.Writer) (_ *report, err error) 
 	}
 	defer func() { err = errors.Join(err, installation.Stop()) }()
 
+	// The processes that Install started may still hold their leases for some seconds.
+	for n := range 10 {
+		first, cancel := context.WithTimeout(ctx, patience)
+		r := w.askOnce(first, fmt.Sprintf("first-%d", n))
+		cancel()
+		if r.failure == "" {
+			break
+		}
+		fmt.Fprintf(out, "-- the first request is not issued: %s\n", r.failure)
+	}
 	w.soak(ctx, processes, chosen)
 	return &report{settings: s, processes: processes, attacks: chosen, results: w.honest.results, api: w.honest.api}, ctx.Err()
 }

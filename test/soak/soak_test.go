@@ -156,7 +156,7 @@ func TestCommand_invalid(t *testing.T) {
 }
 
 func TestLabels(t *testing.T) {
-	for name, labels := range map[string]map[string]string{"tiny": full.tinyLabels(), "long": full.longLabels()} {
+	for name, labels := range map[string]map[string]string{"short": full.shortLabels(), "long": full.longLabels()} {
 		size := 0
 		for key, value := range labels {
 			size += len(key) + len(value) + 6 // tags and lengths in protobuf
