@@ -139,7 +139,7 @@ func (l *limiter) remove() error {
 		return nil
 	}
 	var err error
-	for range 50 {
+	for range 200 {
 		if err = syscall.Rmdir(l.dir); err == nil {
 			return nil
 		}
