@@ -48,6 +48,7 @@ const (
 // requestReconciler issues the certificates of requests that are due.
 type requestReconciler struct {
 	due     func(name string) *certificatesv1.CertificateSigningRequest // returns nil if the request is not due
+	cached  client.Reader
 	live    client.Reader
 	status  client.SubResourceWriter
 	signers *registry
@@ -69,6 +70,12 @@ func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) 
 	ready := r.signers.get(csr.Spec.SignerName)
 	if ready == nil {
 		return reconcile.Result{}, nil // the request is requeued when a Signer becomes ready
+	}
+	// The reconciler of the Signer can be busy with a publication, or unable to read the Signer. Until it has loaded the
+	// new spec, which can distrust the CA, nothing is issued.
+	if stale, err := isStale(ctx, r.cached, ready); stale || err != nil {
+		r.retried(ready, retriedStale)
+		return reconcile.Result{RequeueAfter: staleRetry}, err
 	}
 	ctx = log.IntoContext(ctx, log.FromContext(ctx).WithValues("requestUID", csr.UID,
 		"signerName", csr.Spec.SignerName, "signer", ready.signer.Name))
@@ -126,7 +133,7 @@ func (r *requestReconciler) issue(ctx context.Context, csr *certificatesv1.Certi
 // fail writes the condition Failed. The condition is permanent, so fail first checks that the Signer has
 // not changed since it was loaded.
 func (r *requestReconciler) fail(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, ready *readySigner, problem *ca.Problem) (reconcile.Result, error) {
-	if stale, err := r.isStale(ctx, ready); stale || err != nil {
+	if stale, err := isStale(ctx, r.live, ready); stale || err != nil {
 		r.retried(ready, retriedStale)
 		r.recheck(ctx, ready.signer.Name)
 		return reconcile.Result{RequeueAfter: staleRetry}, err
@@ -134,13 +141,14 @@ func (r *requestReconciler) fail(ctx context.Context, csr *certificatesv1.Certif
 	return r.writeCondition(ctx, csr, ready, certificatesv1.CertificateFailed, outcomeFailed, problem)
 }
 
-// isStale reports whether the Signer has changed since it was loaded.
-func (r *requestReconciler) isStale(ctx context.Context, loaded *readySigner) (bool, error) {
+// isStale reports whether the Signer was changed or deleted after it was loaded. A cache that is behind the loaded Signer
+// is no change.
+func isStale(ctx context.Context, signers client.Reader, loaded *readySigner) (bool, error) {
 	var now v1alpha1.Signer
-	if err := r.live.Get(ctx, client.ObjectKey{Name: loaded.signer.Name}, &now); err != nil {
+	if err := signers.Get(ctx, client.ObjectKey{Name: loaded.signer.Name}, &now); err != nil {
 		return true, client.IgnoreNotFound(err)
 	}
-	return now.UID != loaded.signer.UID || now.Generation != loaded.signer.Generation, nil
+	return now.UID != loaded.signer.UID || now.Generation > loaded.signer.Generation, nil
 }
 
 // leave writes the condition ApprovalTooOld once. The request is requeued when the Signer changes.

@@ -199,7 +199,7 @@ func TestRequestReconciler_errors(t *testing.T) {
 				at = test.at
 			}
 			r := &requestReconciler{
-				due: dueIn(t, c), live: c, status: c.Status(), signers: signers, events: recorder, metrics: metrics, log: audit.NewLog(disk),
+				due: dueIn(t, c), cached: readerOf(t, loaded), live: c, status: c.Status(), signers: signers, events: recorder, metrics: metrics, log: audit.NewLog(disk),
 				recheck: func(_ context.Context, name string) { rechecked = name == "serving" },
 				now:     func() time.Time { return at },
 			}
@@ -268,7 +268,7 @@ func TestRequestReconciler_approvalAge(t *testing.T) {
 	authority := newCA(t, testKeys().EC, nil)
 	recorder := events.NewFakeRecorder(8)
 	r := &requestReconciler{
-		due: dueIn(t, c), live: c, status: c.Status(), signers: signers, events: recorder, metrics: metrics, log: audit.NewLog(&disk{}),
+		due: dueIn(t, c), cached: readerOf(t, signer), live: c, status: c.Status(), signers: signers, events: recorder, metrics: metrics, log: audit.NewLog(&disk{}),
 		now: func() time.Time { return now },
 	}
 	var after certificatesv1.CertificateSigningRequest
@@ -373,9 +373,9 @@ func TestRequestReconciler_due(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			signers := newRegistry()
+			signers, serving := newRegistry(), &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving"}}
 			if test.ready {
-				signers.set("serving", signerName, &readySigner{signer: &v1alpha1.Signer{}, profile: newProfile(t), ca: newCA(t, keys.EC, nil)})
+				signers.set("serving", signerName, &readySigner{signer: serving, profile: newProfile(t), ca: newCA(t, keys.EC, nil)})
 			}
 			metrics, err := newMetrics(prometheus.NewRegistry())
 			if err != nil {
@@ -389,7 +389,7 @@ func TestRequestReconciler_due(t *testing.T) {
 					}
 					return nil
 				},
-				live: server, status: server.Status(), signers: signers, metrics: metrics, now: func() time.Time { return now },
+				cached: readerOf(t, serving), live: server, status: server.Status(), signers: signers, metrics: metrics, now: func() time.Time { return now },
 				log: audit.NewLog(io.Discard),
 			}
 			if result, err := r.Reconcile(t.Context(), fairqueue.Item{Name: "web"}); err != nil || result != test.want {
@@ -414,6 +414,101 @@ func TestRequestReconciler_due(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRequestReconciler_staleSigner checks that nothing is issued by a spec that is not the latest one in the cache,
+// although the reconciler of the Signer has not loaded that yet: it publishes for another 20 s, or cannot read the Signer.
+func TestRequestReconciler_staleSigner(t *testing.T) {
+	authority := newCA(t, testKeys().EC, nil)
+	tests := []struct {
+		name   string
+		cached func(*v1alpha1.Signer) *v1alpha1.Signer // nil: the Signer is not in the cache
+		err    error
+		issued bool
+	}{
+		{"unchanged", func(s *v1alpha1.Signer) *v1alpha1.Signer { return s }, nil, true},
+		{"another status", func(s *v1alpha1.Signer) *v1alpha1.Signer {
+			s.Status.ObservedGeneration = 2
+			return s
+		}, nil, true},
+		{"the CA is distrusted", func(s *v1alpha1.Signer) *v1alpha1.Signer {
+			s.Generation++
+			s.Spec.Trust.Distrusted = []string{authority.Fingerprint()}
+			return s
+		}, nil, false},
+		{"deleted", func(*v1alpha1.Signer) *v1alpha1.Signer { return nil }, nil, false},
+		{"deleted and created again", func(s *v1alpha1.Signer) *v1alpha1.Signer {
+			s.UID, s.Generation = "other", 1
+			return s
+		}, nil, false},
+		{"the cache is behind", func(s *v1alpha1.Signer) *v1alpha1.Signer {
+			s.Generation--
+			return s
+		}, nil, true},
+		{"the cache cannot be read", func(s *v1alpha1.Signer) *v1alpha1.Signer { return s }, errors.New("no informer"), false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			csr := newCSR(t, testKeys().EC, nil, nil)
+			server, _ := newAPIServer(t, csr)
+			loaded := &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving", UID: "uid", Generation: 2}, Spec: v1alpha1.SignerSpec{SignerName: signerName}}
+			signers := newRegistry()
+			signers.set("serving", signerName, &readySigner{signer: loaded, profile: newProfile(t), ca: authority})
+			var inCache []client.Object
+			if s := test.cached(loaded.DeepCopy()); s != nil {
+				inCache = append(inCache, s)
+			}
+			metrics, err := newMetrics(prometheus.NewRegistry())
+			if err != nil {
+				t.Fatal(err)
+			}
+			disk := &disk{}
+			r := &requestReconciler{
+				due: dueIn(t, server), cached: failingReader{readerOf(t, inCache...), test.err}, live: server, status: server.Status(),
+				signers: signers, metrics: metrics, log: audit.NewLog(disk), now: func() time.Time { return now },
+			}
+			want := reconcile.Result{RequeueAfter: staleRetry}
+			if test.issued {
+				want = reconcile.Result{}
+			}
+			if got, err := r.Reconcile(t.Context(), fairqueue.Item{Name: "web"}); got != want || !errors.Is(err, test.err) {
+				t.Errorf("got %+v, %v, want %+v", got, err, want)
+			}
+			if recorded := len(disk.recorded(t)) > 0; recorded != test.issued {
+				t.Errorf("recorded: %v, want %v", recorded, test.issued)
+			}
+			var after certificatesv1.CertificateSigningRequest
+			if err := server.Get(t.Context(), client.ObjectKeyFromObject(csr), &after); err != nil {
+				t.Fatal(err)
+			}
+			if issued := len(after.Status.Certificate) > 0; issued != test.issued {
+				t.Errorf("issued: %v, want %v", issued, test.issued)
+			}
+		})
+	}
+}
+
+// failingReader fails each read with err, unless it is nil.
+type failingReader struct {
+	client.Reader
+	err error
+}
+
+func (r failingReader) Get(ctx context.Context, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+	if r.err != nil {
+		return r.err
+	}
+	return r.Reader.Get(ctx, key, o, options...)
+}
+
+// readerOf returns a reader of the objects, such as a cache.
+func readerOf(t *testing.T, objects ...client.Object) client.Reader {
+	t.Helper()
+	for i := range objects {
+		objects[i], _ = objects[i].DeepCopyObject().(client.Object)
+	}
+	server, _ := newAPIServer(t, objects...)
+	return server
 }
 
 // dueIn returns a function that reads due requests from a client, in place of the cache.

@@ -195,6 +195,7 @@ func (s *Controllers) Setup(ctx context.Context, mgr manager.Manager) error {
 	}
 	if err := s.setupRequests(mgr, &requestReconciler{
 		due:     watched.get,
+		cached:  mgr.GetClient(),
 		live:    mgr.GetAPIReader(),
 		status:  mgr.GetClient().Status(),
 		signers: s.signers,
