@@ -22,10 +22,10 @@ func BenchmarkPublish_unchanged(b *testing.B) {
 			owners: []owner{{signer: true, kind: signerKind, name: signer.Name, uid: signer.UID}},
 		}
 	}
-	p := &Publisher{}
+	p := &Publisher{limit: maxPublication}
 	for b.Loop() {
 		writes, _ := planNamespaces(t, have, namespaces)
-		if failures := each(writes, func(s step) *failure { return p.writeConfigMap(b.Context(), s) }); len(failures) > 0 {
+		if failures := p.each(b.Context(), writes, p.writeConfigMap); len(failures) > 0 {
 			b.Fatal(failures)
 		}
 	}

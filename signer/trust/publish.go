@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -32,7 +33,12 @@ const (
 	// maxBundle is the API server's limit of a ConfigMap and of a ClusterTrustBundle, in bytes.
 	maxBundle = 1 << 20
 
-	parallel  = 8   // namespaces written at the same time
+	parallel = 8 // namespaces written at the same time
+	// maxPublication limits a publication in time: the Signer is not reconciled meanwhile, so a change of its spec waits.
+	// What is not written by then is incomplete, and written by the next publication. Writing the ConfigMaps, and removing
+	// some, takes at most half of it, so that objects that do not answer do not prevent the removal of others.
+	maxPublication = 20 * time.Second
+
 	maxErrors = 64  // errors of the API server in one publication: further objects are not tried
 	maxCauses = 8   // causes in an error
 	maxCause  = 512 // bytes of one cause: users of a namespace choose parts of it
@@ -83,13 +89,16 @@ func (p part) fail(err error) part {
 // Publish writes a bundle, certificates in PEM, to the objects that spec.trust of a Signer requests, and removes other
 // objects that the Signer has published. A ConfigMap of a former name is removed when the ConfigMaps of the new name
 // are complete, or immediately if a CA is distrusted. Publish writes only objects that differ from the watched ones.
-// An empty bundle publishes nothing, and removes nothing that the spec requests.
+// An empty bundle publishes nothing, and removes nothing that the spec requests. Publish returns after at most
+// [maxPublication].
 //
 // If another Signer publishes under the same name and has precedence, pass the Signer without that part of the spec.
 func (p *Publisher) Publish(ctx context.Context, signer *v1alpha1.Signer, bundle []byte) Result {
 	if err := checkPublishable(signer, bundle); err != nil {
 		return Result{Published: signer.Status.Published.DeepCopy(), Err: err}
 	}
+	ctx, cancel := context.WithTimeout(ctx, p.limit)
+	defer cancel()
 	ctb := p.publishBundle(ctx, signer, string(bundle))
 	configMaps := p.publishConfigMaps(ctx, signer, string(bundle))
 	nowhere := (ctb.requested || configMaps.requested) && !ctb.held && !configMaps.held
@@ -244,7 +253,7 @@ func (p *Publisher) writeConfigMaps(ctx context.Context, signer *v1alpha1.Signer
 	}
 	writes, deletes := planNamespaces(t, have, namespaces)
 	p.setWritten(signer, t.name, true)
-	written := each(writes, func(s step) *failure { return p.writeConfigMap(ctx, s) })
+	written := p.each(ctx, writes, p.writeConfigMap)
 	removed := p.deleteEach(ctx, deletes)
 	return summarize(t.name, len(writes), written, removed)
 }
@@ -315,7 +324,7 @@ func refused(err error) bool {
 
 // deleteEach executes steps that delete ConfigMaps.
 func (p *Publisher) deleteEach(ctx context.Context, deletes []step) []failure {
-	return each(deletes, func(s step) *failure {
+	return p.each(ctx, deletes, func(ctx context.Context, s step) *failure {
 		if err := p.execute(ctx, s); err != nil {
 			return &failure{s.target.namespace, causeFailed, p.explain(ctx, err, s.target)}
 		}
@@ -390,12 +399,19 @@ func namespaceGone(err error) bool {
 
 func byNamespace(a, b step) int { return strings.Compare(a.target.namespace, b.target.namespace) }
 
-// errNotTried is the error of a step after too many errors.
-var errNotTried = fmt.Errorf("not tried, because %d others failed", maxErrors)
+var (
+	// errNotTried is the error of a step after too many errors.
+	errNotTried = fmt.Errorf("not tried, because %d others failed", maxErrors)
+	// errTooLate is the error of a step for which no time is left.
+	errTooLate = errors.New("not tried, because the time of one publication is over: the next one follows")
+)
 
 // each executes steps, in parallel if they send requests, and returns the failures by namespace. After [maxErrors] errors
-// of the API server it tries no further steps. The order is random, so that all steps are tried in the end.
-func each(steps []step, do func(step) *failure) []failure {
+// of the API server, or half of the time of a publication, it tries no further steps. The order is random, so that all
+// steps are tried in the end.
+func (p *Publisher) each(ctx context.Context, steps []step, do func(context.Context, step) *failure) []failure {
+	ctx, cancel := context.WithTimeout(ctx, p.limit/2)
+	defer cancel()
 	results := make([]*failure, len(steps))
 	var group errgroup.Group
 	group.SetLimit(parallel)
@@ -403,7 +419,7 @@ func each(steps []step, do func(step) *failure) []failure {
 	for _, i := range rand.Perm(len(steps)) { //nolint:gosec // the order is no secret
 		s := steps[i]
 		if s.action == actionKeep || s.action == actionBlocked { // without a request: most of 10,000 namespaces
-			results[i] = do(s)
+			results[i] = do(ctx, s)
 			continue
 		}
 		if failed.Load() >= maxErrors {
@@ -411,7 +427,11 @@ func each(steps []step, do func(step) *failure) []failure {
 			continue
 		}
 		group.Go(func() error {
-			if results[i] = do(s); results[i] != nil && results[i].cause == causeFailed {
+			if ctx.Err() != nil {
+				results[i] = &failure{s.target.namespace, causeFailed, errTooLate}
+				return nil
+			}
+			if results[i] = do(ctx, s); results[i] != nil && results[i].cause == causeFailed {
 				failed.Add(1)
 			}
 			return nil

@@ -90,6 +90,7 @@ type fakeAPI struct {
 	review  func(verb string) bool                         // the answer of access reviews; nil derives it from refuse
 	calls   int                                            // but for lists and watches
 	reviews int                                            // access reviews
+	hang    func(verb, namespace string) bool              // what is not answered until the caller gives up
 	begun   map[string]watch.Interface                     // watches that began before the list, so as to miss nothing after it
 }
 
@@ -163,6 +164,10 @@ func newAPI(t *testing.T, objects ...client.Object) *fakeAPI {
 				}
 				if err := f.ask("apply", o, namespace, *named.GetName()); err != nil {
 					return err
+				}
+				if f.hang != nil && f.hang("apply", namespace) {
+					<-ctx.Done()
+					return ctx.Err()
 				}
 				return c.Apply(ctx, o, options...)
 			},
@@ -851,6 +856,46 @@ func TestPublish_errors(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestPublish_time: an API server that does not answer ends neither a publication late, nor the removal of other objects.
+func TestPublish_time(t *testing.T) {
+	var objects []client.Object
+	for i := range 40 {
+		objects = append(objects, namespace(fmt.Sprintf("ns-%02d", i), "a"))
+	}
+	api := newAPI(t, objects...)
+	p, _ := start(t, api)
+	signer := newSigner(false)
+	publish(t, p, signer, bundle)
+	if n := len(there(t, api)); n != 40 {
+		t.Fatalf("%d ConfigMaps", n)
+	}
+	// The name changes, because a CA is distrusted: the former ConfigMaps are removed in any case.
+	signer.Status.Published = &v1alpha1.PublishedTrust{ConfigMap: mapped}
+	signer.Spec.Trust.ConfigMap.Name = "other-ca"
+	signer.Spec.Trust.Distrusted = []string{strings.Repeat("a", 64)}
+	p.Keep([]v1alpha1.Signer{*signer})
+	eventually(t, func() error {
+		state := p.configMaps.State("other-ca")
+		if !state.Synced {
+			return ErrPending
+		}
+		return nil
+	})
+	api.hang = func(string, string) bool { return true }
+	p.limit = 2 * time.Second
+	begun := time.Now()
+	result := p.Publish(t.Context(), signer, []byte(bundle))
+	if took := time.Since(begun); took > p.limit+time.Second {
+		t.Errorf("the publication took %v", took)
+	}
+	if result.Complete || result.Refused || result.Err == nil || !strings.Contains(result.Err.Error(), errTooLate.Error()) {
+		t.Errorf("%+v", result)
+	}
+	if n := len(there(t, api)); n != 0 {
+		t.Errorf("%d former ConfigMaps remain: %v", n, result.Err)
+	}
 }
 
 // TestObserve_bounds: a user chooses all of the metadata of a ConfigMap. The part that is stored in memory is bounded.

@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -60,6 +61,8 @@ type Publisher struct {
 	// written are the names of ConfigMaps that were written and have not all been removed, by the UID of the Signer:
 	// status.published has only one name.
 	written map[types.UID]map[string]bool
+
+	limit time.Duration // maxPublication, but for tests
 }
 
 // object identifies objects that one watch selects.
@@ -75,7 +78,7 @@ const (
 func New(c client.WithWatch, namespaces client.Reader, changed func(ctx context.Context, signer string)) *Publisher {
 	p := &Publisher{
 		client: c, namespaces: namespaces, changed: changed,
-		publishers: map[object][]string{}, written: map[types.UID]map[string]bool{},
+		publishers: map[object][]string{}, written: map[types.UID]map[string]bool{}, limit: maxPublication,
 	}
 	changedObject := func(kind string) func(context.Context, string, []watchset.Change[observed]) {
 		return func(ctx context.Context, name string, _ []watchset.Change[observed]) {
