@@ -267,7 +267,7 @@ func validate(signer *v1alpha1.Signer, all []v1alpha1.Signer) (issuance.Profile,
 		return issuance.Profile{}, &ca.Problem{Reason: v1alpha1.ReasonInvalidProfile, Message: err.Error()}
 	}
 	least := profile.MinDuration()
-	if p := signer.Spec.Trust.Propagation; p != nil { // without spec.trust the default is no reason to stop
+	if p := signer.Spec.Trust.Propagation; p != nil { // without spec.trust nothing is published, and the default does not count
 		least += p.Duration
 	}
 	if managed != nil && ca.RenewBefore(managed) <= least {

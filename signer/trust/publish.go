@@ -416,7 +416,7 @@ func (p *Publisher) each(ctx context.Context, steps []step, do func(context.Cont
 	var group errgroup.Group
 	group.SetLimit(parallel)
 	var failed atomic.Int32
-	for _, i := range rand.Perm(len(steps)) { //nolint:gosec // the order is no secret
+	for _, i := range rand.Perm(len(steps)) { //nolint:gosec // the order can be predicted
 		s := steps[i]
 		if s.action == actionKeep || s.action == actionBlocked { // without a request: most of 10,000 namespaces
 			results[i] = do(ctx, s)
