@@ -179,19 +179,9 @@ func (r *policyReconciler) loadAll(ctx context.Context, objects []v1alpha1.Appro
 	})
 	lastGood := map[types.UID]policy.Policy{}
 	for _, load := range oldest {
-		uid := load.object.UID
-		if before, ok := r.lastGood[uid]; ok && !before.Active.TooExpensive() {
-			load.lastGood = &before
-		}
-		if load.err = round.load(ctx, load); load.err == nil {
-			if load.result.Usable() {
-				load.lastGood = &load.desired
-			} else if problem := load.result.Problem(); problem.Reason != v1alpha1.ReasonLoading {
-				log.FromContext(ctx).Info("policy is not usable", "policy", load.object.Name, "reason", problem.Reason, "error", problem.Message)
-			}
-		}
+		round.loadPolicy(ctx, load)
 		if load.lastGood != nil {
-			lastGood[uid] = *load.lastGood
+			lastGood[load.object.UID] = *load.lastGood
 		}
 	}
 	r.mu.Lock()
@@ -212,6 +202,21 @@ type loadRound struct {
 	failures map[string]int               // of sources that are pending
 	pending  []pendingSource
 	budget   policy.Budget
+}
+
+// loadPolicy loads a policy and sets its last usable revision.
+func (r *loadRound) loadPolicy(ctx context.Context, load *policyLoad) {
+	if before, ok := r.lastGood[load.object.UID]; ok && !before.Active.TooExpensive() {
+		load.lastGood = &before
+	}
+	if load.err = r.load(ctx, load); load.err != nil {
+		return
+	}
+	if load.result.Usable() {
+		load.lastGood = &load.desired
+	} else if problem := load.result.Problem(); problem.Reason != v1alpha1.ReasonLoading {
+		log.FromContext(ctx).Info("policy is not usable", "policy", load.object.Name, "reason", problem.Reason, "error", problem.Message)
+	}
 }
 
 // load loads the source of a policy and of its candidate. The error is an error of the API server.

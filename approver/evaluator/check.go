@@ -103,7 +103,7 @@ func Check(ctx context.Context, s Source, compiled func() error) (CheckResult, e
 	}
 	retained, allocated := heap()
 	runtime.KeepAlive(policy)
-	if problems := checkMemory(retained-before, maxRetained+maxRetainedPerByte*s.Size(), allocated-allocatedBefore); problems != nil {
+	if problems := checkMemory(retained-before, maxRetained+maxRetainedPerByte*s.Size(), allocated-allocatedBefore); len(problems) > 0 {
 		return CheckResult{Errors: problems}, nil
 	}
 	if err := compiled(); err != nil {

@@ -100,7 +100,7 @@ func Compile(ctx context.Context, s Source) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Policy{revision: s.Revision(), parameters: parameters, parametersLength: length, query: prepared, guard: newGuard()}, nil
+	return &Policy{revision: s.Revision(), parameters: parameters, parametersLength: length, query: prepared, guard: &guard{}}, nil
 }
 
 // ruleProblems checks that the required rules exist, and that no rule is a function.

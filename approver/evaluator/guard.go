@@ -46,12 +46,13 @@ var slots = make(chan struct{}, 2*max(2, runtime.GOMAXPROCS(0)))
 
 // guard bounds the evaluations of one policy.
 type guard struct {
-	slots    chan struct{}
+	running  atomic.Int32
 	exceeded atomic.Int32 // times within
 	out      atomic.Bool
 }
 
-func newGuard() *guard { return &guard{slots: make(chan struct{}, cap(slots)/2)} }
+// maxRunning is the maximum number of evaluations of one policy.
+var maxRunning = int32(cap(slots) / 2) //nolint:gosec // the number of CPUs
 
 // TooExpensive reports whether the policy was taken out.
 func (p *Policy) TooExpensive() bool { return p.guard != nil && p.guard.out.Load() }
@@ -75,23 +76,57 @@ func (g *guard) count(exceeds bool) {
 
 // acquire waits for a slot of the policy and one of the process.
 func (g *guard) acquire(ctx context.Context) error {
-	for i, c := range []chan struct{}{g.slots, slots} {
+	for g.running.Add(1) > maxRunning {
+		g.running.Add(-1)
 		select {
-		case c <- struct{}{}:
+		case <-time.After(watchInterval):
 		case <-ctx.Done():
-			if i == 1 {
-				<-g.slots
-			}
 			return fmt.Errorf("waiting to evaluate: %w", ctx.Err())
 		}
 	}
-	return nil
+	select {
+	case slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		g.running.Add(-1)
+		return fmt.Errorf("waiting to evaluate: %w", ctx.Err())
+	}
 }
 
 // answer is the result of a query.
 type answer struct {
 	results rego.ResultSet
 	err     error
+}
+
+// worker is a goroutine that runs queries. A query needs a deep stack: a new goroutine would have to grow
+// its own, which doubles the CPU time of an evaluation.
+type worker struct {
+	queries chan func() (answer, bool)
+	answers chan answer
+}
+
+// idle are the workers without a query. There is one for each slot.
+var idle = func() chan *worker {
+	c := make(chan *worker, cap(slots))
+	for range cap(slots) {
+		c <- newWorker()
+	}
+	return c
+}()
+
+func newWorker() *worker {
+	w := &worker{queries: make(chan func() (answer, bool)), answers: make(chan answer, 1)}
+	go func() {
+		for query := range w.queries {
+			a, abandoned := query()
+			if abandoned {
+				return
+			}
+			w.answers <- a
+		}
+	}()
+	return w
 }
 
 // run runs a query, and abandons it if it does not end soon after a limit. An abandoned query keeps the
@@ -107,15 +142,15 @@ func (g *guard) run(ctx context.Context, query func(topdown.Cancel) (rego.Result
 	limited, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	e := &evaluation{started: time.Now(), cpu: cpuTime()}
-	ended, done := topdown.NewCancel(), make(chan answer, 1)
-	inBackground(func() {
-		defer func() { <-g.slots }()
-		defer abandoned.Delete(e)
+	ended, w := topdown.NewCancel(), <-idle
+	w.queries <- func() (answer, bool) {
+		defer g.running.Add(-1)
 		results, err := query(ended)
-		done <- answer{results, err}
-	})
-	a, limit := e.wait(limited, done)
+		return answer{results, err}, e.end()
+	}
+	a, limit := e.wait(limited, w.answers)
 	if limit == nil {
+		idle <- w
 		g.count(false)
 		return a.results, a.err
 	}
@@ -123,44 +158,44 @@ func (g *guard) run(ctx context.Context, query func(topdown.Cancel) (rego.Result
 	if ctx.Err() == nil && e.blamed(limit) {
 		g.count(true)
 	}
-	abandoned.Store(e, struct{}{})
 	select {
-	case <-done:
-		abandoned.Delete(e)
+	case <-w.answers:
+		idle <- w
 	case <-time.After(grace):
+		if e.abandon() {
+			idle <- newWorker()
+		} else { // it has just ended
+			<-w.answers
+			idle <- w
+		}
 	}
 	return nil, limit
-}
-
-// idle are goroutines without work. A query needs a deep stack, and a new goroutine would have to grow its
-// own, which doubles the CPU time of an evaluation.
-var idle = make(chan chan func(), cap(slots))
-
-// inBackground calls a function in another goroutine.
-func inBackground(work func()) {
-	var goroutine chan func()
-	select {
-	case goroutine = <-idle:
-	default:
-		goroutine = make(chan func())
-		go func() {
-			for work := range goroutine {
-				work()
-				select {
-				case idle <- goroutine:
-				default:
-					return
-				}
-			}
-		}()
-	}
-	goroutine <- work
 }
 
 // evaluation is an evaluation in progress.
 type evaluation struct {
 	started time.Time
 	cpu     time.Duration // of this process when it started
+	decided atomic.Bool   // that the query ended before it was abandoned, or the reverse
+}
+
+// end reports whether the query was abandoned before it ended.
+func (e *evaluation) end() bool {
+	if e.decided.CompareAndSwap(false, true) {
+		return false
+	}
+	abandoned.Delete(e)
+	return true
+}
+
+// abandon reports whether the query is abandoned: it has not ended.
+func (e *evaluation) abandon() bool {
+	abandoned.Store(e, struct{}{})
+	if e.decided.CompareAndSwap(false, true) {
+		return true
+	}
+	abandoned.Delete(e)
+	return false
 }
 
 // watched are the evaluations that did not end within watchInterval. abandoned are those that did not end

@@ -89,11 +89,14 @@ func TestExpensivePolicyIsTakenOut(t *testing.T) {
 
 // TestAbandoned: a query that ignores its cancellation holds no caller, and a slot of its own policy only.
 func TestAbandoned(t *testing.T) {
-	g, release := newGuard(), make(chan struct{})
-	stuck := func(topdown.Cancel) (rego.ResultSet, error) { <-release; return nil, nil }
+	g, release := &guard{}, make(chan struct{})
+	stuck := func(topdown.Cancel) (rego.ResultSet, error) {
+		<-release
+		return rego.ResultSet{}, errors.New("released")
+	}
 	var callers sync.WaitGroup
 	start := time.Now()
-	for range cap(g.slots) + 2 { // two wait for a slot of the policy
+	for range maxRunning + 2 { // two wait for a slot of the policy
 		callers.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*Timeout)
 			defer cancel()
@@ -106,8 +109,8 @@ func TestAbandoned(t *testing.T) {
 	if waited := time.Since(start); waited > 3*Timeout {
 		t.Errorf("callers were held for %s", waited)
 	}
-	if len(g.slots) != cap(g.slots) || len(slots) != 0 {
-		t.Errorf("%d slots of the policy and %d of the process are in use", len(g.slots), len(slots))
+	if g.running.Load() != maxRunning || len(slots) != 0 || len(idle) != cap(slots) {
+		t.Errorf("%d slots of the policy and %d of the process are in use, %d workers are idle", g.running.Load(), len(slots), len(idle))
 	}
 	if err := CheckAbandoned(); err != nil {
 		t.Errorf("before MaxAbandoned: %v", err)
@@ -119,17 +122,17 @@ func TestAbandoned(t *testing.T) {
 	}
 	abandoned.Delete(old)
 	close(release)
-	for len(g.slots) > 0 && time.Since(start) < time.Minute {
+	for g.running.Load() > 0 && time.Since(start) < time.Minute {
 		time.Sleep(time.Millisecond)
 	}
-	if len(g.slots) > 0 {
+	if g.running.Load() > 0 {
 		t.Error("a slot is in use after the query ended")
 	}
 }
 
 // TestExceededCount: ten evaluations within the limits make up for one beyond.
 func TestExceededCount(t *testing.T) {
-	g := newGuard()
+	g := &guard{}
 	for range 5 {
 		g.count(true)
 		for range within {

@@ -78,7 +78,7 @@ func (l Loader) LoadTested(ctx context.Context, source Source, object *v1alpha1.
 	result := LoadResult{minCoverage: minCoverage, digest: source.testDigest(minCoverage)}
 	at := slices.IndexFunc(object.Status.Tested, func(t v1alpha1.TestedSource) bool { return t.Digest == result.digest })
 	switch {
-	case source.CheckSize() != nil:
+	case len(source.CheckSize()) > 0:
 		return LoadResult{}, false, nil
 	case at >= 0:
 		tested := object.Status.Tested[at]

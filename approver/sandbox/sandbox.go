@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -97,6 +98,9 @@ func run(ctx context.Context, source evaluator.Source) (evaluator.CheckResult, e
 	return evaluator.CheckResult{Errors: errs}, nil
 }
 
+// memoryErrors are the errors of Go and of glibc in a process that gets no more memory.
+var memoryErrors = []string{"out of memory", "cannot allocate memory", "pthread_create failed", "SIGSEGV"}
+
 // problemOf returns the problem of a source that ended the process, and false if something else did.
 func problemOf(sys any, cpu time.Duration, stderr string, compiled bool) (string, bool) {
 	status, ok := sys.(syscall.WaitStatus)
@@ -110,7 +114,7 @@ func problemOf(sys any, cpu time.Duration, stderr string, compiled bool) (string
 	switch {
 	case strings.Contains(stderr, cpuExceeded), status.Signaled() && cpu >= (limits.TotalCPU-1)*time.Second:
 		return fmt.Sprintf("%s used more than %d s of CPU time: remove loops over large values", work, seconds), true
-	case strings.Contains(stderr, "out of memory"), strings.Contains(stderr, "cannot allocate memory"):
+	case slices.ContainsFunc(memoryErrors, func(text string) bool { return strings.Contains(stderr, text) }):
 		return fmt.Sprintf("%s used more than %d MiB of memory: remove values that grow", work, limits.Memory>>20), true
 	case status.Exited() && status.ExitStatus() == exitPanic:
 		return fmt.Sprintf("%s ended the process: %s", work, firstLine(stderr)), true

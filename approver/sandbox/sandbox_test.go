@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,9 +134,7 @@ func TestSizes(t *testing.T) {
 		files.Modules[fmt.Sprintf("m%d.rego", i)] = fmt.Sprintf("package countersign.m%d\n\nimport rego.v2\n\nx := 1\n", i)
 	}
 	more := evaluator.Source{Package: files.Package, Modules: map[string]string{"one_more.rego": "package x\n"}}
-	for name, text := range files.Modules {
-		more.Modules[name] = text
-	}
+	maps.Copy(more.Modules, files.Modules)
 	for _, tc := range []struct {
 		name   string
 		source evaluator.Source
@@ -204,6 +203,7 @@ func TestProblemOf(t *testing.T) {
 		{"killed for its CPU time", sigkill, limits.TotalCPU * time.Second, "", true, "the tests used more than 10 s of CPU time: remove loops over large values"},
 		{"killed while compiling", exited(2), limits.CompileCPU * time.Second, "CPU time limit exceeded", false, "compiling the source used more than 2 s of CPU time: remove loops over large values"},
 		{"a stack overflow", exited(2), time.Second, "fatal error: stack overflow\n\ngoroutine 1", false, "compiling the source ended the process: fatal error: stack overflow"},
+		{"no memory for a thread", exited(2), time.Second, "runtime/cgo: pthread_create failed: Resource temporarily unavailable\nSIGABRT: abort", true, "the tests used more than 128 MiB of memory: remove values that grow"},
 		{"limits cannot be set", exited(1), 0, "setting limits: operation not permitted", false, ""},
 	} {
 		got, ok := problemOf(tc.status, tc.cpu, tc.stderr, tc.compiled)

@@ -30,7 +30,7 @@ func init() {
 		set(syscall.RLIMIT_FSIZE, 0, 0),
 	)
 	if err == nil {
-		err = syscall.Exec(executable, []string{Limited}, os.Environ())
+		err = syscall.Exec(executable, []string{Limited}, os.Environ()) //nolint:gosec // this binary
 	}
 	_, _ = os.Stderr.WriteString("setting limits: " + err.Error() + "\n")
 	os.Exit(1)
