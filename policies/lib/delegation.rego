@@ -23,13 +23,33 @@ is_granted if {
 }
 
 # METADATA
+# title: The request can be for another Pod later
+# description: >-
+#   The request of a delegate does not contain the name of the Pod, only its address or hostname.
+#   Another Pod can have had it, such as one that is being deleted. Violations of such a Pod are
+#   retryable.
+pod_may_change if not pod_is_fixed
+
+pod_may_change := false if pod_is_fixed
+
+pod_is_fixed if is_object(input.requester.pod)
+
+pod_is_fixed if {
+	pod := input.cluster.subject.pod
+	some name in input.pkcs10.dnsNames
+	lower(name) == sprintf("%s.%s.pod.%s", [pod.name, pod.namespace, input.cluster.domain])
+}
+
+# METADATA
 # title: not-delegated
-# description: The requester is not the Pod and is not allowed to act on its behalf.
-violations contains {"requirement": 1, "id": "not-delegated", "message": msg, "value": input.requester.username, "retryable": false} if {
+# description: >-
+#   The requester is not the Pod and is not allowed to act on its behalf. The message does not
+#   name the namespace of the Pod, because the requester can be unable to read it.
+violations contains {"requirement": 1, "id": "not-delegated", "message": msg, "value": input.requester.username, "retryable": pod_may_change} if {
 	is_null(input.requester.pod)
 	is_object(input.cluster.subject.pod)
 	not is_granted
-	msg := sprintf("requester %s is not bound to a Pod: use a token that is, or grant it the verb create on certificatesigningrequests/delegated (API group certificates.k8s.io) in namespace %s", [input.requester.username, input.cluster.subject.pod.namespace])
+	msg := sprintf("requester %s is not bound to a Pod: use a token that is, or grant it the verb create on certificatesigningrequests/delegated (API group certificates.k8s.io) in the namespace of the Pod", [input.requester.username])
 }
 
 # METADATA
@@ -44,12 +64,14 @@ violations contains {"requirement": 2, "id": "subject-not-found", "message": msg
 
 # METADATA
 # title: subject-ambiguous
-# description: Several Pods have the names that the delegate requests.
-violations contains {"requirement": 2, "id": "subject-ambiguous", "message": msg, "value": "", "retryable": false} if {
+# description: >-
+#   Several Pods have the names that the delegate requests. One of them can be about to lose its
+#   address, or to be deleted.
+violations contains {"requirement": 2, "id": "subject-ambiguous", "message": msg, "value": "", "retryable": true} if {
 	is_null(input.requester.pod)
 	pod_is_sought
 	input.cluster.subject.candidates >= 2
-	msg := sprintf("the names asked for belong to %d Pods, and requester %s is not bound to one: make a request for each Pod", [input.cluster.subject.candidates, input.requester.username])
+	msg := sprintf("the names asked for belong to several Pods, and requester %s is not bound to one: make a request for each Pod", [input.requester.username])
 }
 
 # The requested names identify the Pod of a delegate. The policy refuses a request without names.

@@ -171,15 +171,19 @@ node_request := {
 			"candidates": 0,
 		},
 		"resolved": {
-			"my-node": [{"kind": "Node", "namespace": "", "name": "my-node", "uid": "44444444-4444-4444-8444-444444444444", "selectsSubject": false, "detail": "Node my-node has it"}],
-			"my-node.example.com": [{"kind": "Node", "namespace": "", "name": "my-node", "uid": "44444444-4444-4444-8444-444444444444", "selectsSubject": false, "detail": "Node my-node has it"}],
-			"192.0.2.7": [{"kind": "Node", "namespace": "", "name": "my-node", "uid": "44444444-4444-4444-8444-444444444444", "selectsSubject": false, "detail": "Node my-node has it"}],
-			"2001:db8::7": [{"kind": "Node", "namespace": "", "name": "my-node", "uid": "44444444-4444-4444-8444-444444444444", "selectsSubject": false, "detail": "Node my-node has it"}],
+			"my-node": [{"kind": "Node", "namespace": "", "name": "my-node", "uid": "44444444-4444-4444-8444-444444444444", "selectsSubject": false, "detail": "a Node has it"}],
+			"my-node.example.com": [{"kind": "Node", "namespace": "", "name": "my-node", "uid": "44444444-4444-4444-8444-444444444444", "selectsSubject": false, "detail": "a Node has it"}],
+			"192.0.2.7": [{"kind": "Node", "namespace": "", "name": "my-node", "uid": "44444444-4444-4444-8444-444444444444", "selectsSubject": false, "detail": "a Node has it"}],
+			"2001:db8::7": [{"kind": "Node", "namespace": "", "name": "my-node", "uid": "44444444-4444-4444-8444-444444444444", "selectsSubject": false, "detail": "a Node has it"}],
 		},
 		"delegation": {"allowed": false, "reason": "not reviewed: the requester is a Node and acts for itself"},
 		"sameKey": [],
 	},
-	"parameters": {"maxExpirationSeconds": 31536000, "defaultExpirationSeconds": 31536000},
+	"parameters": {
+		"maxExpirationSeconds": 31536000,
+		"defaultExpirationSeconds": 31536000,
+		"ipPrefixes": ["192.0.2.0/24", "2001:db8::/64"],
+	},
 	"now": "2026-01-02T03:04:06Z",
 }
 

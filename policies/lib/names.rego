@@ -15,6 +15,7 @@ package countersign.lib.names
 
 import rego.v2
 
+import data.countersign.lib.delegation
 import data.countersign.lib.subject
 
 # METADATA
@@ -47,17 +48,13 @@ dns_names contains sprintf("%s.%s.svc.%s", [service.name, service.namespace, inp
 
 dns_names contains sprintf("%s.%s.pod.%s", [pod.name, pod.namespace, input.cluster.domain]) if {
 	pod := input.cluster.subject.pod
-	not looks_like_address(pod.name)
+
+	# CoreDNS resolves the label before the namespace, whatever stands before it.
+	labels := split(pod.name, ".")
+	not looks_like_address(labels[count(labels) - 1])
 }
 
-dns_names contains sprintf("%s.%s.pod.%s", [dashed, pod.namespace, input.cluster.domain]) if {
-	pod := input.cluster.subject.pod
-
-	# A Pod in the host network has the addresses of its Node, which are not its own.
-	pod.hostNetwork == false
-	some ip in pod.podIPs
-	dashed := strings.replace_n({".": "-", ":": "-"}, ip)
-}
+dns_names contains name if some name in dashed_names
 
 dns_names contains sprintf("%s.%s.%s.svc.%s", [pod.hostname, pod.subdomain, pod.namespace, input.cluster.domain]) if {
 	pod := input.cluster.subject.pod
@@ -81,11 +78,7 @@ short_dns_names contains sprintf("%s.%s", [service.name, service.namespace]) if 
 # METADATA
 # title: Addresses of the Pod
 # description: The addresses of the Pod and the cluster IPs of its Services. externalIPs of Services are not in the input.
-ip_addresses contains ip if {
-	# A Pod in the host network has the addresses of its Node, which are not its own.
-	input.cluster.subject.pod.hostNetwork == false
-	some ip in input.cluster.subject.pod.podIPs
-}
+ip_addresses contains ip if some ip in pod_addresses
 
 ip_addresses contains ip if {
 	some service in services
@@ -112,14 +105,28 @@ is_api_server(service) if {
 	service.name == "kubernetes"
 }
 
+# A Pod in the host network has the addresses of its Node, which are not its own.
+pod_addresses contains ip if {
+	input.cluster.subject.pod.hostNetwork == false
+	some ip in input.cluster.subject.pod.podIPs
+}
+
+# DNS resolves these names to the addresses of the Pod.
+dashed_names contains sprintf("%s.%s.pod.%s", [dashed, input.cluster.subject.pod.namespace, input.cluster.domain]) if {
+	some ip in pod_addresses
+	dashed := strings.replace_n({".": "-", ":": "-"}, ip)
+}
+
 # METADATA
-# title: The Pod owns every requested DNS name and address
+# title: The Pod owns every requested DNS name and address, and no other Pod has one of its addresses
 are_owned if {
 	dns_names_are_owned
 	own := ip_addresses
 	every ip in input.pkcs10.ipAddresses {
 		ip in own
 	}
+	is_object(input.cluster.resolved)
+	shared_names == set()
 }
 
 # METADATA
@@ -134,26 +141,25 @@ violations contains {"requirement": 2, "id": "wildcard-not-allowed", "message": 
 # METADATA
 # title: dns-name-not-owned
 # description: The name belongs to another object, or can never belong to the Pod.
-violations contains {"requirement": 2, "id": "dns-name-not-owned", "message": msg, "value": name, "retryable": false} if {
+violations contains {"requirement": 2, "id": "dns-name-not-owned", "message": msg, "value": name, "retryable": delegation.pod_may_change} if {
 	some name in foreign_dns_names
 	not contains(name, "*")
-	not dns_name_may_come(name)
+	not awaited(name)
 	msg := sprintf("DNS name %q does not belong to Pod %s%s: ask for names of the Pod, or of Services that select it", [name, subject.name, owners(name)])
 }
 
 # METADATA
 # title: dns-name-unknown
-# description: No object has the name yet, and it can become a name of the Pod.
+# description: The name can become a name of the Pod, when a Service exists or the Pod has an address.
 violations contains {"requirement": 2, "id": "dns-name-unknown", "message": msg, "value": name, "retryable": true} if {
 	some name in foreign_dns_names
-	dns_name_may_come(name)
-	msg := sprintf("nothing has DNS name %q yet: it belongs to Pod %s once %s", [name, subject.name, awaited(name)])
+	msg := sprintf("DNS name %q does not belong to Pod %s yet%s: it does once %s", [name, subject.name, owners(name), awaited(name)])
 }
 
 # METADATA
 # title: host-network-address
 # description: A Pod in the host network has no address of its own.
-violations contains {"requirement": 2, "id": "host-network-address", "message": msg, "value": ip, "retryable": false} if {
+violations contains {"requirement": 2, "id": "host-network-address", "message": msg, "value": ip, "retryable": delegation.pod_may_change} if {
 	input.cluster.subject.pod.hostNetwork == true
 	some ip in foreign_addresses
 	msg := sprintf("address %s does not belong to Pod %s, which is in the host network and has the addresses of its Node: ask for DNS names, or for cluster IPs of Services that select it", [ip, subject.name])
@@ -162,7 +168,7 @@ violations contains {"requirement": 2, "id": "host-network-address", "message": 
 # METADATA
 # title: ip-address-not-owned
 # description: The address belongs to another object, or can never belong to the Pod.
-violations contains {"requirement": 2, "id": "ip-address-not-owned", "message": msg, "value": ip, "retryable": false} if {
+violations contains {"requirement": 2, "id": "ip-address-not-owned", "message": msg, "value": ip, "retryable": delegation.pod_may_change} if {
 	some ip in foreign_addresses
 	input.cluster.subject.pod.hostNetwork == false
 	not address_may_come(ip)
@@ -171,11 +177,24 @@ violations contains {"requirement": 2, "id": "ip-address-not-owned", "message": 
 
 # METADATA
 # title: ip-address-unknown
-# description: No object has the address yet, and the Pod has no address.
+# description: >-
+#   The Pod has no address yet. Another object can have the requested address until the Pod gets
+#   it, such as a Pod that is being deleted.
 violations contains {"requirement": 2, "id": "ip-address-unknown", "message": msg, "value": ip, "retryable": true} if {
 	some ip in foreign_addresses
 	address_may_come(ip)
-	msg := sprintf("nothing has address %s yet: Pod %s has no address so far", [ip, subject.name])
+	msg := sprintf("address %s does not belong to Pod %s yet%s: the Pod has no address so far", [ip, subject.name, owners(ip)])
+}
+
+# METADATA
+# title: address-shared
+# description: >-
+#   Another Pod has the address too, or the address in the name. One of the two can be about to
+#   lose it, such as a Pod that is being deleted.
+violations contains {"requirement": 2, "id": "address-shared", "message": msg, "value": name, "retryable": true} if {
+	subject.requester_speaks_for_pod
+	some name in shared_names
+	msg := sprintf("%s does not belong to Pod %s alone%s: it does once no other Pod has this address", [name, subject.name, owners(name)])
 }
 
 # Most requested names are in lower case. fold is evaluated only if one of them is not. A name outside of
@@ -214,7 +233,15 @@ foreign_dns_names contains name if {
 
 foreign_addresses := {ip | some ip in input.pkcs10.ipAddresses} - ip_addresses if subject.requester_speaks_for_pod
 
-nothing_has(name) if count(object.get(input.cluster.resolved, name, [])) == 0
+# The requested names with addresses of the Pod that another Pod has too.
+shared_names contains name if {
+	own := pod_addresses | dashed_names
+	some name, entries in input.cluster.resolved
+	fold(name) in own
+	some entry in entries
+	entry.kind == "Pod"
+	not entry.uid == input.cluster.subject.pod.uid
+}
 
 # The objects that have a name instead of the subject, as a clause for messages.
 owners(name) := "" if count(details(name)) == 0
@@ -227,13 +254,11 @@ details(name) := {entry.detail |
 	entry.selectsSubject == false
 }
 
-dns_name_may_come(name) if {
-	nothing_has(name)
-	awaited(name)
-}
-
 # The change that would give a name to the Pod, as a clause for messages. Undefined if there is none.
-awaited(name) := sprintf("Service %s/%s exists and selects it", [input.cluster.subject.pod.namespace, service_in(name)])
+# Objects of other namespaces do not prevent it.
+awaited(name) := sprintf("Service %s/%s exists and selects it", [input.cluster.subject.pod.namespace, service_in(name)]) if {
+	not service_exists(name)
+}
 
 awaited(name) := "it has that address" if {
 	has_no_address_yet
@@ -264,10 +289,21 @@ label_before(name, suffix) := label if {
 	regex.match(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`, label)
 }
 
-address_may_come(ip) if {
-	nothing_has(ip)
-	has_no_address_yet
+service_exists(name) if {
+	some entry in object.get(input.cluster.resolved, name, [])
+	entry.kind == "Service"
+	not service_is_deleting(entry.uid)
 }
+
+service_is_deleting(uid) if {
+	some service in input.cluster.subject.services
+	service.uid == uid
+	service.deleting == true
+}
+
+# While the Pod has no address, another object that has the requested one does not prevent that the
+# Pod gets it.
+address_may_come(_) if has_no_address_yet
 
 has_no_address_yet if {
 	input.cluster.subject.pod.hostNetwork == false

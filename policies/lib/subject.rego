@@ -47,7 +47,6 @@ name := sprintf("%s/%s", [input.cluster.subject.pod.namespace, input.cluster.sub
 # description: The Pod to which the requester's token is bound no longer exists.
 violations contains {"requirement": 1, "id": "pod-gone", "message": msg, "value": input.requester.pod.name, "retryable": false} if {
 	is_null(input.cluster.subject.pod)
-	is_object(input.requester.pod)
 	msg := sprintf("Pod %s, which made the request, does not exist any more: make a new request from the Pod that runs now", [input.requester.pod.name])
 }
 
@@ -56,8 +55,6 @@ violations contains {"requirement": 1, "id": "pod-gone", "message": msg, "value"
 # description: A Pod with that name exists, but the token is bound to another UID.
 violations contains {"requirement": 1, "id": "pod-replaced", "message": msg, "value": input.requester.pod.name, "retryable": false} if {
 	not input.cluster.subject.pod.uid == input.requester.pod.uid
-	is_object(input.requester.pod)
-	is_object(input.cluster.subject.pod)
 	msg := sprintf("Pod %s was replaced since it made the request (its UID was %s and is %s now): make a new request from the Pod that runs now", [name, input.requester.pod.uid, input.cluster.subject.pod.uid])
 }
 
@@ -73,7 +70,7 @@ violations contains {"requirement": 1, "id": "service-account-mismatch", "messag
 # METADATA
 # title: pod-finished
 # description: The Pod is finished, and other Pods can have its addresses.
-violations contains {"requirement": 2, "id": "pod-finished", "message": msg, "value": name, "retryable": false} if {
+violations contains {"requirement": 2, "id": "pod-finished", "message": msg, "value": name, "retryable": delegation.pod_may_change} if {
 	not input.cluster.subject.pod.phase in {"Pending", "Running", "Unknown"}
 	requester_speaks_for_pod
 	msg := sprintf("Pod %s is finished (phase %s): make the request from a running Pod", [name, input.cluster.subject.pod.phase])
@@ -82,7 +79,7 @@ violations contains {"requirement": 2, "id": "pod-finished", "message": msg, "va
 # METADATA
 # title: pod-deleting
 # description: The Pod is being deleted.
-violations contains {"requirement": 2, "id": "pod-deleting", "message": msg, "value": name, "retryable": false} if {
+violations contains {"requirement": 2, "id": "pod-deleting", "message": msg, "value": name, "retryable": delegation.pod_may_change} if {
 	input.cluster.subject.pod.deleting == true
 	requester_speaks_for_pod
 	msg := sprintf("Pod %s is being deleted: make the request from the Pod that takes its place", [name])
@@ -91,7 +88,7 @@ violations contains {"requirement": 2, "id": "pod-deleting", "message": msg, "va
 # METADATA
 # title: namespace-deleting
 # description: The namespace of the Pod is being deleted, or does not exist.
-violations contains {"requirement": 2, "id": "namespace-deleting", "message": msg, "value": input.cluster.subject.pod.namespace, "retryable": false} if {
+violations contains {"requirement": 2, "id": "namespace-deleting", "message": msg, "value": input.cluster.subject.pod.namespace, "retryable": delegation.pod_may_change} if {
 	not input.cluster.subject.namespace.deleting == false
 	requester_speaks_for_pod
 	msg := sprintf("namespace %s is being deleted: make the request from another one", [input.cluster.subject.pod.namespace])

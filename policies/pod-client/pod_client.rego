@@ -118,7 +118,7 @@ violations contains {"requirement": 2, "id": "names-missing", "message": msg, "v
 # METADATA
 # title: common-name-not-owned
 # description: The common name is neither a requested name nor the username of the Pod's ServiceAccount.
-violations contains {"requirement": 2, "id": "common-name-not-owned", "message": msg, "value": input.pkcs10.subject.commonName, "retryable": false} if {
+violations contains {"requirement": 2, "id": "common-name-not-owned", "message": msg, "value": input.pkcs10.subject.commonName, "retryable": delegation.pod_may_change} if {
 	subject.requester_speaks_for_pod
 	not common_name_is_owned
 	msg := sprintf("common name %q does not belong to Pod %s: make it %s or one of the subject alternative names, or leave it empty", [input.pkcs10.subject.commonName, subject.name, username])

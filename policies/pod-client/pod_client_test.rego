@@ -34,11 +34,14 @@ no_pod := set_to("/cluster/subject/pod", null)
 other_request(earlier) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "mallory", "createdAt": "2026-01-02T03:04:05Z", "earlier": earlier}])
 
 # The result of each rule of the policy for a patched request.
-evaluated(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
-	request := json.patch(example.client_request, patch)
-	controls := {x | x := pod_client.subject_controls_key} with input as request
-	authorized := {x | x := pod_client.subject_is_authorized} with input as request
-	violations := {[v.requirement, v.id, v.value, v.retryable, v.message] | some v in pod_client.violations} with input as request
+evaluated(patch) := got if {
+	got := results with input as json.patch(example.client_request, patch)
+}
+
+results := {
+	"controls": {x | x := pod_client.subject_controls_key},
+	"authorized": {x | x := pod_client.subject_is_authorized},
+	"violations": {[v.requirement, v.id, v.value, v.retryable, v.message] | some v in pod_client.violations},
 }
 
 test_allowed[note] if {
@@ -82,7 +85,7 @@ cases := {
 	},
 	"no delegation, and no violation about the names": {
 		"patch": joined([delegate, named("x", ["web.my-namespace.svc"], [])]),
-		"want": {[1, "not-delegated", "jane", false, "requester jane is not bound to a Pod: use a token that is, or grant it the verb create on certificatesigningrequests/delegated (API group certificates.k8s.io) in namespace my-namespace"]},
+		"want": {[1, "not-delegated", "jane", true, "requester jane is not bound to a Pod: use a token that is, or grant it the verb create on certificatesigningrequests/delegated (API group certificates.k8s.io) in the namespace of the Pod"]},
 	},
 	"key used by another before": {
 		"patch": other_request(true),
@@ -112,6 +115,10 @@ cases := {
 		"patch": joined([delegated, set_to("/pkcs10/subject/commonName", "system:serviceaccount:my-namespace:other")]),
 		"want": not_owned("system:serviceaccount:my-namespace:other"),
 	},
+	"delegate, common name that another Pod with the address can have": {
+		"patch": joined([delegated, named("system:serviceaccount:my-namespace:other", [], ["10.0.34.2"])]),
+		"want": {[v[0], v[1], v[2], true, v[4]] | some v in not_owned("system:serviceaccount:my-namespace:other")},
+	},
 	"Pod failed": {
 		"patch": set_to("/cluster/subject/pod/phase", "Failed"),
 		"want": {[2, "pod-finished", "my-namespace/my-pod", false, "Pod my-namespace/my-pod is finished (phase Failed): make the request from a running Pod"]},
@@ -130,7 +137,7 @@ cases := {
 	},
 	"address that the Pod has not yet": {
 		"patch": joined([named(username, [], ["10.0.34.2"]), set_to("/cluster/subject/pod/podIPs", [])]),
-		"want": {[2, "ip-address-unknown", "10.0.34.2", true, "nothing has address 10.0.34.2 yet: Pod my-namespace/my-pod has no address so far"]},
+		"want": {[2, "ip-address-unknown", "10.0.34.2", true, "address 10.0.34.2 does not belong to Pod my-namespace/my-pod yet: the Pod has no address so far"]},
 	},
 	"wildcard": {
 		"patch": named(username, ["*.my-namespace.svc"], []),

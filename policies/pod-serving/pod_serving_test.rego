@@ -20,6 +20,16 @@ ip(address) := array.concat(set_to("/pkcs10/dnsNames", []), set_to("/pkcs10/ipAd
 
 has(name, entry) := [{"op": "add", "path": ["cluster", "resolved", name], "value": [object.union({"kind": "Service", "namespace": "my-namespace", "name": "web", "uid": "99", "selectsSubject": false, "detail": "Service my-namespace/web selects app=web; Pod my-pod has app=api"}, entry)]}]
 
+dns_only(name) := joined([dns(name), set_to("/pkcs10/ipAddresses", [])])
+
+dashed := "10-0-34-2.my-namespace.pod.cluster.local"
+
+# Another Pod has the name too.
+shared(name) := [{"op": "add", "path": ["cluster", "resolved", name], "value": [
+	{"kind": "Pod", "namespace": "my-namespace", "name": "my-pod", "uid": "33333333-3333-4333-8333-333333333333", "selectsSubject": true, "detail": "Pod my-namespace/my-pod has it"},
+	{"kind": "Pod", "namespace": "other", "name": "theirs", "uid": "99", "selectsSubject": false, "detail": "a Pod of another namespace has it"},
+]}]
+
 delegate := array.concat(
 	set_to("/requester/pod", null),
 	array.concat(set_to("/requester/username", "jane"), set_to("/requester/serviceAccount", null)),
@@ -32,11 +42,14 @@ pending := set_to("/cluster/subject/pod/podIPs", [])
 host := set_to("/cluster/subject/pod/hostNetwork", true)
 
 # The result of each rule of the policy for a patched request.
-evaluated(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
-	request := json.patch(base, patch)
-	controls := {x | x := pod_serving.subject_controls_key} with input as request
-	authorized := {x | x := pod_serving.subject_is_authorized} with input as request
-	violations := {[v.requirement, v.id, v.value, v.retryable, v.message] | some v in pod_serving.violations} with input as request
+evaluated(patch) := got if {
+	got := results with input as json.patch(base, patch)
+}
+
+results := {
+	"controls": {x | x := pod_serving.subject_controls_key},
+	"authorized": {x | x := pod_serving.subject_is_authorized},
+	"violations": {[v.requirement, v.id, v.value, v.retryable, v.message] | some v in pod_serving.violations},
 }
 
 test_allowed[note] if {
@@ -65,7 +78,18 @@ test_allowed[note] if {
 		"no lifetime asked for": set_to("/request/expirationSeconds", null),
 		"longest lifetime": set_to("/request/expirationSeconds", 86400),
 		"no limit": joined([set_to("/request/expirationSeconds", 2000000000), set_to("/parameters", {})]),
+		"Pod is on a Node that is unreachable": set_to("/cluster/subject/pod/phase", "Unknown"),
+		"NodePort": set_to("/cluster/subject/services/0/type", "NodePort"),
+		"LoadBalancer": set_to("/cluster/subject/services/0/type", "LoadBalancer"),
+		"Pod address that a Node reports": joined([ip("10.0.34.2"), has("10.0.34.2", {"kind": "Node", "namespace": "", "detail": "a Node has it"})]),
 		"Pod is pending": set_to("/cluster/subject/pod/phase", "Pending"),
+		"address that only the Pod has": joined([ip("10.0.34.2"), [{"op": "add", "path": ["cluster", "resolved", "10.0.34.2"], "value": [{"kind": "Pod", "namespace": "my-namespace", "name": "my-pod", "uid": "33333333-3333-4333-8333-333333333333", "selectsSubject": true, "detail": "Pod my-namespace/my-pod has it"}]}]]),
+		"hostname that another Pod has too": joined([
+			dns("web-0.my-svc.my-namespace.svc.cluster.local"), shared("web-0.my-svc.my-namespace.svc.cluster.local"),
+			set_to("/cluster/subject/pod/hostname", "web-0"), set_to("/cluster/subject/pod/subdomain", "my-svc"),
+		]),
+		"cluster IP that a Node reports": joined([ip("10.96.0.7"), has("10.96.0.7", {"kind": "Node", "namespace": ""})]),
+		"Pod with a dot in its name": joined([set_to("/cluster/subject/pod/name", "10-0-34-3.x"), dns("10-0-34-3.x.my-namespace.pod.cluster.local")]),
 		"host network, cluster IP of its Service": joined([host, ip("10.96.0.7")]),
 		"delegate": joined([delegate, set_to("/cluster/delegation/allowed", true), set_to("/cluster/subject/candidates", 1)]),
 	}
@@ -106,7 +130,7 @@ cases := {
 	},
 	"no delegation, and no violation about the names": {
 		"patch": joined([delegate, dns("web.my-namespace.svc"), has("web.my-namespace.svc", {})]),
-		"want": {[1, "not-delegated", "jane", false, "requester jane is not bound to a Pod: use a token that is, or grant it the verb create on certificatesigningrequests/delegated (API group certificates.k8s.io) in namespace my-namespace"]},
+		"want": {[1, "not-delegated", "jane", true, "requester jane is not bound to a Pod: use a token that is, or grant it the verb create on certificatesigningrequests/delegated (API group certificates.k8s.io) in the namespace of the Pod"]},
 	},
 	"delegation does not apply to a Pod": {
 		"patch": joined([set_to("/cluster/delegation/allowed", true), set_to("/cluster/subject/pod", null)]),
@@ -130,7 +154,15 @@ cases := {
 	},
 	"delegate, two Pods": {
 		"patch": joined([delegate, set_to("/cluster/subject/pod", null), set_to("/cluster/subject/candidates", 2)]),
-		"want": {[2, "subject-ambiguous", "", false, "the names asked for belong to 2 Pods, and requester jane is not bound to one: make a request for each Pod"]},
+		"want": {[2, "subject-ambiguous", "", true, "the names asked for belong to several Pods, and requester jane is not bound to one: make a request for each Pod"]},
+	},
+	"Pod gone, and names of two others": {
+		"patch": joined([set_to("/cluster/subject/pod", null), set_to("/cluster/subject/candidates", 2)]),
+		"want": {[1, "pod-gone", "my-pod", false, "Pod my-pod, which made the request, does not exist any more: make a new request from the Pod that runs now"]},
+	},
+	"delegate, no names, two Pods": {
+		"patch": joined([delegate, set_to("/cluster/subject/pod", null), set_to("/cluster/subject/candidates", 2), set_to("/pkcs10/dnsNames", []), set_to("/pkcs10/ipAddresses", [])]),
+		"want": {[2, "names-missing", "", false, "the request has no subject alternative name: add the DNS names or addresses to serve on"]},
 	},
 	"delegate, no names": {
 		"patch": joined([delegate, set_to("/cluster/subject/pod", null), set_to("/pkcs10/dnsNames", []), set_to("/pkcs10/ipAddresses", [])]),
@@ -169,31 +201,88 @@ cases := {
 	},
 	"Service to come": {
 		"patch": dns("web.my-namespace.svc.cluster.local"),
-		"want": {[2, "dns-name-unknown", "web.my-namespace.svc.cluster.local", true, "nothing has DNS name \"web.my-namespace.svc.cluster.local\" yet: it belongs to Pod my-namespace/my-pod once Service my-namespace/web exists and selects it"]},
+		"want": {[2, "dns-name-unknown", "web.my-namespace.svc.cluster.local", true, "DNS name \"web.my-namespace.svc.cluster.local\" does not belong to Pod my-namespace/my-pod yet: it does once Service my-namespace/web exists and selects it"]},
 	},
 	"Service to come, without the domain": {
 		"patch": dns("Web.my-namespace.svc"),
-		"want": {[2, "dns-name-unknown", "Web.my-namespace.svc", true, "nothing has DNS name \"Web.my-namespace.svc\" yet: it belongs to Pod my-namespace/my-pod once Service my-namespace/web exists and selects it"]},
+		"want": {[2, "dns-name-unknown", "Web.my-namespace.svc", true, "DNS name \"Web.my-namespace.svc\" does not belong to Pod my-namespace/my-pod yet: it does once Service my-namespace/web exists and selects it"]},
 	},
 	"Service to come, short name by parameter": {
 		"patch": joined([dns("web.my-namespace"), example.parameter("allowShortNames", true)]),
-		"want": {[2, "dns-name-unknown", "web.my-namespace", true, "nothing has DNS name \"web.my-namespace\" yet: it belongs to Pod my-namespace/my-pod once Service my-namespace/web exists and selects it"]},
+		"want": {[2, "dns-name-unknown", "web.my-namespace", true, "DNS name \"web.my-namespace\" does not belong to Pod my-namespace/my-pod yet: it does once Service my-namespace/web exists and selects it"]},
 	},
 	"Service of the subdomain to come": {
 		"patch": joined([dns("web-0.web.my-namespace.svc.cluster.local"), set_to("/cluster/subject/pod/hostname", "web-0"), set_to("/cluster/subject/pod/subdomain", "web")]),
-		"want": {[2, "dns-name-unknown", "web-0.web.my-namespace.svc.cluster.local", true, "nothing has DNS name \"web-0.web.my-namespace.svc.cluster.local\" yet: it belongs to Pod my-namespace/my-pod once Service my-namespace/web exists and selects it"]},
+		"want": {[2, "dns-name-unknown", "web-0.web.my-namespace.svc.cluster.local", true, "DNS name \"web-0.web.my-namespace.svc.cluster.local\" does not belong to Pod my-namespace/my-pod yet: it does once Service my-namespace/web exists and selects it"]},
 	},
 	"Pod address to come": {
 		"patch": joined([pending, set_to("/pkcs10/ipAddresses", []), dns("10-0-34-2.my-namespace.pod.cluster.local")]),
-		"want": {[2, "dns-name-unknown", "10-0-34-2.my-namespace.pod.cluster.local", true, "nothing has DNS name \"10-0-34-2.my-namespace.pod.cluster.local\" yet: it belongs to Pod my-namespace/my-pod once it has that address"]},
+		"want": {[2, "dns-name-unknown", "10-0-34-2.my-namespace.pod.cluster.local", true, "DNS name \"10-0-34-2.my-namespace.pod.cluster.local\" does not belong to Pod my-namespace/my-pod yet: it does once it has that address"]},
 	},
 	"address of another": {
 		"patch": joined([ip("10.0.34.3"), has("10.0.34.3", {"kind": "Pod", "detail": "Pod my-namespace/other has it"})]),
 		"want": {[2, "ip-address-not-owned", "10.0.34.3", false, "address 10.0.34.3 does not belong to Pod my-namespace/my-pod (Pod my-namespace/other has it): ask for addresses of the Pod, or for cluster IPs of Services that select it"]},
 	},
 	"address of a Node, Pod has none yet": {
-		"patch": joined([pending, ip("192.168.0.1"), has("192.168.0.1", {"kind": "Node", "namespace": "", "name": "my-node", "detail": "Node my-node has it"})]),
-		"want": {[2, "ip-address-not-owned", "192.168.0.1", false, "address 192.168.0.1 does not belong to Pod my-namespace/my-pod (Node my-node has it): ask for addresses of the Pod, or for cluster IPs of Services that select it"]},
+		"patch": joined([pending, ip("192.168.0.1"), has("192.168.0.1", {"kind": "Node", "namespace": "", "name": "my-node", "detail": "a Node has it"})]),
+		"want": {[2, "ip-address-unknown", "192.168.0.1", true, "address 192.168.0.1 does not belong to Pod my-namespace/my-pod yet (a Node has it): the Pod has no address so far"]},
+	},
+	"address of a Pod that is being deleted, Pod has none yet": {
+		"patch": joined([pending, ip("10.0.34.2"), has("10.0.34.2", {"kind": "Pod", "namespace": "other", "detail": "a Pod of another namespace has it"})]),
+		"want": {[2, "ip-address-unknown", "10.0.34.2", true, "address 10.0.34.2 does not belong to Pod my-namespace/my-pod yet (a Pod of another namespace has it): the Pod has no address so far"]},
+	},
+	"address of a Service of another namespace, Pod has none yet": {
+		"patch": joined([pending, ip("10.0.34.2"), has("10.0.34.2", {"namespace": "other", "detail": "a Service of another namespace has it"})]),
+		"want": {[2, "ip-address-unknown", "10.0.34.2", true, "address 10.0.34.2 does not belong to Pod my-namespace/my-pod yet (a Service of another namespace has it): the Pod has no address so far"]},
+	},
+	"name with an address of another, Pod has none yet": {
+		"patch": joined([pending, dns_only(dashed), has(dashed, {"kind": "Pod", "detail": "Pod my-namespace/other has it"})]),
+		"want": {[2, "dns-name-unknown", dashed, true, "DNS name \"10-0-34-2.my-namespace.pod.cluster.local\" does not belong to Pod my-namespace/my-pod yet (Pod my-namespace/other has it): it does once it has that address"]},
+	},
+	"address that another Pod has too": {
+		"patch": joined([ip("10.0.34.2"), shared("10.0.34.2")]),
+		"want": {[2, "address-shared", "10.0.34.2", true, "10.0.34.2 does not belong to Pod my-namespace/my-pod alone (a Pod of another namespace has it): it does once no other Pod has this address"]},
+	},
+	"name with an address that another Pod has too": {
+		"patch": joined([dns_only(dashed), shared(dashed)]),
+		"want": {[2, "address-shared", dashed, true, "10-0-34-2.my-namespace.pod.cluster.local does not belong to Pod my-namespace/my-pod alone (a Pod of another namespace has it): it does once no other Pod has this address"]},
+	},
+	"name with an address that another Pod has too, in upper case": {
+		"patch": joined([dns_only(upper(dashed)), shared(upper(dashed))]),
+		"want": {[2, "address-shared", upper(dashed), true, "10-0-34-2.MY-NAMESPACE.POD.CLUSTER.LOCAL does not belong to Pod my-namespace/my-pod alone (a Pod of another namespace has it): it does once no other Pod has this address"]},
+	},
+	"address that another Pod has too, requester does not act for the Pod": {
+		"patch": joined([ip("10.0.34.2"), shared("10.0.34.2"), delegate]),
+		"want": {[1, "not-delegated", "jane", true, "requester jane is not bound to a Pod: use a token that is, or grant it the verb create on certificatesigningrequests/delegated (API group certificates.k8s.io) in the namespace of the Pod"]},
+	},
+	"no delegation for a Pod that the request names": {
+		"patch": joined([delegate, dns("My-Pod.my-namespace.pod.cluster.local")]),
+		"want": {[1, "not-delegated", "jane", false, "requester jane is not bound to a Pod: use a token that is, or grant it the verb create on certificatesigningrequests/delegated (API group certificates.k8s.io) in the namespace of the Pod"]},
+	},
+	"Service to come, a Pod with the hostname exists": {
+		"patch": joined([
+			dns("web-0.web.my-namespace.svc.cluster.local"), set_to("/cluster/subject/pod/hostname", "web-0"), set_to("/cluster/subject/pod/subdomain", "web"),
+			has("web-0.web.my-namespace.svc.cluster.local", {"kind": "Pod", "detail": "Pod my-namespace/other has it"}),
+		]),
+		"want": {[2, "dns-name-unknown", "web-0.web.my-namespace.svc.cluster.local", true, "DNS name \"web-0.web.my-namespace.svc.cluster.local\" does not belong to Pod my-namespace/my-pod yet (Pod my-namespace/other has it): it does once Service my-namespace/web exists and selects it"]},
+	},
+	"Service that selects the Pod, and is of type ExternalName": {
+		"patch": joined([
+			dns("my-svc.my-namespace.svc"), set_to("/cluster/subject/services/0/type", "ExternalName"), set_to("/pkcs10/ipAddresses", []),
+			has("my-svc.my-namespace.svc", {"uid": "88888888-8888-4888-8888-888888888888", "detail": "Service my-namespace/my-svc is of type ExternalName"}),
+		]),
+		"want": {[2, "dns-name-not-owned", "my-svc.my-namespace.svc", false, "DNS name \"my-svc.my-namespace.svc\" does not belong to Pod my-namespace/my-pod (Service my-namespace/my-svc is of type ExternalName): ask for names of the Pod, or of Services that select it"]},
+	},
+	"Service of other Pods, while another Service is being deleted": {
+		"patch": joined([dns("web.my-namespace.svc"), has("web.my-namespace.svc", {}), set_to("/cluster/subject/services/0/deleting", true), set_to("/pkcs10/ipAddresses", [])]),
+		"want": {[2, "dns-name-not-owned", "web.my-namespace.svc", false, "DNS name \"web.my-namespace.svc\" does not belong to Pod my-namespace/my-pod (Service my-namespace/web selects app=web; Pod my-pod has app=api): ask for names of the Pod, or of Services that select it"]},
+	},
+	"Service that is being deleted": {
+		"patch": joined([
+			dns("my-svc.my-namespace.svc"), set_to("/cluster/subject/services/0/deleting", true), set_to("/pkcs10/ipAddresses", []),
+			has("my-svc.my-namespace.svc", {"uid": "88888888-8888-4888-8888-888888888888", "selectsSubject": true}),
+		]),
+		"want": {[2, "dns-name-unknown", "my-svc.my-namespace.svc", true, "DNS name \"my-svc.my-namespace.svc\" does not belong to Pod my-namespace/my-pod yet: it does once Service my-namespace/my-svc exists and selects it"]},
 	},
 	"address that nothing has": {
 		"patch": ip("10.0.34.9"),
@@ -201,7 +290,7 @@ cases := {
 	},
 	"address that nothing has, Pod has none yet": {
 		"patch": joined([pending, ip("10.0.34.2")]),
-		"want": {[2, "ip-address-unknown", "10.0.34.2", true, "nothing has address 10.0.34.2 yet: Pod my-namespace/my-pod has no address so far"]},
+		"want": {[2, "ip-address-unknown", "10.0.34.2", true, "address 10.0.34.2 does not belong to Pod my-namespace/my-pod yet: the Pod has no address so far"]},
 	},
 	"address of the Node of a host network Pod": {
 		"patch": joined([host, ip("10.0.34.2")]),
@@ -279,6 +368,10 @@ cases := {
 		"patch": example.parameter("maxExpirationSeconds", "1h"),
 		"want": {[2, "expiration-too-long", "3600", false, "a lifetime of 3600 seconds is not allowed: set spec.expirationSeconds to at most 1h"]},
 	},
+	"no lifetime asked for, limit is not a number": {
+		"patch": joined([set_to("/request/expirationSeconds", null), example.parameter("maxExpirationSeconds", "1h")]),
+		"want": {[2, "expiration-missing", "", false, "no lifetime is asked for, and the signer's own may be longer than the policy allows: set spec.expirationSeconds to at most 1h"]},
+	},
 	"every reason, not only the first": {
 		"patch": joined([dns("my-svc.my-namespace.svc"), other_request(true), set_to("/pkcs10/subject/organizations", ["a", "b"])]),
 		"want": {
@@ -313,6 +406,24 @@ test_delegation_does_not_replace_the_subject[note] if {
 	count(got.violations) == 1
 }
 
+# The address in the request of a delegate can be that of another Pod, such as one that is being deleted.
+# Violations of that Pod are not final, unless the request contains the name of the Pod.
+test_delegate_of_another_pod[note] if {
+	some note, tc in {
+		"Pod is being deleted": {"patch": set_to("/cluster/subject/pod/deleting", true), "id": "pod-deleting"},
+		"Pod is finished": {"patch": set_to("/cluster/subject/pod/phase", "Failed"), "id": "pod-finished"},
+		"namespace is being deleted": {"patch": set_to("/cluster/subject/namespace/deleting", true), "id": "namespace-deleting"},
+		"not delegated": {"patch": set_to("/cluster/delegation/allowed", false), "id": "not-delegated"},
+		"name of another Pod": {"patch": [{"op": "add", "path": "/pkcs10/dnsNames/-", "value": "web.my-namespace.pod.cluster.local"}], "id": "dns-name-not-owned"},
+		"address of another Pod": {"patch": [{"op": "add", "path": "/pkcs10/ipAddresses/-", "value": "10.0.34.3"}], "id": "ip-address-not-owned"},
+		"host network": {"patch": joined([host, set_to("/pkcs10/ipAddresses", ["192.168.0.1"])]), "id": "host-network-address"},
+	}
+	every retryable, names in {true: [], false: ["my-pod.my-namespace.pod.cluster.local"]} {
+		got := evaluated(joined([delegate, set_to("/cluster/delegation/allowed", true), set_to("/pkcs10/ipAddresses", ["10.0.34.2"]), set_to("/pkcs10/dnsNames", names), tc.patch]))
+		{[v[1], v[3]] | some v in got.violations} == {[tc.id, retryable]}
+	}
+}
+
 # Names that no later Service or address can give to the Pod. They are denied immediately.
 test_never_owned[name] if {
 	some name in {
@@ -344,6 +455,8 @@ test_never_owned[name] if {
 test_named_like_an_address[note] if {
 	some note, tc in {
 		"Pod": {"patch": set_to("/cluster/subject/pod/name", "10-0-34-3"), "name": "10-0-34-3.my-namespace.pod.cluster.local"},
+		"last label of the Pod": {"patch": set_to("/cluster/subject/pod/name", "x.10-0-34-3"), "name": "x.10-0-34-3.my-namespace.pod.cluster.local"},
+		"last label of the Pod, IPv6": {"patch": set_to("/cluster/subject/pod/name", "x.fd00--5"), "name": "x.fd00--5.my-namespace.pod.cluster.local"},
 		"hostname": {
 			"patch": joined([set_to("/cluster/subject/pod/hostname", "10-0-34-3"), set_to("/cluster/subject/pod/subdomain", "my-svc")]),
 			"name": "10-0-34-3.my-svc.my-namespace.svc.cluster.local",
@@ -371,7 +484,7 @@ test_missing_field_never_allows[path] if {
 		"/cluster/domain", "/cluster/subject", "/cluster/subject/pod", "/cluster/subject/pod/uid",
 		"/cluster/subject/pod/phase", "/cluster/subject/pod/deleting", "/cluster/subject/pod/hostNetwork",
 		"/cluster/subject/pod/podIPs", "/cluster/subject/pod/serviceAccountName", "/cluster/subject/namespace",
-		"/cluster/subject/services", "/cluster/sameKey", "/cluster",
+		"/cluster/subject/services", "/cluster/sameKey", "/cluster/resolved", "/cluster",
 	]
 	request := json.patch(base, [{"op": "remove", "path": path}])
 	both := {[x, y] |

@@ -26,11 +26,14 @@ delegate := joined([
 other_request(earlier) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "mallory", "createdAt": "2026-01-02T03:04:05Z", "earlier": earlier}])
 
 # The result of each rule of the policy for a patched request.
-evaluated(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
-	request := json.patch(example.spiffe_request, patch)
-	controls := {x | x := spiffe.subject_controls_key} with input as request
-	authorized := {x | x := spiffe.subject_is_authorized} with input as request
-	violations := {[v.requirement, v.id, v.value, v.retryable, v.message] | some v in spiffe.violations} with input as request
+evaluated(patch) := got if {
+	got := results with input as json.patch(example.spiffe_request, patch)
+}
+
+results := {
+	"controls": {x | x := spiffe.subject_controls_key},
+	"authorized": {x | x := spiffe.subject_is_authorized},
+	"violations": {[v.requirement, v.id, v.value, v.retryable, v.message] | some v in spiffe.violations},
 }
 
 test_allowed[note] if {

@@ -265,7 +265,7 @@ func approveTooEarly(ctx context.Context, w *World) error {
 	if err == nil {
 		return errors.New("the approval was not rejected")
 	}
-	if !strings.Contains(err.Error(), "ip-address-unknown: nothing has address 10.0.34.7 yet") {
+	if !strings.Contains(err.Error(), "ip-address-unknown: address 10.0.34.7 does not belong to Pod") {
 		return fmt.Errorf("the rejection does not name the violation: %w", err)
 	}
 	pod, err := w.SetPodStatus(ctx, w.Pods["slow"], corev1.PodRunning, "10.0.34.7")
