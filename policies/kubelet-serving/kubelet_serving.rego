@@ -6,9 +6,12 @@
 # description: >-
 #   Allows a kubelet to request a certificate for the names and addresses that its Node reports,
 #   in the form that Kubernetes requires for the signer kubernetes.io/kubelet-serving.
-#   Parameters: maxExpirationSeconds, the longest lifetime that a request can have; ipPrefixes,
-#   a list of CIDR prefixes. Each address must be in one of them. A kubelet can change the
-#   addresses that its Node reports, so this list limits the addresses of a compromised kubelet.
+#   A kubelet can change the names and addresses that its Node reports. Names and addresses of
+#   Services, Pods and other Nodes are therefore not allowed, and addresses are allowed only within
+#   ipPrefixes.
+#   Parameters: ipPrefixes, a list of CIDR prefixes, which is required to allow an address: the
+#   networks of the Nodes, without those of Services and Pods; maxExpirationSeconds, the longest
+#   lifetime that a request can have.
 # related_resources:
 #   - https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers
 # scope: package
@@ -38,6 +41,7 @@ subject_is_authorized if {
 	node_is_requesters
 	input.cluster.subject.node.deleting == false
 	names_are_nodes
+	names_are_of_no_other
 	addresses_are_within_prefixes
 	subject_attributes_are_nodes
 	usages_are_exact
@@ -90,6 +94,52 @@ names_are_nodes if {
 	count(input.pkcs10.emailAddresses) == 0
 }
 
+# A Service, a Pod or another Node that has a name does not allow the request, even if it is from a cache.
+names_are_of_no_other if {
+	is_object(input.cluster.resolved)
+	is_string(input.cluster.domain)
+	every name in input.pkcs10.dnsNames {
+		not is_reserved_name(name)
+		not is_of_another(name)
+	}
+	every ip in input.pkcs10.ipAddresses {
+		not is_reserved_address(ip)
+		not is_of_another(ip)
+	}
+}
+
+# METADATA
+# title: Names that no Node can have
+# description: >-
+#   In a Pod, the search domains <namespace>.svc.<domain>, svc.<domain> and <domain> apply to a
+#   name. Names at or below svc, pod and the cluster domain therefore belong to Services and Pods.
+#   The API server has the names kubernetes and kubernetes.default too. Every machine is localhost.
+is_reserved_name(name) if {
+	some reserved in {"svc", "pod", "localhost", input.cluster.domain}
+	is_at_or_below(bare(name), reserved)
+}
+
+is_reserved_name(name) if bare(name) in {"kubernetes", "kubernetes.default"}
+
+is_at_or_below(name, domain) if name == domain
+
+is_at_or_below(name, domain) if endswith(name, sprintf(".%s", [domain]))
+
+# METADATA
+# title: Addresses that no Node has to itself
+# description: Unspecified, loopback, link-local, multicast and broadcast addresses.
+is_reserved_address(ip) if {
+	some prefix in {"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32", "::/127", "fe80::/10", "ff00::/8"}
+	net.cidr_contains(prefix, ip)
+}
+
+# The Node owns its own name, whichever names another Node reports.
+is_of_another(name) if {
+	not bare(name) == input.cluster.subject.node.name
+	some entry in input.cluster.resolved[name]
+	not entry.uid == input.cluster.subject.node.uid
+}
+
 addresses_are_within_prefixes if {
 	prefixes_are_valid
 	every ip in input.pkcs10.ipAddresses {
@@ -97,7 +147,9 @@ addresses_are_within_prefixes if {
 	}
 }
 
-prefixes_are_valid if object.get(input.parameters, "ipPrefixes", null) == null
+prefixes_are_missing if object.get(input.parameters, "ipPrefixes", null) == null
+
+prefixes_are_valid if prefixes_are_missing
 
 prefixes_are_valid if {
 	is_array(input.parameters.ipPrefixes)
@@ -106,8 +158,6 @@ prefixes_are_valid if {
 		net.cidr_is_valid(prefix)
 	}
 }
-
-is_within_prefixes(_) if object.get(input.parameters, "ipPrefixes", null) == null
 
 is_within_prefixes(ip) if {
 	some prefix in input.parameters.ipPrefixes
@@ -154,11 +204,11 @@ violations contains {"requirement": 2, "id": "node-not-found", "message": msg, "
 
 # METADATA
 # title: node-deleting
-# description: The Node is being deleted.
-violations contains {"requirement": 2, "id": "node-deleting", "message": msg, "value": node_name, "retryable": false} if {
+# description: The Node is being deleted. A kubelet that still runs registers it again.
+violations contains {"requirement": 2, "id": "node-deleting", "message": msg, "value": node_name, "retryable": true} if {
 	node_is_requesters
 	not input.cluster.subject.node.deleting == false
-	msg := sprintf("Node %s is being deleted: make the request when it is registered again", [node_name])
+	msg := sprintf("Node %s is being deleted: the kubelet has to register it again", [node_name])
 }
 
 # METADATA
@@ -211,10 +261,62 @@ violations contains {"requirement": 2, "id": "ip-address-unknown", "message": ms
 }
 
 # METADATA
+# title: dns-name-reserved
+# description: The name belongs to Services, to Pods, to the API server or to every machine, whatever the Node reports.
+violations contains {"requirement": 2, "id": "dns-name-reserved", "message": msg, "value": name, "retryable": false} if {
+	some name in own_dns_names
+	is_reserved_name(name)
+	msg := sprintf("DNS name %q is never that of a Node: remove it from status.addresses of Node %s", [name, node_name])
+}
+
+# METADATA
+# title: ip-address-reserved
+# description: The address is unspecified, loopback, link-local, multicast or broadcast, whatever the Node reports.
+violations contains {"requirement": 2, "id": "ip-address-reserved", "message": msg, "value": ip, "retryable": false} if {
+	some ip in own_addresses
+	is_reserved_address(ip)
+	msg := sprintf("address %s is never that of one Node: remove it from status.addresses of Node %s", [ip, node_name])
+}
+
+# METADATA
+# title: dns-name-of-another
+# description: >-
+#   A Service, a Pod or another Node has the name too. Held, because one of them can be about to
+#   be deleted, such as the Node that this one replaces.
+violations contains {"requirement": 2, "id": "dns-name-of-another", "message": msg, "value": name, "retryable": true} if {
+	some name in own_dns_names
+	not is_reserved_name(name)
+	is_of_another(name)
+	msg := sprintf("DNS name %q belongs to another Node, a Pod or a Service too: it belongs to Node %s once only this Node reports it", [name, node_name])
+}
+
+# METADATA
+# title: ip-address-of-another
+# description: >-
+#   A Service, a Pod or another Node has the address too. Pods in the host network do not count.
+#   Held, because one of them can be about to be deleted, such as the Node that this one replaces.
+violations contains {"requirement": 2, "id": "ip-address-of-another", "message": msg, "value": ip, "retryable": true} if {
+	some ip in own_addresses
+	not is_reserved_address(ip)
+	is_of_another(ip)
+	msg := sprintf("address %s belongs to another Node, a Pod or a Service too: it belongs to Node %s once only this Node reports it", [ip, node_name])
+}
+
+# METADATA
+# title: prefixes-missing
+# description: The parameter ipPrefixes of the policy is missing, and the policy allows no address until its owner adds it.
+violations contains {"requirement": 2, "id": "prefixes-missing", "message": msg, "value": "", "retryable": true} if {
+	prefixes_are_missing
+	count(input.pkcs10.ipAddresses) > 0
+	msg := "the policy allows no address without its parameter ipPrefixes: have the networks of the Nodes added to it"
+}
+
+# METADATA
 # title: ip-address-outside-prefixes
 # description: The address is not in a prefix of the parameter ipPrefixes of the policy.
 violations contains {"requirement": 2, "id": "ip-address-outside-prefixes", "message": msg, "value": ip, "retryable": false} if {
 	prefixes_are_valid
+	not prefixes_are_missing
 	some ip in input.pkcs10.ipAddresses
 	not is_within_prefixes(ip)
 	msg := sprintf("address %s is in none of the prefixes that Nodes may have: ask for others, or have the prefix added to the policy's parameter ipPrefixes", [ip])
@@ -303,13 +405,30 @@ foreign_addresses contains ip if {
 	not ip in ip_addresses
 }
 
+# Names and addresses that the Node reports.
+own_dns_names contains name if {
+	node_is_requesters
+	some name in input.pkcs10.dnsNames
+	bare(name) in dns_names
+}
+
+own_addresses contains ip if {
+	node_is_requesters
+	some ip in input.pkcs10.ipAddresses
+	ip in ip_addresses
+}
+
 dns_name_may_come(name) if {
 	bare(name)
 	not looks_like_address(name)
+	not is_reserved_name(name)
 	count(dns_names) == 0
 }
 
-address_may_come(ip) if not family(ip) in {family(reported) | some reported in ip_addresses}
+address_may_come(ip) if {
+	not is_reserved_address(ip)
+	not family(ip) in {family(reported) | some reported in ip_addresses}
+}
 
 # A DNS name in the form for comparisons: in lower case, and without the trailing dot of the fully
 # qualified names that some cloud providers report. Undefined for text that is not a DNS name.

@@ -34,12 +34,25 @@ pod_as_requester := joined([
 
 other_request(earlier) := set_to("/cluster/sameKey", [{"name": "theirs", "username": "system:node:other", "createdAt": "2026-01-02T03:04:05Z", "earlier": earlier}])
 
+# Names and addresses that are similar to reserved ones.
+not_reserved := ["mysvc", "svc.example.com", "my-pod", "pod.example.com", "localhost.example.com", "mycluster.local", "kubernetes.example.com", "cluster.local.example.com"]
+
+not_reserved_addresses := ["1.0.0.0", "126.255.255.255", "128.0.0.0", "169.253.255.255", "169.255.0.0", "223.255.255.255", "240.0.0.0", "::2", "fe7f::1", "fec0::1", "feff::1"]
+
+# Objects with these UIDs have a name.
+had_by(name, uids) := {"op": "add", "path": ["cluster", "resolved", name], "value": [{"kind": "Node", "namespace": "", "name": uid, "uid": uid, "selectsSubject": false, "detail": "a Node has it"} | some uid in uids]}
+
+own_uid := "44444444-4444-4444-8444-444444444444"
+
 # The result of each rule of the policy for a patched request.
-evaluated(patch) := {"controls": controls, "authorized": authorized, "violations": violations} if {
-	request := json.patch(example.node_request, patch)
-	controls := {x | x := kubelet_serving.subject_controls_key} with input as request
-	authorized := {x | x := kubelet_serving.subject_is_authorized} with input as request
-	violations := {[v.requirement, v.id, v.value, v.retryable, v.message] | some v in kubelet_serving.violations} with input as request
+evaluated(patch) := got if {
+	got := results with input as json.patch(example.node_request, patch)
+}
+
+results := {
+	"controls": {x | x := kubelet_serving.subject_controls_key},
+	"authorized": {x | x := kubelet_serving.subject_is_authorized},
+	"violations": {[v.requirement, v.id, v.value, v.retryable, v.message] | some v in kubelet_serving.violations},
 }
 
 test_allowed[note] if {
@@ -57,16 +70,25 @@ test_allowed[note] if {
 			reports([["ExternalDNS", "ext.example.com"], ["ExternalIP", "198.51.100.7"]]),
 			dns(["ext.example.com"]),
 			ips(["198.51.100.7"]),
+			parameter("ipPrefixes", ["198.51.100.0/24"]),
 		]),
 		"Hostname is an IPv4 address": joined([reports([["Hostname", "192.0.2.7"]]), only_ip("192.0.2.7")]),
 		"Hostname is an IPv6 address": joined([reports([["Hostname", "2001:db8::7"]]), only_ip("2001:db8::7")]),
 		"key encipherment": usages(["key encipherment", "digital signature", "server auth"]),
 		"usages of the PKCS#10 request": set_to("/pkcs10/usages", ["server auth"]),
 		"longest lifetime": set_to("/request/expirationSeconds", 31536000),
-		"no parameters": joined([set_to("/parameters", {}), set_to("/request/expirationSeconds", 2000000000)]),
+		"no parameters, no address": joined([set_to("/parameters", {}), set_to("/request/expirationSeconds", 2000000000), only_dns("my-node")]),
 		"within the prefixes": parameter("ipPrefixes", ["198.51.100.0/24", "192.0.2.0/28", "2001:db8::/64"]),
 		"no address, so no prefix": joined([only_dns("my-node"), parameter("ipPrefixes", [])]),
-		"prefixes are null": parameter("ipPrefixes", null),
+		"every address": parameter("ipPrefixes", ["0.0.0.0/0", "::/0"]),
+		"name of the Node, which another Node reports too": joined([only_dns("My-Node."), [had_by("My-Node.", ["other"])]]),
+		"not at or below a reserved name": joined([
+			reports([[type, name] | some name in not_reserved; some type in ["InternalDNS"]]),
+			set_to("/pkcs10/dnsNames", not_reserved),
+			ips([]),
+		]),
+		"beside reserved addresses": joined([reports([["InternalIP", ip] | some ip in not_reserved_addresses]), ips(not_reserved_addresses), dns([]), parameter("ipPrefixes", ["0.0.0.0/0", "::/0"])]),
+		"no other has it": joined([only_dns("my-node.example.com"), set_to("/cluster/resolved", {})]),
 	}
 	evaluated(patch) == {"controls": {true}, "authorized": {true}, "violations": set()}
 }
@@ -132,7 +154,7 @@ cases := {
 	},
 	"Node being deleted": {
 		"patch": set_to("/cluster/subject/node/deleting", true),
-		"want": {[2, "node-deleting", "my-node", false, "Node my-node is being deleted: make the request when it is registered again"]},
+		"want": {[2, "node-deleting", "my-node", true, "Node my-node is being deleted: the kubelet has to register it again"]},
 	},
 	"masters": {
 		"patch": set_to("/pkcs10/subject/organizations", ["system:masters"]),
@@ -162,8 +184,8 @@ cases := {
 		"want": {[2, "dns-name-not-owned", "auth.example.com", false, "DNS name \"auth.example.com\" does not belong to Node my-node, which reports my-node, my-node.example.com: ask for the names in status.addresses of the Node"]},
 	},
 	"one address too many": {
-		"patch": ips(["192.0.2.7", "10.96.0.1"]),
-		"want": {[2, "ip-address-not-owned", "10.96.0.1", false, "address 10.96.0.1 does not belong to Node my-node, which reports 192.0.2.7, 2001:db8::7: ask for the addresses in status.addresses of the Node"]},
+		"patch": ips(["192.0.2.7", "192.0.2.99"]),
+		"want": {[2, "ip-address-not-owned", "192.0.2.99", false, "address 192.0.2.99 does not belong to Node my-node, which reports 192.0.2.7, 2001:db8::7: ask for the addresses in status.addresses of the Node"]},
 	},
 	"address of another Node": {
 		"patch": joined([only_ip("192.0.2.8"), [{"op": "add", "path": "/cluster/resolved/192.0.2.8", "value": [{"kind": "Node", "namespace": "", "name": "other", "uid": "99", "selectsSubject": false, "detail": "Node other has it"}]}]]),
@@ -218,6 +240,34 @@ cases := {
 	"outside of the prefixes": {
 		"patch": parameter("ipPrefixes", ["192.0.2.0/30", "2001:db8::/64", "::/1"]),
 		"want": {[2, "ip-address-outside-prefixes", "192.0.2.7", false, "address 192.0.2.7 is in none of the prefixes that Nodes may have: ask for others, or have the prefix added to the policy's parameter ipPrefixes"]},
+	},
+	"prefixes missing": {
+		"patch": set_to("/parameters", {}),
+		"want": {[2, "prefixes-missing", "", true, missing_prefixes]},
+	},
+	"prefixes are null": {
+		"patch": joined([only_ip("192.0.2.7"), parameter("ipPrefixes", null)]),
+		"want": {[2, "prefixes-missing", "", true, missing_prefixes]},
+	},
+	"name that another Node reports": {
+		"patch": [had_by("my-node.example.com", [own_uid, "other"])],
+		"want": {[2, "dns-name-of-another", "my-node.example.com", true, "DNS name \"my-node.example.com\" belongs to another Node, a Pod or a Service too: it belongs to Node my-node once only this Node reports it"]},
+	},
+	"address of another": {
+		"patch": [had_by("192.0.2.7", ["other"])],
+		"want": {[2, "ip-address-of-another", "192.0.2.7", true, "address 192.0.2.7 belongs to another Node, a Pod or a Service too: it belongs to Node my-node once only this Node reports it"]},
+	},
+	"name of another, which the Node does not report": {
+		"patch": joined([only_dns("other"), [had_by("other", ["other"])]]),
+		"want": {[2, "dns-name-not-owned", "other", false, "DNS name \"other\" does not belong to Node my-node, which reports my-node, my-node.example.com: ask for the names in status.addresses of the Node"]},
+	},
+	"reserved name that a Service has": {
+		"patch": joined([reports([["Hostname", "kubernetes.default.svc"]]), only_dns("kubernetes.default.svc"), [had_by("kubernetes.default.svc", ["other"])]]),
+		"want": {[2, "dns-name-reserved", "kubernetes.default.svc", false, reserved("kubernetes.default.svc")]},
+	},
+	"reserved address that a Pod has": {
+		"patch": joined([reports([["InternalIP", "127.0.0.1"]]), only_ip("127.0.0.1"), parameter("ipPrefixes", ["0.0.0.0/0"]), [had_by("127.0.0.1", ["other"])]]),
+		"want": {[2, "ip-address-reserved", "127.0.0.1", false, "address 127.0.0.1 is never that of one Node: remove it from status.addresses of Node my-node"]},
 	},
 	"no prefixes": {
 		"patch": joined([parameter("ipPrefixes", []), only_ip("192.0.2.7")]),
@@ -275,6 +325,54 @@ test_refused[note] if {
 	every requirement in requirements {
 		[got.controls, got.authorized][requirement - 1] == set()
 	}
+}
+
+missing_prefixes := "the policy allows no address without its parameter ipPrefixes: have the networks of the Nodes added to it"
+
+reserved(name) := sprintf("DNS name %q is never that of a Node: remove it from status.addresses of Node my-node", [name])
+
+# The Node of another requester, or of one without the group of kubelets, is not evaluated.
+test_node_of_another[note] if {
+	some note, patch in {
+		"without the group": set_to("/requester/groups", []),
+		"another Node": joined([set_to("/requester/username", "system:node:other"), set_to("/pkcs10/subject/commonName", "system:node:other")]),
+	}
+	others := [had_by("my-node", ["other"]), had_by("my-node.example.com", ["other"]), had_by("192.0.2.7", ["other"])]
+	got := evaluated(joined([patch, others]))
+	count(got.violations) == 1
+	evaluated(patch).authorized == set()
+}
+
+# Names that a Node reports, and that can never be its own.
+test_reserved_name[name] if {
+	some name in [
+		"svc", "x.svc", "kubernetes.default.svc", "svc.", "x.svc.", "X.SVC",
+		"pod", "10-0-34-2.my-namespace.pod",
+		"cluster.local", "kubernetes.default.svc.cluster.local", "10-0-34-2.my-namespace.pod.cluster.local", "x.Cluster.Local.",
+		"localhost", "x.localhost", "Localhost.",
+		"kubernetes", "kubernetes.default", "Kubernetes.Default.",
+	]
+	got := evaluated(joined([reports([["Hostname", name]]), only_dns(name)]))
+	got.authorized == set()
+	got.violations == {[2, "dns-name-reserved", name, false, reserved(name)]}
+
+	# A name that the Node does not report yet.
+	later := evaluated(joined([reports([]), only_dns(name)]))
+	{[v[1], v[3]] | some v in later.violations} == {["dns-name-not-owned", false]}
+}
+
+# Addresses that a Node reports, and that can never be its own.
+test_reserved_address[ip] if {
+	some ip in [
+		"0.0.0.0", "0.255.255.255", "127.0.0.1", "127.255.255.255", "169.254.0.0", "169.254.169.254", "224.0.0.1", "239.255.255.255", "255.255.255.255",
+		"::", "::1", "fe80::1", "febf::1", "ff02::1",
+	]
+	every_address := parameter("ipPrefixes", ["0.0.0.0/0", "::/0"])
+	got := evaluated(joined([reports([["InternalIP", ip]]), only_ip(ip), every_address]))
+	got.authorized == set()
+	{[v[1], v[3]] | some v in got.violations} == {["ip-address-reserved", false]}
+	later := evaluated(joined([reports([]), only_ip(ip), every_address]))
+	{[v[1], v[3]] | some v in later.violations} == {["ip-address-not-owned", false]}
 }
 
 # Texts that are similar to a name of the Node, which reports my-node and worker.example.com. None is
@@ -337,7 +435,7 @@ test_missing_field_never_allows[path] if {
 		"/pkcs10", "/pkcs10/dnsNames", "/pkcs10/ipAddresses", "/pkcs10/uris", "/pkcs10/emailAddresses", "/pkcs10/usages",
 		"/pkcs10/subject", "/pkcs10/subject/commonName", "/pkcs10/subject/organizations",
 		"/pkcs10/subject/organizationalUnits", "/pkcs10/subject/other",
-		"/cluster", "/cluster/subject", "/cluster/subject/node", "/cluster/subject/node/name",
+		"/cluster", "/cluster/domain", "/cluster/resolved", "/cluster/subject", "/cluster/subject/node", "/cluster/subject/node/name",
 		"/cluster/subject/node/deleting", "/cluster/subject/node/addresses", "/cluster/subject/node/addresses/1/type",
 		"/cluster/subject/node/addresses/1/address", "/cluster/sameKey",
 	]

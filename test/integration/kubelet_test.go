@@ -134,13 +134,22 @@ func TestKubeletServing(t *testing.T) {
 			t.Fatalf("after applying policies/: mode %q", p.Spec.Mode)
 		}
 	}
-	verdict(t, watched) // the policy decides it in mode Enforce
+	held(t, watched) // no address is allowed without ipPrefixes
+	apiServer, err := world.Clientset().CoreV1().Services("default").Get(t.Context(), "kubernetes", metav1.GetOptions{})
+	must(t, err)
+	kubectl(t, "patch", "approvalpolicy", "kubelet-serving", "--type=json", "-p",
+		fmt.Sprintf(`[{"op": "add", "path": "/spec/parameters/ipPrefixes", "value": ["10.1.0.0/24", "10.0.0.11/32", "%s/32", "fd00::/64"]}]`, apiServer.Spec.ClusterIP))
+	settled(t, "kubelet-serving")
+	if c := verdict(t, watched).Status.Conditions[0]; c.Type != certificatesv1.CertificateApproved {
+		t.Errorf("in mode Enforce, with ipPrefixes: %+v", c)
+	}
 	for _, tc := range []struct {
 		name          string
 		addresses     []corev1.NodeAddress
 		dnsNames, ips []string
 		later         []corev1.NodeAddress // reported only while the request is held
 		denied        string               // ID of the violation, if the request must be denied
+		held          string               // ID of the violation, if the request must be held
 	}{
 		{name: "ip-only", addresses: addresses("InternalIP", "10.1.0.1"), ips: []string{"10.1.0.1"}},
 		{name: "dns-only", addresses: addresses("Hostname", "dns-only", "InternalDNS", "dns-only.example.com"), dnsNames: []string{"dns-only", "dns-only.example.com"}},
@@ -148,12 +157,23 @@ func TestKubeletServing(t *testing.T) {
 		{name: "trailing-dot", addresses: addresses("InternalDNS", "trailing-dot.example.com.", "InternalIP", "10.1.0.4"), dnsNames: []string{"trailing-dot.example.com."}, ips: []string{"10.1.0.4"}},
 		{name: "no-addresses", ips: []string{"10.1.0.5"}, later: addresses("InternalIP", "10.1.0.5")},
 		{name: "other-node", addresses: addresses("InternalIP", "10.1.0.6"), ips: []string{"10.0.0.11"}, denied: "ip-address-not-owned"},
+		{name: "reserved", addresses: addresses("InternalDNS", "kubernetes.default.svc"), dnsNames: []string{"kubernetes.default.svc"}, denied: "dns-name-reserved"},
+		{name: "api-server", addresses: addresses("InternalIP", apiServer.Spec.ClusterIP), ips: []string{apiServer.Spec.ClusterIP}, held: "ip-address-of-another"},
+		{name: "thief", addresses: addresses("InternalIP", "10.1.0.1"), ips: []string{"10.1.0.1"}, held: "ip-address-of-another"},
+		{name: "name-thief", addresses: addresses("Hostname", "kubelet-ip-only"), dnsNames: []string{"kubelet-ip-only"}, held: "dns-name-of-another"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			node := "kubelet-" + tc.name
 			must(t, world.CreateNode(t.Context(), node, tc.addresses...))
 			manager := kubelet(t, node, tc.dnsNames, tc.ips)
 			request := requestOf(t, node)
+			if tc.held != "" {
+				held(t, request)
+				if message := heldMessage(t, request); !strings.Contains(message, ": "+tc.held+":") {
+					t.Errorf("held with %q", message)
+				}
+				return
+			}
 			if tc.later != nil {
 				held(t, request)
 				setAddresses(t, node, tc.later)
@@ -207,6 +227,17 @@ func held(t *testing.T, name string) {
 	if len(csr.Status.Conditions) > 0 {
 		t.Errorf("held and decided: %+v", csr.Status.Conditions)
 	}
+}
+
+// heldMessage returns the message of the Event of a held request.
+func heldMessage(t *testing.T, name string) string {
+	t.Helper()
+	events, err := world.Clientset().CoreV1().Events("").List(t.Context(), metav1.ListOptions{FieldSelector: "reason=Held,involvedObject.name=" + name})
+	must(t, err)
+	if len(events.Items) == 0 {
+		return ""
+	}
+	return events.Items[0].Message
 }
 
 func setAddresses(t *testing.T, name string, addresses []corev1.NodeAddress) {
