@@ -52,7 +52,7 @@ func (r resolver) resolve(ctx context.Context, name string, subject *Pod) ([]Res
 	}
 	out := []Resolved{}
 	for i := range services {
-		out = append(out, resolvedService(&services[i], name, subject))
+		out = append(out, resolvedService(&services[i], subject))
 	}
 	for _, pod := range pods {
 		own := subject != nil && pod.uid == subject.UID
@@ -69,7 +69,7 @@ func (r resolver) resolve(ctx context.Context, name string, subject *Pod) ([]Res
 	return out, nil
 }
 
-func resolvedService(service *corev1.Service, name string, subject *Pod) Resolved {
+func resolvedService(service *corev1.Service, subject *Pod) Resolved {
 	id := "Service " + service.Namespace + "/" + service.Name
 	out := Resolved{Kind: "Service", Namespace: service.Namespace, Name: service.Name, UID: service.UID, SelectsSubject: selects(service, subject)}
 	switch {

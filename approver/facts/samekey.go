@@ -65,35 +65,52 @@ func (r resolver) sameKey(ctx context.Context, this *signingRequest, digest stri
 // the oldest other request of the same requester, or nil.
 func (r resolver) liveSameKey(ctx context.Context, this, own *signingRequest, others []signingRequest, digest string) ([]SameKey, error) {
 	same := []SameKey{}
+	if own != nil && len(others) > 0 {
+		own, err := r.withKey(ctx, own, digest)
+		if err != nil {
+			return nil, err
+		}
+		others = notAfter(own, others)
+	}
 	for i := range others {
 		if i == maxSameKey {
 			return append(same, sameKeyOf(&others[i], false)), nil
 		}
-		other, err := r.withKey(ctx, &others[i], digest)
-		if err != nil {
+		order, err := r.liveOrder(ctx, &others[i], this, digest)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if other == nil {
-			continue
-		}
-		if own != nil && own.CreationTimestamp.Time.Before(other.CreationTimestamp.Time) {
-			// The requester used the key before all the requests that follow.
-			if own, err = r.withKey(ctx, own, digest); err != nil || own != nil {
-				return same, err
-			}
-		}
-		order, err := r.order(ctx, other, this)
-		if err != nil {
-			return nil, err
-		}
-		if order != later {
-			same = append(same, sameKeyOf(other, order == earlier))
-		}
-		if order == earlier {
-			return same, nil
+		case order == earlier:
+			return append(same, sameKeyOf(&others[i], true)), nil
+		case order == unknown:
+			same = append(same, sameKeyOf(&others[i], false))
 		}
 	}
 	return same, nil
+}
+
+// notAfter returns the requests that are not younger than a request of the same requester as this one.
+// The requester used the key before all requests that follow. Nil stands for no such request.
+func notAfter(own *signingRequest, others []signingRequest) []signingRequest {
+	if own == nil {
+		return others
+	}
+	return slices.DeleteFunc(others, func(other signingRequest) bool {
+		return own.CreationTimestamp.Time.Before(other.CreationTimestamp.Time)
+	})
+}
+
+// liveOrder returns the order of another request and this one. A request that was deleted, or does not
+// prove the possession of the key, does not count: it is later.
+func (r resolver) liveOrder(ctx context.Context, cached, this *signingRequest, digest string) (order, error) {
+	other, err := r.withKey(ctx, cached, digest)
+	if err != nil {
+		return unknown, err
+	}
+	if other == nil {
+		return later, nil
+	}
+	return r.order(ctx, other, this)
 }
 
 func sameKeyOf(other *signingRequest, earlier bool) SameKey {

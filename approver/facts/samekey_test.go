@@ -147,7 +147,7 @@ func TestSameKey_crowd(t *testing.T) {
 		spec := byHuman
 		spec.Username = name
 		copied, _ := request(t, name, spec, key, []string{"example.com"})
-		copied.ResourceVersion, s.created[name] = strconv.Itoa(101+i), uint64(101+i) //nolint:gosec // small
+		copied.ResourceVersion, s.created[name] = strconv.Itoa(101+i), uint64(101+i)
 		s.cached = append(s.cached, copied)
 	}
 	this, parsed := request(t, "mine", byPod("my-pod"), key, []string{"example.com"})

@@ -126,23 +126,14 @@ func test(ctx context.Context, suites []*suite, only []string) []result {
 			}
 		}
 	}
-	start := time.Now()
+	p := progress{start: time.Now(), all: len(jobs), counts: map[outcome]int{}}
 	queue := make(chan job)
-	var mu sync.Mutex
-	var results []result
-	counts := map[outcome]int{}
 	var workers sync.WaitGroup
 	for range parallel {
 		workers.Go(func() {
 			for j := range queue {
 				outcome, err := j.suite.test(ctx, j.module)
-				mu.Lock()
-				counts[outcome]++
-				if results = append(results, result{j.id, outcome, err}); len(results)%50 == 0 || len(results) == len(jobs) {
-					fmt.Fprintf(os.Stderr, "%d of %d after %s: %d detected, %d do not compile, %d survive\n",
-						len(results), len(jobs), time.Since(start).Round(time.Second), counts[detected], counts[invalid], counts[survived])
-				}
-				mu.Unlock()
+				p.add(result{j.id, outcome, err})
 			}
 		})
 	}
@@ -151,6 +142,27 @@ func test(ctx context.Context, suites []*suite, only []string) []result {
 	}
 	close(queue)
 	workers.Wait()
-	slices.SortFunc(results, func(a, b result) int { return strings.Compare(a.id, b.id) })
-	return results
+	slices.SortFunc(p.results, func(a, b result) int { return strings.Compare(a.id, b.id) })
+	return p.results
+}
+
+// progress collects results, and prints their number.
+type progress struct {
+	start time.Time
+	all   int
+
+	mu      sync.Mutex
+	results []result
+	counts  map[outcome]int
+}
+
+func (p *progress) add(r result) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counts[r.outcome]++
+	p.results = append(p.results, r)
+	if done := len(p.results); done%50 == 0 || done == p.all {
+		fmt.Fprintf(os.Stderr, "%d of %d after %s: %d detected, %d do not compile, %d survive\n",
+			done, p.all, time.Since(p.start).Round(time.Second), p.counts[detected], p.counts[invalid], p.counts[survived])
+	}
 }

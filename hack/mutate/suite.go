@@ -98,7 +98,7 @@ func parse(dir string) (map[string]*ast.Module, error) {
 	}
 	modules := map[string]*ast.Module{}
 	for _, path := range paths {
-		text, err := os.ReadFile(path)
+		text, err := os.ReadFile(path) //nolint:gosec // the user chooses the directory
 		if err != nil {
 			return nil, err
 		}
@@ -119,25 +119,27 @@ func withoutTests(files []string) []string {
 	return slices.DeleteFunc(slices.Clone(files), isTest)
 }
 
-// newGroup evaluates the tests in files. All of them must have a result.
-func newGroup(ctx context.Context, modules map[string]*ast.Module, files []string) (group, error) {
-	g := group{files: files}
+// testQueries returns the references to the tests in files.
+func testQueries(modules map[string]*ast.Module, files []string) []string {
 	queries := map[string]bool{}
 	for _, file := range files {
-		if !isTest(file) {
-			continue
-		}
 		for _, rule := range modules[file].Rules {
-			if name := rule.Head.Ref()[0].String(); strings.HasPrefix(name, "test_") {
+			if name := rule.Head.Ref()[0].String(); isTest(file) && strings.HasPrefix(name, "test_") {
 				queries[modules[file].Package.Path.String()+"."+name] = true
 			}
 		}
 	}
+	return slices.Sorted(maps.Keys(queries))
+}
+
+// newGroup evaluates the tests in files. All of them must have a result.
+func newGroup(ctx context.Context, modules map[string]*ast.Module, files []string) (group, error) {
+	g := group{files: files}
 	c, err := compile(modules, files, "", nil)
 	if err != nil {
 		return group{}, err
 	}
-	for query := range queries {
+	for _, query := range testQueries(modules, files) {
 		want, err := evaluate(ctx, c, query)
 		if err != nil {
 			return group{}, fmt.Errorf("%s: %w", query, err)
@@ -150,7 +152,7 @@ func newGroup(ctx context.Context, modules map[string]*ast.Module, files []strin
 	if len(g.tests) == 0 {
 		return group{}, errors.New("no tests")
 	}
-	slices.SortFunc(g.tests, func(a, b testRule) int { return len(b.want) - len(a.want) }) // the one with most cases first
+	slices.SortStableFunc(g.tests, func(a, b testRule) int { return len(b.want) - len(a.want) }) // the one with most cases first
 	return g, nil
 }
 
