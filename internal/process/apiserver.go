@@ -28,8 +28,9 @@ func reachBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Jitter: 0.1, Steps: 6, Cap: 15 * time.Second}
 }
 
-// awaitAPIServer returns nil when the API server answers or ctx ends, or an error that no retry fixes. Meanwhile the readiness check "apiserver" fails. Setting up controllers needs the
-// API server: it finds out which kinds exist.
+// awaitAPIServer returns nil when the API server is ready or ctx ends, or an error that no retry fixes.
+// Meanwhile the readiness check "apiserver" fails. Setting up controllers needs the API server: it finds out
+// which kinds exist.
 func awaitAPIServer(ctx context.Context, cfg *rest.Config, p *probes, log logr.Logger) error {
 	short := rest.CopyConfig(cfg)
 	short.Timeout = callTimeout
@@ -45,8 +46,8 @@ func awaitAPIServer(ctx context.Context, cfg *rest.Config, p *probes, log logr.L
 	})
 	backoff := reachBackoff()
 	for {
-		_, err := clientset.Discovery().ServerVersion()
-		if err == nil || apierrors.IsForbidden(err) { // the path can be forbidden: the API server answers
+		err := callAPIServer(ctx, clientset)
+		if err == nil {
 			p.set("apiserver", nil)
 			return nil
 		}
@@ -62,6 +63,16 @@ func awaitAPIServer(ctx context.Context, cfg *rest.Config, p *probes, log logr.L
 		case <-time.After(delay):
 		}
 	}
+}
+
+// callAPIServer returns nil if the API server is ready: while it starts, it answers, and forbids most calls
+// and does not know custom resources. If its /readyz is forbidden, discovery must work.
+func callAPIServer(ctx context.Context, clientset kubernetes.Interface) error {
+	err := clientset.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+	if apierrors.IsForbidden(err) {
+		_, err = clientset.Discovery().ServerGroups()
+	}
+	return err
 }
 
 // permanent returns how to fix an error of a call that no retry fixes, or "".

@@ -170,6 +170,17 @@ func TestAwaitAPIServer_ends(t *testing.T) {
 	unauthorized, forbidden := status(http.StatusUnauthorized), status(http.StatusForbidden)
 	defer unauthorized.Close()
 	defer forbidden.Close()
+	discovery := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/readyz" {
+			forbidden.Config.Handler.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, "{}")
+	}))
+	defer discovery.Close()
+	soon, stop := context.WithTimeout(t.Context(), time.Second)
+	defer stop()
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, tc := range []struct {
@@ -178,13 +189,17 @@ func TestAwaitAPIServer_ends(t *testing.T) {
 	}{
 		{"wrong CA", untrusted.URL, "its certificate is not trusted: check server and certificate-authority of --kubeconfig", t.Context()},
 		{"wrong credentials", unauthorized.URL, "it rejects the credentials: check the user of --kubeconfig", t.Context()},
-		{"the path is forbidden", forbidden.URL, "", t.Context()},
+		{"readyz is forbidden", discovery.URL, "", t.Context()},
+		{"everything is forbidden, until the process ends", forbidden.URL, "", soon},
 		{"the process ends", "http://127.0.0.1:1", "", canceled},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			err := awaitAPIServer(tc.ctx, &rest.Config{Host: tc.host}, newProbes(logr.Discard()), logr.Discard())
 			if (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
 				t.Errorf("got %v, want %q", err, tc.err)
+			}
+			if tc.ctx == soon && soon.Err() == nil {
+				t.Error("returned before the process ended")
 			}
 		})
 	}
