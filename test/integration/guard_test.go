@@ -121,8 +121,13 @@ func TestGuardFollowsGrants(t *testing.T) {
 func TestKubeletServingIsGuarded(t *testing.T) {
 	root, err := cluster.Root()
 	must(t, err)
-	kubectl(t, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(root, "deploy/signers/kubelet-serving"))
-	t.Cleanup(func() { remove(t, "-k", filepath.Join(root, "deploy/signers/kubelet-serving")) })
+	overlay := overlayOf(t, filepath.Join(root, "deploy/signers/kubelet-serving"), `patches:
+  - target: {kind: ApprovalPolicy, name: kubelet-serving}
+    patch: |
+      - {op: add, path: /spec/parameters/ipPrefixes, value: [10.1.0.0/24]}
+`)
+	kubectl(t, "apply", "--server-side", "--force-conflicts", "-k", overlay)
+	t.Cleanup(func() { remove(t, "-k", overlay) })
 	withoutApprover(t)
 	withWebhook(t) // is ready when it has loaded the policy
 	must(t, world.CreateNode(t.Context(), "guarded-node", addresses("InternalIP", "10.1.0.77")...))
