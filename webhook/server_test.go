@@ -277,7 +277,7 @@ func TestUnreadBound(t *testing.T) {
 // TestSlowClients checks that a connection without a complete handshake, header or body is closed.
 func TestSlowClients(t *testing.T) {
 	b := defaultBounds
-	b.headerTimeout, b.readTimeout, b.idleTimeout = 200*time.Millisecond, 300*time.Millisecond, 200*time.Millisecond
+	b.HeaderTimeout, b.ReadTimeout, b.IdleTimeout = 200*time.Millisecond, 300*time.Millisecond, 200*time.Millisecond
 	s := newTestServer(t, b, Options{ClientAuthentication: None}, read)
 	for _, tc := range []struct {
 		name string
@@ -315,24 +315,33 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
-// TestConnectionsBound opens one more connection than the bound: it is served when another is closed.
+// TestConnectionsBound opens one more connection than the bound: it is served, and the oldest one is closed.
 func TestConnectionsBound(t *testing.T) {
 	b := defaultBounds
-	b.connections = 2
+	b.Connections = 2
 	s := newTestServer(t, b, Options{ClientAuthentication: None}, read)
-	first, second, third := s.client(t, nil, ""), s.client(t, nil, ""), s.client(t, nil, "")
-	for _, client := range []*http.Client{first, second} {
-		if status, err := s.post(client, strings.NewReader("{}")); status != http.StatusOK {
-			t.Fatalf("status %d, error %v", status, err)
+	var connections []*tls.Conn
+	for range 3 {
+		connection, err := tls.Dial("tcp", s.address, &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: s.roots, ServerName: "127.0.0.1"})
+		if err != nil {
+			t.Fatal(err)
 		}
+		defer connection.Close() //nolint:errcheck // the end of the test
+		connections = append(connections, connection)
 	}
-	third.Timeout = 300 * time.Millisecond
-	if status, err := s.post(third, strings.NewReader("{}")); err == nil {
-		t.Errorf("a connection above the bound was served: status %d", status)
-	}
-	first.CloseIdleConnections()
-	third.Timeout = 20 * time.Second
-	if status, err := s.post(third, strings.NewReader("{}")); status != http.StatusOK {
-		t.Errorf("after a connection was closed: status %d, error %v", status, err)
+	for i, connection := range connections {
+		if err := connection.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := io.WriteString(connection, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if err == nil {
+			var response *http.Response
+			if response, err = http.ReadResponse(bufio.NewReader(connection), nil); err == nil {
+				err = response.Body.Close()
+			}
+		}
+		if open := err == nil; open != (i > 0) || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("connection %d: %v", i, err)
+		}
 	}
 }
