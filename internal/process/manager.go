@@ -5,6 +5,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -95,7 +96,10 @@ func Run(ctx context.Context, c Config, newScheme func() (*kruntime.Scheme, erro
 	if probes.report, err = podEvents(ctx, cfg, c, log); err != nil {
 		return err
 	}
-	if err := probes.serve(ctx, c.HealthProbeBindAddress); err != nil {
+	if err := errors.Join(
+		serveHTTP(ctx, "--health-probe-bind-address", c.HealthProbeBindAddress, probes.handler(), probeBounds, log),
+		serveHTTP(ctx, "--metrics-bind-address", c.MetricsBindAddress, metricsHandler(metrics.Registry), metricsBounds, log),
+	); err != nil {
 		return err
 	}
 	if err := awaitAPIServer(ctx, cfg, probes, log); err != nil || ctx.Err() != nil {
@@ -112,12 +116,12 @@ func Run(ctx context.Context, c Config, newScheme func() (*kruntime.Scheme, erro
 	return start(ctx, mgr)
 }
 
-// newManager returns a manager. It opens the listener for metrics. configure changes its options.
+// newManager returns a manager. configure changes its options.
 func newManager(c Config, cfg *rest.Config, scheme *kruntime.Scheme, configure func(*manager.Options)) (manager.Manager, error) {
 	options := manager.Options{
 		Scheme:                        scheme,
-		Metrics:                       metricsserver.Options{BindAddress: c.MetricsBindAddress},
-		HealthProbeBindAddress:        "0", // see probes
+		Metrics:                       metricsserver.Options{BindAddress: "0"}, // see metricsHandler
+		HealthProbeBindAddress:        "0",                                     // see probes
 		PprofBindAddress:              c.PprofBindAddress,
 		LeaderElection:                c.LeaderElect,
 		LeaderElectionID:              c.Name,

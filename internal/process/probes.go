@@ -4,11 +4,9 @@
 package process
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -28,13 +26,11 @@ const (
 	// reportInterval is the time after which a process that is not ready reports it, and the least time
 	// between two reports or log lines of different reasons.
 	reportInterval = 10 * time.Second
-	// probeTimeout bounds each step of a probe.
-	probeTimeout = 5 * time.Second
 )
 
-// probes serves /healthz and /readyz. /healthz succeeds while the process runs. The body of /readyz has a
-// line for each check, with the reason if it fails: the probes of controller-runtime withhold it. Reasons
-// contain no secrets. Changes of the reasons are logged.
+// probes serves /healthz and /readyz. The kubelet restarts a process whose /healthz fails. The body has a line for each
+// check, with the reason if it fails: the probes of controller-runtime withhold it. Reasons contain no secrets. Changes
+// of the reasons that a process is not ready are logged.
 type probes struct {
 	log logr.Logger
 	// report is called with the reasons if the process is not ready for longer than reportInterval. Nil means
@@ -43,8 +39,8 @@ type probes struct {
 	now    func() time.Time
 
 	mu             sync.Mutex
-	checks         map[string]healthz.Checker
-	unready        time.Time // since when; zero if the process is ready
+	checks, health map[string]healthz.Checker // of /readyz and of /healthz
+	unready        time.Time                  // since when; zero if the process is ready
 	logged, posted reported
 }
 
@@ -70,10 +66,10 @@ const checkStart = "start"
 // newProbes returns probes that fail until the check "start" is removed.
 func newProbes(log logr.Logger) *probes {
 	starting := func(*http.Request) error { return errors.New("the process is starting") }
-	return &probes{log: log, now: time.Now, checks: map[string]healthz.Checker{checkStart: starting}}
+	return &probes{log: log, now: time.Now, checks: map[string]healthz.Checker{checkStart: starting}, health: map[string]healthz.Checker{}}
 }
 
-// set adds a check or replaces it; a nil check removes it.
+// set adds a check of /readyz or replaces it; a nil check removes it.
 func (p *probes) set(name string, check healthz.Checker) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,37 +80,32 @@ func (p *probes) set(name string, check healthz.Checker) {
 	p.checks[name] = check
 }
 
-// serve serves until ctx ends. The address "0" disables it. The error is about the address.
-func (p *probes) serve(ctx context.Context, address string) error {
-	if address == "0" {
-		return nil
-	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return fmt.Errorf("--health-probe-bind-address: %w", err)
-	}
+// handler serves the paths of the probes.
+func (p *probes) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+	mux.HandleFunc("/healthz", p.healthz)
 	mux.HandleFunc("/readyz", p.readyz)
-	server := &http.Server{Handler: mux, ReadTimeout: probeTimeout, WriteTimeout: 2 * probeTimeout, IdleTimeout: 10 * probeTimeout, MaxHeaderBytes: 8 << 10}
-	go func() {
-		<-ctx.Done()
-		_ = server.Close() // its errors are those of closed connections
-	}()
-	go func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			p.log.Error(err, "serving probes")
-		}
-	}()
-	return nil
+	return mux
+}
+
+// healthz fails if the kubelet must restart the process.
+func (p *probes) healthz(w http.ResponseWriter, r *http.Request) {
+	lines, reasons := p.run(p.health, r)
+	answer(w, r, "healthz", lines, reasons)
 }
 
 // readyz answers as controller-runtime does, with reasons.
 func (p *probes) readyz(w http.ResponseWriter, r *http.Request) {
+	lines, reasons := p.run(p.checks, r)
+	p.changed(strings.Join(reasons, "; "))
+	answer(w, r, "readyz", lines, reasons)
+}
+
+// run runs checks. It returns a line for each check, and the reasons of those that fail.
+func (p *probes) run(checks map[string]healthz.Checker, r *http.Request) (lines, reasons []string) {
 	p.mu.Lock()
-	checks := maps.Clone(p.checks)
+	checks = maps.Clone(checks)
 	p.mu.Unlock()
-	var lines, reasons []string
 	for _, name := range slices.Sorted(maps.Keys(checks)) {
 		if err := checks[name](r); err != nil {
 			reason := text.Shorten(strings.ReplaceAll(err.Error(), "\n", "; "), maxReason)
@@ -123,14 +114,18 @@ func (p *probes) readyz(w http.ResponseWriter, r *http.Request) {
 			lines = append(lines, "[+]"+name+" ok")
 		}
 	}
-	p.changed(strings.Join(reasons, "; "))
+	return lines, reasons
+}
+
+// answer writes the result of the checks of a path.
+func answer(w http.ResponseWriter, r *http.Request, path string, lines, reasons []string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	switch verbose := r.URL.Query().Has("verbose"); {
 	case reasons != nil:
 		w.WriteHeader(http.StatusInternalServerError)
-		fmt.Fprintf(w, "%s\nreadyz check failed\n", strings.Join(lines, "\n"))
+		fmt.Fprintf(w, "%s\n%s check failed\n", strings.Join(lines, "\n"), path)
 	case verbose:
-		fmt.Fprintf(w, "%s\nreadyz check passed\n", strings.Join(lines, "\n"))
+		fmt.Fprintf(w, "%s\n%s check passed\n", strings.Join(lines, "\n"), path)
 	default:
 		fmt.Fprint(w, "ok")
 	}
@@ -159,7 +154,7 @@ func (p *probes) changed(reasons string) {
 	}
 }
 
-// probed is a manager whose readiness checks are those of probes.
+// probed is a manager whose checks are those of probes.
 type probed struct {
 	manager.Manager
 	probes *probes
@@ -168,5 +163,13 @@ type probed struct {
 // AddReadyzCheck implements manager.Manager.
 func (m probed) AddReadyzCheck(name string, check healthz.Checker) error {
 	m.probes.set(name, check)
+	return nil
+}
+
+// AddHealthzCheck implements manager.Manager.
+func (m probed) AddHealthzCheck(name string, check healthz.Checker) error {
+	m.probes.mu.Lock()
+	defer m.probes.mu.Unlock()
+	m.probes.health[name] = check
 	return nil
 }
