@@ -73,6 +73,10 @@ func TestComponents(t *testing.T) {
   - target: {kind: NetworkPolicy, name: countersign-webhook}
     patch: |
       - {op: replace, path: /spec/ingress/0/from/0/ipBlock/cidr, value: 10.9.0.0/28}
+      - {op: replace, path: /spec/ingress/1/from/0/namespaceSelector/matchLabels/kubernetes.io~1metadata.name, value: metrics}
+  - target: {kind: NetworkPolicy, name: countersign-(approver|signer)}
+    patch: |
+      - {op: replace, path: /spec/ingress/0/from/0/namespaceSelector/matchLabels/kubernetes.io~1metadata.name, value: metrics}
 `
 	for _, tc := range []struct {
 		component, fields string
@@ -80,8 +84,9 @@ func TestComponents(t *testing.T) {
 		not               string
 	}{
 		{"webhook-client-authentication", "", []string{"- --client-authentication=Required", "- --client-ca-file=/etc/countersign/client-ca/ca.crt", "name: countersign-webhook-client-ca"}, ""},
-		{"network-policy", addresses, []string{"cidr: 10.9.0.0/28", "port: 9443", "port: 6443"}, "192.0.2."},
-		{"network-policy", "", []string{"cidr: 192.0.2.0/24"}, ""},
+		{"network-policy", addresses, []string{"cidr: 10.9.0.0/28", "port: 9443", "port: 6443", "kubernetes.io/metadata.name: metrics"}, "192.0.2."},
+		{"network-policy", addresses, nil, "kubernetes.io/metadata.name: monitoring"},
+		{"network-policy", "", []string{"cidr: 192.0.2.0/24", "kubernetes.io/metadata.name: monitoring"}, "port: 8081"},
 	} {
 		t.Run(tc.component, func(t *testing.T) {
 			dir := overlayOf(t, filepath.Join(root, "deploy/overlays/default"), "components: [ROOT/deploy/components/"+tc.component+"]\n"+tc.fields)
