@@ -288,3 +288,30 @@ func TestSignerReconciler_lastMinutes(t *testing.T) {
 		t.Errorf("after the end of the first CA: %+v", phases)
 	}
 }
+
+// TestSignerReconciler_noExpiry: a CA whose certificate has no end, 99991231235959Z in RFC 5280, section 4.1.2.5, does
+// not stop the timers of its Signer.
+func TestSignerReconciler_noExpiry(t *testing.T) {
+	forever := func(name string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) {
+			c.Subject.CommonName, c.NotAfter = name, time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+		}
+	}
+	one, two := newCA(t, testKeys().RSA, forever("One")), newCA(t, testKeys().EC, forever("Two"))
+	l := newLife(t)
+	for _, step := range []struct {
+		name      string
+		ca        *ca.CA
+		published published
+		want      time.Duration
+	}{
+		{"settled", one, published{}, resync},
+		{"a publication is retried", one, published{err: errors.New("not reachable")}, publishRetry + timerSlack},
+		{"a rotation", two, published{}, resync},
+	} {
+		l.source, l.trust = loaded{ca: step.ca}, step.published
+		if got, err := l.Reconcile(t.Context(), requestFor("serving")); err != nil || got.RequeueAfter != step.want {
+			t.Errorf("%s: requeued after %v, want %v; %v", step.name, got.RequeueAfter, step.want, err)
+		}
+	}
+}

@@ -239,7 +239,8 @@ func (r *signerReconciler) requeueAfter(ready *readySigner, times ...time.Time) 
 	delay := resync
 	for _, t := range times {
 		if !t.IsZero() {
-			delay = min(delay, max(t.Sub(r.now()), 0)+timerSlack)
+			until := min(max(t.Sub(r.now()), 0), resync) // Sub saturates: a CA without an end has the year 9999
+			delay = min(delay, until+timerSlack)
 		}
 	}
 	return delay
