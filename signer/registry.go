@@ -26,8 +26,9 @@ type registry struct {
 // lastCA is the CA that a Signer used last. During a rotation the Signer uses it although its Secret already
 // holds the next CA.
 type lastCA struct {
-	uid types.UID
-	ca  *ca.CA
+	uid    types.UID
+	ca     *ca.CA
+	secret string // of a managed CA
 }
 
 // readySigner is a Signer that can issue. It is immutable.
@@ -50,7 +51,7 @@ func (r *registry) set(name, signerName string, ready *readySigner) bool {
 	r.unready(name) // its signerName differs if it was deleted and created again
 	if ready != nil {
 		r.ready[signerName] = ready
-		r.last[name] = lastCA{ready.signer.UID, ready.ca}
+		r.last[name] = lastCA{ready.signer.UID, ready.ca, managedSecret(ready.signer)}
 	}
 	return changed
 }
@@ -69,14 +70,24 @@ func (r *registry) remove(name string) {
 	delete(r.last, name)
 }
 
-// lastCA returns the CA that a Signer used last, or nil.
-func (r *registry) lastCA(name string, uid types.UID) *ca.CA {
+// lastCA returns the CA that a Signer used last, or nil. A managed CA is in its Secret as long as it is used, so a user who
+// deletes the Secret revokes the use of the key.
+func (r *registry) lastCA(signer *v1alpha1.Signer) *ca.CA {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if last := r.last[name]; last.uid == uid {
-		return last.ca
+	last := r.last[signer.Name]
+	if last.uid != signer.UID || last.secret != "" && last.secret == managedSecret(signer) {
+		return nil
 	}
-	return nil
+	return last.ca
+}
+
+// managedSecret returns the name of the Secret of a managed CA, or "".
+func managedSecret(signer *v1alpha1.Signer) string {
+	if managed := signer.Spec.CA.Managed; managed != nil {
+		return managed.SecretName
+	}
+	return ""
 }
 
 // forgetCA removes the CA that a Signer used last.

@@ -132,6 +132,9 @@ func TestSignerReconciler_memory(t *testing.T) {
 			l.source = loaded{problem: &ca.Problem{Reason: v1alpha1.ReasonCAKeyMismatch, Message: "not yet"}}
 		}, "One"},
 		{"another Secret is named, and not read yet", func(l *life) { l.source = loaded{err: source.ErrPending} }, "One"},
+		{"another Secret is named, and an error occurs when it is read", func(l *life) {
+			l.source = loaded{problem: &ca.Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: "reading it", Transient: true}}
+		}, "One"},
 		{"the status was changed meanwhile", func(l *life) {
 			l.source, l.writeErr = loaded{ca: two}, apierrors.NewConflict(corev1.Resource("signers"), "serving", errors.New("changed"))
 		}, "One"},
@@ -152,6 +155,45 @@ func TestSignerReconciler_memory(t *testing.T) {
 			test.between(l)
 			_ = l.change(t, nil) // an error is retried
 			l.source, l.writeErr = loaded{ca: two}, nil
+			if err := l.change(t, nil); err != nil || l.signs() != test.signs {
+				t.Errorf("%s signs, want %s; %v", l.signs(), test.signs, err)
+			}
+			l.at = now.Add(defaultPropagation + time.Second)
+			if err := l.change(t, nil); err != nil || l.signs() != "Two" {
+				t.Errorf("after propagation %s signs; %v", l.signs(), err)
+			}
+		})
+	}
+}
+
+// TestSignerReconciler_managedMemory: a managed CA whose Secret was deleted does not sign from memory. The CA of another
+// source does.
+func TestSignerReconciler_managedMemory(t *testing.T) {
+	one, two := twoCAs(t)
+	managed := func(name string) v1alpha1.SignerCA {
+		return v1alpha1.SignerCA{Managed: &v1alpha1.ManagedCA{SecretName: name, CommonName: "Two"}}
+	}
+	for _, test := range []struct {
+		name         string
+		before, then v1alpha1.SignerCA
+		signs        string
+	}{
+		{"the Secret was deleted", managed("serving-ca"), managed("serving-ca"), "none"},
+		{"another Secret", managed("serving-ca"), managed("other-ca"), "One"},
+		{"from a CA of one's own", v1alpha1.SignerCA{SecretRef: &v1alpha1.LocalObjectReference{Name: "own-ca"}}, managed("serving-ca"), "One"},
+		{"to a CA of one's own", managed("serving-ca"), v1alpha1.SignerCA{SecretRef: &v1alpha1.LocalObjectReference{Name: "own-ca"}}, "One"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := newLife(t)
+			l.source = loaded{ca: one}
+			if err := l.change(t, func(s *v1alpha1.Signer) { s.Spec.CA = test.before }); err != nil || l.signs() != "One" {
+				t.Fatalf("%s signs; %v", l.signs(), err)
+			}
+			l.source = loaded{err: source.ErrPending} // the next CA was created, and the watch reports it
+			if err := l.change(t, func(s *v1alpha1.Signer) { s.Spec.CA = test.then }); err != nil || l.signs() != "none" {
+				t.Fatalf("%s signs; %v", l.signs(), err)
+			}
+			l.source = loaded{ca: two}
 			if err := l.change(t, nil); err != nil || l.signs() != test.signs {
 				t.Errorf("%s signs, want %s; %v", l.signs(), test.signs, err)
 			}

@@ -155,8 +155,8 @@ func (r *signerReconciler) load(ctx context.Context, signer *v1alpha1.Signer, al
 	}
 	switch problem := in.source.Problem; {
 	case problem == nil && in.source.Previous == nil:
-		in.source.Previous = r.signers.lastCA(signer.Name, signer.UID) // its Secret can contain the next CA already
-	case problem != nil && (problem.Reason == v1alpha1.ReasonSecretNotFound || problem.Reason == v1alpha1.ReasonFileNotFound):
+		in.source.Previous = r.signers.lastCA(signer) // its Secret can contain the next CA already
+	case problem != nil && !problem.Transient && (problem.Reason == v1alpha1.ReasonSecretNotFound || problem.Reason == v1alpha1.ReasonFileNotFound):
 		r.signers.forgetCA(signer.Name) // removing the CA revokes the use of its key
 	}
 	return in, nil

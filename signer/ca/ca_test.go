@@ -361,7 +361,7 @@ func TestLoad_problems(t *testing.T) {
 			if c != nil {
 				t.Error("Load returns a CA together with a Problem")
 			}
-			if diff := cmp.Diff(&Problem{test.reason, test.message}, problem); diff != "" {
+			if diff := cmp.Diff(&Problem{Reason: test.reason, Message: test.message}, problem); diff != "" {
 				t.Errorf("problem (-want +got):\n%s", diff)
 			}
 		})
@@ -395,7 +395,7 @@ func TestCA_status(t *testing.T) {
 	}
 	problem = c.ValidAt(rootEnd.Add(-time.Minute+time.Second), time.Minute)
 	want := fmt.Sprintf(`the certificate "CN=Root" expires at %s, too soon to issue the shortest certificate (1m0s): replace the CA with a renewed one`, stamp(rootEnd))
-	if problem == nil || *problem != (Problem{v1alpha1.ReasonCAExpired, want}) {
+	if problem == nil || *problem != (Problem{Reason: v1alpha1.ReasonCAExpired, Message: want}) {
 		t.Errorf("a second later: %v, want %q", problem, want)
 	}
 }

@@ -17,6 +17,8 @@ type Problem struct {
 	Reason string
 	// Message states what is wrong and how to fix it. It contains no part of a private key.
 	Message string
+	// Transient is true if the CA could not be read, which does not mean that it was removed.
+	Transient bool
 }
 
 // Problemf returns a Problem with a formatted message.

@@ -108,7 +108,9 @@ func readSecret(namespace, name string, state watchset.State[Secret]) (Secret, *
 			"the signer is not allowed to read Secret %s/%s: add its name to resourceNames in the signer's Role for secrets, with the verbs list and watch",
 			namespace, name), nil
 	case !state.Synced && state.Err != nil:
-		return Secret{}, ca.Problemf(v1alpha1.ReasonSecretNotFound, "reading Secret %s/%s: %v", namespace, name, state.Err), nil //nolint:nilerr // the watch retries
+		problem := ca.Problemf(v1alpha1.ReasonSecretNotFound, "reading Secret %s/%s: %v", namespace, name, state.Err)
+		problem.Transient = true // the watch retries
+		return Secret{}, problem, nil
 	case !state.Synced:
 		return Secret{}, nil, ErrPending
 	}

@@ -49,6 +49,9 @@ func TestLoadSecret(t *testing.T) {
 			if got := describe(problem); got != test.want || err != nil {
 				t.Errorf("got %q, %v; want %q", got, err, test.want)
 			}
+			if transient := errors.Is(test.state.Err, refused); problem != nil && problem.Transient != transient {
+				t.Errorf("transient: %v, want %v", problem.Transient, transient)
+			}
 		})
 	}
 	if _, _, err := loadSecret("system", "serving-ca", watchset.State[Secret]{}, now); !errors.Is(err, ErrPending) {
