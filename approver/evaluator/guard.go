@@ -52,7 +52,7 @@ type guard struct {
 }
 
 // maxRunning is the maximum number of evaluations of one policy.
-var maxRunning = int32(cap(slots) / 2) //nolint:gosec // the number of CPUs
+var maxRunning = int32(cap(slots) / 2)
 
 // TooExpensive reports whether the policy was taken out.
 func (p *Policy) TooExpensive() bool { return p.guard != nil && p.guard.out.Load() }
