@@ -404,3 +404,18 @@ func heap() uint64 {
 	runtime.ReadMemStats(&stats)
 	return stats.HeapAlloc
 }
+
+// TestStripService_twice: an informer strips an object once when it collects a list, and once more when it stores it. The
+// size stays that of the whole Service, and a requester cannot set it.
+func TestStripService_twice(t *testing.T) {
+	for _, generation := range []int64{0, 1, 1 << 40} {
+		service := serviceObject("web", "192.0.2.24", nil)
+		service.Generation, service.Annotations = generation, map[string]string{"large": strings.Repeat("x", 1<<20)}
+		want := service.Size()
+		stripService(service)
+		stripService(service)
+		if got := sizeInStore(service); got != want {
+			t.Errorf("generation %d: size %d, want %d", generation, got, want)
+		}
+	}
+}

@@ -77,11 +77,14 @@ func stripMeta(m *metav1.ObjectMeta) {
 }
 
 // stripService keeps the names, the cluster IPs and the selector of a Service. It stores the size of the
-// whole Service: see [sizeInStore].
+// whole Service: see [sizeInStore]. An informer can strip an object twice.
 func stripService(service *corev1.Service) {
+	if service.Generation < 0 { // it is stripped: the API server rejects a negative generation
+		return
+	}
 	size := service.Size()
 	stripMeta(&service.ObjectMeta)
-	service.Generation = int64(size)
+	service.Generation = -int64(size)
 	ips := service.Spec.ClusterIPs
 	spec := corev1.ServiceSpec{
 		Type: service.Spec.Type, ClusterIP: service.Spec.ClusterIP,
@@ -94,8 +97,8 @@ func stripService(service *corev1.Service) {
 }
 
 // sizeInStore returns the size of a cached Service in the store of the API server, in bytes. The
-// generation of a cached Service has it: Services have no generation.
-func sizeInStore(service *corev1.Service) int { return int(service.Generation) }
+// generation of a cached Service has it, negated: no user can set a negative one.
+func sizeInStore(service *corev1.Service) int { return -int(service.Generation) }
 
 // perEntry is about what an entry of a map or a list takes besides its texts, in bytes.
 const perEntry = 32
