@@ -17,6 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"countersign.dev/countersign/internal/watchset"
 )
 
 // shutdownTimeout limits the time for work that has begun. It is less than the default
@@ -133,6 +135,7 @@ func newManager(c Config, cfg *rest.Config, scheme *kruntime.Scheme, configure f
 		GracefulShutdownTimeout:       new(shutdownTimeout),
 	}
 	configure(&options)
+	options.Cache.NewInformer = watchset.NewInformer
 	mgr, err := manager.New(cfg, options)
 	if err != nil {
 		return nil, fmt.Errorf("creating the manager: %w", err)

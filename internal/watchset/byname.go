@@ -30,6 +30,8 @@ func ByName(c client.WithWatch, list client.ObjectList, namespace string) func(n
 			return &client.ListOptions{
 				Namespace:     namespace,
 				FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, name),
+				Limit:         o.Limit,
+				Continue:      o.Continue, // the client replaces both in Raw
 				Raw:           &o,
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -47,7 +48,10 @@ func (w *store[O, T]) start(ctx context.Context) {
 	ctx, w.stop = context.WithCancel(ctx) //nolint:gosec // drop calls it, or ctx ends
 	w.ctx = ctx
 	o := &w.set.options
-	source := o.Source(w.key)
+	source := InPages(o.Source(w.key), func(object runtime.Object) (runtime.Object, error) {
+		reduced, err := w.reduce(object)
+		return &reduced, err
+	})
 	watched := cache.ToListerWatcherWithContext(source)
 	observed := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
@@ -103,11 +107,18 @@ func (w *store[O, T]) isChange(before, after *T) bool {
 	return same == nil || (before == nil) != (after == nil) || before != nil && !same(before, after)
 }
 
-// item is an object reduced to the part that a store keeps, nil if it keeps nothing.
+// item is an object reduced to the part that a store keeps, nil if it keeps nothing. It is a runtime.Object, so that it
+// can be in a list.
 type item[T any] struct {
 	name types.NamespacedName
 	part *T
 }
+
+// GetObjectKind implements runtime.Object.
+func (*item[T]) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
+
+// DeepCopyObject implements runtime.Object. An item is not modified.
+func (i *item[T]) DeepCopyObject() runtime.Object { return new(*i) }
 
 func (w *store[O, T]) reduce(object any) (item[T], error) {
 	switch object := object.(type) {
