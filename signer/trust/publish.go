@@ -253,7 +253,7 @@ func (p *Publisher) writeConfigMaps(ctx context.Context, signer *v1alpha1.Signer
 	}
 	writes, deletes := planNamespaces(t, have, namespaces)
 	p.setWritten(signer, t.name, true)
-	written := p.each(ctx, writes, p.writeConfigMap)
+	written := p.writeEach(ctx, t, writes)
 	removed := p.deleteEach(ctx, deletes)
 	return summarize(t.name, len(writes), written, removed)
 }

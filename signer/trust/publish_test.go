@@ -898,6 +898,82 @@ func TestPublish_time(t *testing.T) {
 	}
 }
 
+// TestPublish_refusalsAreRemembered: namespaces that refuse the ConfigMap do not cost requests in each publication, which
+// an edit in any other namespace causes.
+func TestPublish_refusalsAreRemembered(t *testing.T) {
+	const count = 100
+	objects := []client.Object{namespace("ok", "a")}
+	for i := range count {
+		objects = append(objects, namespace(fmt.Sprintf("full-%03d", i), "a"))
+	}
+	api := newAPI(t, objects...)
+	quota := func(verb, _, namespace, name string) error {
+		if verb == "apply" && namespace != "ok" {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, name, errors.New("exceeded quota: q"))
+		}
+		return nil
+	}
+	api.setRefuse(quota)
+	api.review = func(string) bool { return true }
+	p, _ := start(t, api)
+	at := time.Now()
+	p.now = func() time.Time { return at }
+	signer := newSigner(false)
+	publication := func(pem string) (result Result, requests int) {
+		p.Keep([]v1alpha1.Signer{*signer})
+		api.mu.Lock()
+		api.calls, api.reviews = 0, 0
+		api.mu.Unlock()
+		result = p.Publish(t.Context(), signer, []byte(pem))
+		api.mu.Lock()
+		defer api.mu.Unlock()
+		return result, api.calls + api.reviews
+	}
+	first := publish(t, p, signer, bundle)
+	if !first.Complete || !first.Refused {
+		t.Fatalf("%+v", first)
+	}
+	eventually(t, func() error { // once the watch has caught up
+		if _, requests := publication(bundle); requests > 0 {
+			return fmt.Errorf("%d requests", requests)
+		}
+		return nil
+	})
+	again, requests := publication(bundle)
+	if again.Err == nil || again.Err.Error() != first.Err.Error() || !again.Complete || !again.Refused || again.Message != first.Message || requests != 0 {
+		t.Errorf("%d requests without any change, %+v, first %+v", requests, again, first)
+	}
+	if _, requests := publication(bundle + bundle); requests < 8*count {
+		t.Errorf("%d requests for another bundle", requests)
+	}
+	at = at.Add(refusalRetry - time.Second)
+	if _, requests := publication(bundle + bundle); requests > 2 { // "ok", if the watch is behind
+		t.Errorf("%d requests before the retry", requests)
+	}
+
+	// Too little time to try again: they still refuse, and the publication is complete.
+	at = at.Add(refusalRetry)
+	p.limit = time.Nanosecond
+	eventually(t, func() error {
+		if result, _ := publication(bundle + bundle); !result.Complete || !result.Refused {
+			return fmt.Errorf("%+v", result)
+		}
+		return nil
+	})
+
+	p.limit = maxPublication
+	api.setRefuse(nil)
+	if result, _ := publication(bundle + bundle); result.Err != nil {
+		t.Errorf("after the quota was raised: %v", result.Err)
+	}
+	if n := len(p.refusals[nameOf{signer.UID, mapped}]); n != 0 {
+		t.Errorf("%d refusals in memory", n)
+	}
+	if p.Keep(nil); len(p.refusals) != 0 {
+		t.Errorf("refusals of a deleted Signer in memory: %v", p.refusals)
+	}
+}
+
 // TestObserve_bounds: a user chooses all of the metadata of a ConfigMap. The part that is stored in memory is bounded.
 func TestObserve_bounds(t *testing.T) {
 	o := theirs("one", label)

@@ -62,7 +62,11 @@ type Publisher struct {
 	// status.published has only one name.
 	written map[types.UID]map[string]bool
 
+	// refusals are the namespaces that refused the ConfigMap in the last publication.
+	refusals map[nameOf]map[string]refusal
+
 	limit time.Duration // maxPublication, but for tests
+	now   func() time.Time
 }
 
 // object identifies objects that one watch selects.
@@ -78,7 +82,8 @@ const (
 func New(c client.WithWatch, namespaces client.Reader, changed func(ctx context.Context, signer string)) *Publisher {
 	p := &Publisher{
 		client: c, namespaces: namespaces, changed: changed,
-		publishers: map[object][]string{}, written: map[types.UID]map[string]bool{}, limit: maxPublication,
+		publishers: map[object][]string{}, written: map[types.UID]map[string]bool{}, refusals: map[nameOf]map[string]refusal{},
+		limit: maxPublication, now: time.Now,
 	}
 	changedObject := func(kind string) func(context.Context, string, []watchset.Change[observed]) {
 		return func(ctx context.Context, name string, _ []watchset.Change[observed]) {
@@ -130,6 +135,7 @@ func (p *Publisher) Keep(signers []v1alpha1.Signer) {
 		}
 	}
 	maps.DeleteFunc(p.written, func(uid types.UID, _ map[string]bool) bool { return !uids[uid] })
+	maps.DeleteFunc(p.refusals, func(id nameOf, _ map[string]refusal) bool { return !uids[id.signer] || !configMaps[id.name] })
 	p.publishers = publishers
 	p.bundles.Keep(bundles)
 	p.configMaps.Keep(configMaps)
