@@ -22,7 +22,7 @@ func TestReasons_examples(t *testing.T) {
 	signer := &v1alpha1.Signer{}
 	signer.Spec.CA.Managed = &v1alpha1.ManagedCA{SecretName: name}
 	_, missing, _ := loadSecret(namespace, name, watchset.State[Secret]{Synced: true}, now)
-	_, noDirectory := NewFiles("", nil).load("serving", now)
+	_, noDirectory, _ := NewFiles("", nil).load("serving", now)
 	forbidden, _ := (&SecretWriter{Namespace: namespace}).explain(name, apierrors.NewForbidden(corev1.Resource("secrets"), name, errors.New("no")))
 	produced := map[string]string{}
 	for _, problem := range []*ca.Problem{missing, noDirectory, forbidden, checkOwnership(signer, Secret{Found: true, Type: corev1.SecretTypeTLS})} {
