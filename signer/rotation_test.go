@@ -357,3 +357,32 @@ func TestSignerReconciler_noExpiry(t *testing.T) {
 		}
 	}
 }
+
+// TestValidate_propagation: a propagation period whose sum with another one overflows is no short one.
+func TestValidate_propagation(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		propagation time.Duration
+		reason      string
+	}{
+		{"longest", maxPropagation, v1alpha1.ReasonInvalidProfile}, // longer than renewBefore
+		{"too long", maxPropagation + 1, v1alpha1.ReasonInvalidProfile},
+		{"overflow", 1<<63 - 1, v1alpha1.ReasonInvalidProfile},
+		{"negative", -time.Second, v1alpha1.ReasonInvalidProfile},
+		{"none", 0, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := v1alpha1.Signer{Spec: v1alpha1.SignerSpec{SignerName: signerName}}
+			s.Spec.CA.Managed = &v1alpha1.ManagedCA{SecretName: "serving-ca", CommonName: "Example"}
+			s.Spec.Trust.Propagation = &metav1.Duration{Duration: test.propagation}
+			_, problem := validate(&s, []v1alpha1.Signer{s})
+			reason := ""
+			if problem != nil {
+				reason = problem.Reason
+			}
+			if reason != test.reason {
+				t.Errorf("got %+v, want %q", problem, test.reason)
+			}
+		})
+	}
+}

@@ -41,6 +41,8 @@ const (
 	// defaultPropagation exceeds the time in which the kubelet updates a ClusterTrustBundle that is mounted by name. The
 	// kubelet caches it for 5 minutes and writes it with the next sync of the Pod, at most 90 s later.
 	defaultPropagation = 10 * time.Minute
+	// maxPropagation is the limit of the custom resource definition.
+	maxPropagation = 100 * 365 * 24 * time.Hour // 876000h
 )
 
 // signerReconciler keeps the registry and the status of Signers up to date, and publishes their CAs.
@@ -269,6 +271,9 @@ func validate(signer *v1alpha1.Signer, all []v1alpha1.Signer) (issuance.Profile,
 	}
 	least := profile.MinDuration()
 	if p := signer.Spec.Trust.Propagation; p != nil { // without spec.trust nothing is published, and the default does not count
+		if p.Duration < 0 || p.Duration > maxPropagation {
+			return issuance.Profile{}, ca.Problemf(v1alpha1.ReasonInvalidProfile, "spec.trust.propagation %v is invalid: must be between 0s and %v", p.Duration, maxPropagation)
+		}
 		least += p.Duration
 	}
 	if managed != nil && ca.RenewBefore(managed) <= least {

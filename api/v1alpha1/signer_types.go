@@ -229,12 +229,13 @@ type NameConstraints struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.minDuration) || !has(self.maxDuration) || duration(self.minDuration) <= duration(self.maxDuration)",message="spec.certificate.minDuration must not be longer than spec.certificate.maxDuration"
 type CertificateProfile struct {
 	// maxDuration is the longest lifetime of a certificate, from the time of
-	// signing to notAfter. Defaults to 24h. Must be at least 10s. Requests without
-	// spec.expirationSeconds receive this lifetime. A longer requested lifetime is
-	// shortened to it. A certificate expires no later than its CA.
+	// signing to notAfter. Defaults to 24h. Must be between 10s and 876000h, 100
+	// years. Requests without spec.expirationSeconds receive this lifetime. A
+	// longer requested lifetime is shortened to it. A certificate expires no later
+	// than its CA.
 	// +optional
 	// +kubebuilder:default="24h"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s')",message="spec.certificate.maxDuration must be at least 10s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('876000h')",message="spec.certificate.maxDuration must be between 10s and 876000h"
 	MaxDuration *metav1.Duration `json:"maxDuration,omitempty"`
 
 	// minDuration is the shortest lifetime of a certificate, from the time of
@@ -346,15 +347,15 @@ type Trust struct {
 	ConfigMap *TrustConfigMap `json:"configMap,omitempty"`
 
 	// propagation is the period between the publication of a new CA and its first
-	// signature. Defaults to 10m. Must not be negative. Set it to the time in
-	// which all clients reload the published certificates. The kubelet updates a
-	// ConfigMap in running Pods within about 2 minutes, and a ClusterTrustBundle
-	// that is mounted by name within about 7 minutes. The next CA signs earlier if
-	// the current CA expires too soon to issue a certificate of
+	// signature. Defaults to 10m. Must be between 0s and 876000h. Set it to the
+	// time in which all clients reload the published certificates. The kubelet
+	// updates a ConfigMap in running Pods within about 2 minutes, and a
+	// ClusterTrustBundle that is mounted by name within about 7 minutes. The next
+	// CA signs earlier if the current CA expires too soon to issue a certificate of
 	// spec.certificate.minDuration.
 	// +optional
 	// +kubebuilder:default="10m"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="spec.trust.propagation must not be negative"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('876000h')",message="spec.trust.propagation must be between 0s and 876000h"
 	Propagation *metav1.Duration `json:"propagation,omitempty"`
 
 	// distrusted lists SHA-256 fingerprints of CA certificates, at most 64, in

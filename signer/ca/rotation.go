@@ -152,7 +152,7 @@ func (r *rotation) lastExpiry(a v1alpha1.TrustAnchor) *metav1.Time {
 	if a.MaxDuration != nil {
 		longest = max(longest, a.MaxDuration.Duration)
 	}
-	until := r.now.Add(longest + afterSwitch)
+	until := r.now.Add(longest).Add(afterSwitch) // their sum can overflow
 	if a.LeavesUntil != nil && a.LeavesUntil.After(until) {
 		until = a.LeavesUntil.Time
 	}

@@ -248,3 +248,22 @@ func TestRotate_message(t *testing.T) {
 		t.Errorf("got %v, want %q", got.Problem, want)
 	}
 }
+
+// TestRotate_longest: a CA that issued for longer than a time.Duration can add retires with its own end.
+func TestRotate_longest(t *testing.T) {
+	one, two := authority(t, "One", nil), authority(t, "Two", nil)
+	settings := Settings{MaxDuration: 1<<63 - 1}
+	record := Rotate(now, nil, one, nil, settings).Anchors
+	Published(record, now)
+	record = Rotate(now, record, two, one, settings).Anchors
+	Published(record, now)
+	for range 2 {
+		record = Rotate(now.Add(time.Second), record, two, one, settings).Anchors
+		if got := phases(record); got != "Current Two, Retiring One" {
+			t.Fatal(got)
+		}
+	}
+	if until := record[1].LeavesUntil; !until.Equal(&record[1].NotAfter) {
+		t.Errorf("One is published until %v, want %v", until, record[1].NotAfter)
+	}
+}

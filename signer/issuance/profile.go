@@ -21,6 +21,7 @@ import (
 const (
 	defaultMaxDuration = 24 * time.Hour
 	minMaxDuration     = 10 * time.Second
+	maxMaxDuration     = 100 * 365 * 24 * time.Hour // 876000h
 	defaultMinDuration = 10 * time.Minute // the minimum of spec.expirationSeconds of a CertificateSigningRequest
 	minMinDuration     = time.Second
 	defaultBackdate    = 5 * time.Minute
@@ -122,6 +123,8 @@ func (p *Profile) checkDurations() error {
 	switch {
 	case p.maxDuration < minMaxDuration:
 		return fmt.Errorf("maxDuration %v is invalid: must be at least %v", p.maxDuration, minMaxDuration)
+	case p.maxDuration > maxMaxDuration:
+		return fmt.Errorf("maxDuration %v is invalid: must be at most %v", p.maxDuration, maxMaxDuration)
 	case p.minDuration < minMinDuration:
 		return fmt.Errorf("minDuration %v is invalid: must be at least %v", p.minDuration, minMinDuration)
 	case p.minDuration > p.maxDuration:

@@ -84,6 +84,11 @@ func TestNewProfile(t *testing.T) {
 			err:  "maxDuration 9.999999999s is invalid: must be at least 10s",
 		},
 		{
+			name: "maxDuration too long",
+			spec: v1alpha1.CertificateProfile{MaxDuration: duration(100*365*24*time.Hour + 1)},
+			err:  "maxDuration 876000h0m0.000000001s is invalid: must be at most 876000h0m0s",
+		},
+		{
 			name: "minDuration too short",
 			spec: v1alpha1.CertificateProfile{MinDuration: duration(time.Second - 1)},
 			err:  "minDuration 999.999999ms is invalid: must be at least 1s",
