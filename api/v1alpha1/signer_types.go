@@ -351,8 +351,8 @@ type Trust struct {
 	// time in which all clients reload the published certificates. The kubelet
 	// updates a ConfigMap in running Pods within about 2 minutes, and a
 	// ClusterTrustBundle that is mounted by name within about 7 minutes. The next
-	// CA signs earlier if the current CA expires too soon to issue a certificate of
-	// spec.certificate.minDuration.
+	// CA signs earlier if the current CA expires too soon to issue a certificate
+	// of spec.certificate.minDuration.
 	// +optional
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('876000h')",message="spec.trust.propagation must be between 0s and 876000h"
