@@ -6,6 +6,7 @@ package signer
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -98,14 +99,32 @@ func dueOnly(csr *certificatesv1.CertificateSigningRequest) *certificatesv1.Cert
 	if size := csr.Size(); size > maxObject {
 		reduced.Annotations = map[string]string{objectSize: strconv.Itoa(size >> 10)}
 	}
-	if len(csr.Spec.Request) > pkcs10.MaxSize { // one byte more is refused as well
-		reduced.Spec.Request = bytes.Clone(csr.Spec.Request[:pkcs10.MaxSize+1])
-	}
+	reduced.Spec.Request = reduceRequest(csr.Spec.Request)
 	conditions := csr.Status.Conditions
 	for i := range conditions[:min(len(conditions), maxConditions)] {
 		reduced.Status.Conditions = append(reduced.Status.Conditions, reduceCondition(&conditions[i]))
 	}
 	return reduced
+}
+
+// reduceRequest returns the PEM of a request without the line ends that a requester added to it, and any other text up to
+// the first byte above the limit. The signer refuses the result for the same reason as the request.
+func reduceRequest(text []byte) []byte {
+	if len(text) > pkcs10.MaxSize { // one byte more is refused as well
+		return bytes.Clone(text[:pkcs10.MaxSize+1])
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return text
+	}
+	shortest := pem.EncodeToMemory(block)
+	if len(shortest) >= len(text) {
+		return text // as clients write it
+	}
+	if _, err := pkcs10.Parse(text); err != nil { // pem.Decode accepts more
+		return text
+	}
+	return shortest
 }
 
 // reduceCondition returns the part of a condition that the signer reads.

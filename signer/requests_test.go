@@ -6,6 +6,7 @@ package signer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -30,6 +31,8 @@ import (
 	ctrlcache "sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"countersign.dev/countersign/pkcs10"
 )
 
 const otherName = "example.com/other"
@@ -219,6 +222,39 @@ func TestDueOnly_bounds(t *testing.T) {
 	} {
 		if got := dueOnly(requestIn("web", "Approved", test.change)).Size(); got > test.limit {
 			t.Errorf("%s: %d bytes are kept, want at most %d", test.name, got, test.limit)
+		}
+	}
+}
+
+// TestDueOnly_padding: a requester adds line ends to the PEM, up to 16 KiB. The signer keeps none of them, and refuses what
+// it refused before.
+func TestDueOnly_padding(t *testing.T) {
+	honest := string(newCSR(t, testKeys().EC, nil, nil).Spec.Request)
+	const end = "-----END"
+	padded := strings.Replace(honest, end, strings.Repeat("\n", pkcs10.MaxSize-len(honest))+end, 1)
+	for _, test := range []struct {
+		name, request, want string
+		refused             bool
+	}{
+		{"honest", honest, honest, false},
+		{"line ends in the body", padded, honest, false},
+		{"line ends around the block", "\n\n" + honest + strings.Repeat("\n", 10_000), honest, false},
+		{"carriage returns", strings.ReplaceAll(honest, "\n", "\r\n"), honest, false},
+		{"text before the block", "x\n" + padded[:pkcs10.MaxSize-2], "x\n" + padded[:pkcs10.MaxSize-2], true},
+		{"text after the block", honest + "x", honest + "x", true},
+		{"headers", strings.Replace(honest, "REQUEST-----\n", "REQUEST-----\nA: b\n\n", 1), strings.Replace(honest, "REQUEST-----\n", "REQUEST-----\nA: b\n\n", 1), true},
+		{"too long", padded + "\n", (padded + "\n")[:pkcs10.MaxSize+1], true},
+		{"no block", strings.Repeat("x", 5000), strings.Repeat("x", 5000), true},
+	} {
+		csr := newCSR(t, testKeys().EC, nil, func(c *certificatesv1.CertificateSigningRequest) { c.Spec.Request = []byte(test.request) })
+		got := dueOnly(csr).Spec.Request
+		if string(got) != test.want {
+			t.Errorf("%s: %d bytes are kept, want %d", test.name, len(got), len(test.want))
+		}
+		_, before := pkcs10.Parse([]byte(test.request))
+		_, after := pkcs10.Parse(got)
+		if fmt.Sprint(before) != fmt.Sprint(after) || (after != nil) != test.refused {
+			t.Errorf("%s: %v; what is kept: %v", test.name, before, after)
 		}
 	}
 }

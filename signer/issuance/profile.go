@@ -22,7 +22,7 @@ const (
 	defaultMaxDuration = 24 * time.Hour
 	minMaxDuration     = 10 * time.Second
 	maxMaxDuration     = 100 * 365 * 24 * time.Hour // 876000h
-	defaultMinDuration = 10 * time.Minute // the minimum of spec.expirationSeconds of a CertificateSigningRequest
+	defaultMinDuration = 10 * time.Minute           // the minimum of spec.expirationSeconds of a CertificateSigningRequest
 	minMinDuration     = time.Second
 	defaultBackdate    = 5 * time.Minute
 	maxBackdate        = time.Hour
