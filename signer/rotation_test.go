@@ -73,6 +73,7 @@ func newLife(t *testing.T) *life {
 	}
 	l := &life{server: server, at: now}
 	l.signerReconciler = &signerReconciler{
+		clock:  newClockGuard(),
 		cached: server, live: server, status: statusOf{server.Status(), l}, signers: newRegistry(), sources: l, trust: published{},
 		pending: func(context.Context, string) {}, events: events.NewFakeRecorder(100), metrics: metrics, now: func() time.Time { return l.at },
 	}
@@ -328,6 +329,32 @@ func TestSignerReconciler_lastMinutes(t *testing.T) {
 	}
 	if phases := l.signer(t).Status.TrustAnchors; len(phases) != 1 {
 		t.Errorf("after the end of the first CA: %+v", phases)
+	}
+}
+
+// TestSignerReconciler_clock: after a jump of the clock nothing changes until it has settled, and the CA signs on. A
+// distrusted CA does not: see TestRequestReconciler_staleSigner.
+func TestSignerReconciler_clock(t *testing.T) {
+	one, two := twoCAs(t)
+	l := newLife(t)
+	l.source = loaded{ca: one}
+	if err := l.change(t, nil); err != nil || l.signs() != "One" {
+		t.Fatalf("%s signs; %v", l.signs(), err)
+	}
+	l.source = loaded{ca: two}
+	before := l.signer(t)
+	l.clock.begun = l.clock.begun.Round(0).Add(-time.Hour) // without a monotonic reading both clocks agree
+	l.clock.offset = -time.Hour                            // so this is a jump by an hour
+	result, err := l.Reconcile(t.Context(), requestFor("serving"))
+	if err != nil || result.RequeueAfter < clockSettles-time.Second || result.RequeueAfter > clockSettles || l.signs() != "One" {
+		t.Errorf("got %+v, %v; %s signs", result, err, l.signs())
+	}
+	if diff := cmp.Diff(before.Status, l.signer(t).Status); diff != "" {
+		t.Errorf("the status changed (-before +after):\n%s", diff)
+	}
+	l.clock.until = 0 // it has settled
+	if err := l.change(t, nil); err != nil || len(l.signer(t).Status.TrustAnchors) != 2 {
+		t.Errorf("the rotation does not go on: %+v, %v", l.signer(t).Status.TrustAnchors, err)
 	}
 }
 

@@ -190,6 +190,7 @@ func (s *Controllers) Setup(ctx context.Context, mgr manager.Manager) error {
 		events:  recorder,
 		metrics: metrics,
 		now:     s.options.Now,
+		clock:   newClockGuard(),
 	}, secretChanged, fileChanged, trustChanged, signerUnfit); err != nil {
 		return fmt.Errorf("setting up the controller of Signers: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"countersign.dev/countersign/api/v1alpha1"
@@ -57,6 +58,7 @@ type signerReconciler struct {
 	events  events.EventRecorder
 	metrics *metrics
 	now     func() time.Time
+	clock   *clockGuard
 }
 
 // sources loads CAs: [source.Sources].
@@ -74,6 +76,10 @@ type publisher interface {
 // Reconcile loads a Signer and advances the rotation of its CA as far as possible. It writes each decision to the status
 // before it signs or publishes by it.
 func (r *signerReconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	if wait := r.clock.wait(time.Now()); wait > 0 {
+		log.FromContext(ctx).Info("The clock jumped: the Signer is reconciled once the clock has settled", "wait", wait)
+		return reconcile.Result{RequeueAfter: wait}, nil
+	}
 	signer, all, err := r.read(ctx, request.NamespacedName)
 	if signer == nil || err != nil {
 		return reconcile.Result{}, err

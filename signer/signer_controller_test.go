@@ -230,6 +230,7 @@ func TestSignerReconciler(t *testing.T) {
 			recorder := events.NewFakeRecorder(10)
 			var let []string
 			r := &signerReconciler{
+				clock:  newClockGuard(),
 				cached: server, live: server, status: server.Status(), signers: newRegistry(),
 				sources: test.secret,
 				trust:   published{test.publish},
@@ -299,6 +300,7 @@ func TestSignerReconciler_atOnce(t *testing.T) {
 	}
 	clock := now.Truncate(time.Second)
 	r := &signerReconciler{
+		clock:  newClockGuard(),
 		cached: server, live: server, status: server.Status(), signers: newRegistry(),
 		sources: loaded{ca: newCA(t, testKeys().EC, nil)}, trust: published{},
 		pending: func(context.Context, string) {}, events: events.NewFakeRecorder(10), metrics: metrics,
@@ -321,7 +323,7 @@ func TestSignerReconciler_deleted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &signerReconciler{cached: server, live: server, signers: newRegistry(), sources: loaded{}, trust: published{}, metrics: metrics, now: time.Now}
+	r := &signerReconciler{cached: server, live: server, signers: newRegistry(), sources: loaded{}, trust: published{}, metrics: metrics, now: time.Now, clock: newClockGuard()}
 	r.signers.set("serving", signerName, &readySigner{signer: &v1alpha1.Signer{ObjectMeta: metav1.ObjectMeta{Name: "serving"}}})
 	if result, err := r.Reconcile(t.Context(), requestFor("serving")); err != nil || result != (reconcile.Result{}) {
 		t.Errorf("got %+v, %v", result, err)
