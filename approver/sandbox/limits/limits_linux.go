@@ -7,6 +7,8 @@ import (
 	"errors"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 const executable = "/proc/self/exe"
@@ -28,6 +30,8 @@ func init() {
 		set(syscall.RLIMIT_CPU, CompileCPU, TotalCPU),
 		set(syscall.RLIMIT_CORE, 0, 0),
 		set(syscall.RLIMIT_FSIZE, 0, 0),
+		syscall.Setpriority(syscall.PRIO_PROCESS, 0, lowest),                 // reviews come first
+		unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0), // the process ends with the one that started it
 	)
 	if err == nil {
 		err = syscall.Exec(executable, []string{Limited}, os.Environ()) //nolint:gosec // this binary
@@ -35,6 +39,8 @@ func init() {
 	_, _ = os.Stderr.WriteString("setting limits: " + err.Error() + "\n")
 	os.Exit(1)
 }
+
+const lowest = 19 // the lowest priority
 
 func set(resource int, soft, hard uint64) error {
 	return syscall.Setrlimit(resource, &syscall.Rlimit{Cur: soft, Max: hard})
