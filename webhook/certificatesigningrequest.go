@@ -23,7 +23,7 @@ const PathRequest = "/validate-certificatesigningrequest"
 
 // requestDeadline bounds the review of a new request. After it, the request is admitted without
 // warnings. The timeout of the API server is a little longer.
-const requestDeadline = 4 * time.Second
+const requestDeadline = 1500 * time.Millisecond
 
 // OnDenial is the action for a new request that the policies would deny.
 type OnDenial string
