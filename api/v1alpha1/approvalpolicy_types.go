@@ -423,7 +423,7 @@ const (
 	ReasonLoading = "Loading"
 	// ReasonEvaluationTooExpensive: evaluations exceeded their limits repeatedly. The policy is not evaluated
 	// until its spec changes.
-	// Example: "evaluations exceeded 1s or 64 MiB of memory 3 times: change spec.rego or spec.parameters; requests that the policy matches stay pending"
+	// Example: "evaluations exceeded 100ms of CPU time 3 times: change spec.rego or spec.parameters; requests that the policy matches stay pending"
 	ReasonEvaluationTooExpensive = "EvaluationTooExpensive"
 	// ReasonPolicyLoaded: the source in spec.rego is the active revision.
 	// Example: "the source in spec.rego is active"

@@ -60,7 +60,7 @@ func (p *Policy) Evaluate(ctx context.Context, in *Input) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	results, err := p.guard.run(ctx, func(ended topdown.Cancel) (rego.ResultSet, error) {
+	results, err := p.guard.run(ctx, &in.budget, func(ended topdown.Cancel) (rego.ResultSet, error) {
 		return p.query.Eval(context.WithoutCancel(ctx), rego.EvalParsedInput(document), rego.EvalExternalCancel(ended))
 	})
 	if err != nil {

@@ -19,35 +19,56 @@ import (
 
 // Limits of evaluations.
 const (
-	// MaxMemory is the growth of the heap, in bytes, at which an evaluation is canceled.
+	// MaxCPU is the CPU time at which an evaluation is canceled. A shipped policy needs less than a millisecond, and
+	// 4 for 64 names.
+	MaxCPU = 100 * time.Millisecond
+	// MaxRequestCPU is the CPU time of all evaluations over the facts of one request, shadow policies and
+	// candidates included. Evaluations beyond it fail.
+	MaxRequestCPU = 2 * MaxCPU
+	// MaxMemory is the growth of the heap, in bytes, at which an evaluation is canceled. The heap is that of the
+	// process, so the evaluation is not necessarily the cause.
 	MaxMemory = 64 << 20
-	// MaxExceeded is how often a policy can exceed Timeout or MaxMemory before it is taken out. Ten
-	// evaluations within the limits make up for one.
+	// MaxExceeded is how often a policy can exceed MaxCPU before it is taken out. Ten evaluations within the
+	// limit make up for one.
 	MaxExceeded = 3
 	// MaxAbandoned is the age at which an evaluation that ignores its cancellation fails CheckAbandoned.
 	MaxAbandoned = time.Minute
+	// MaxSlowWaiting is the number of evaluations of slow policies that wait for their turn. Further ones fail.
+	MaxSlowWaiting = 4
 
-	watchInterval = 5 * time.Millisecond // between two reads of the heap; most evaluations end before the first
+	watchInterval = 5 * time.Millisecond // between two checks; most evaluations end before the first
 	grace         = 50 * time.Millisecond
-	leastCPU      = Timeout / 10 // of this process, without which a node is overloaded
-	within        = 10           // evaluations that make up for one that exceeds a limit
+	within        = 10                    // evaluations that make up for one that exceeds MaxCPU
+	slowCPU       = 10 * time.Millisecond // on average, above which a policy is slow
+	averaged      = 8                     // evaluations in the average
 )
 
 // ErrTooExpensive is the error of a policy that was taken out. It does not evaluate until its source
 // changes.
-var ErrTooExpensive = fmt.Errorf("evaluations exceeded %s or %d MiB of memory %d times", Timeout, MaxMemory>>20, MaxExceeded)
+var ErrTooExpensive = fmt.Errorf("evaluations exceeded %s of CPU time %d times", MaxCPU, MaxExceeded)
 
-// errMemory is the error of an evaluation that was canceled because the heap grew.
-var errMemory = fmt.Errorf("the evaluation used more than %d MiB of memory", MaxMemory>>20)
+// Errors of an evaluation that did not end. They are not answers: retry.
+var (
+	errCPU        = fmt.Errorf("the evaluation used more than %s of CPU time", MaxCPU)
+	errRequestCPU = fmt.Errorf("the evaluations for the request used more than %s of CPU time", MaxRequestCPU)
+	errMemory     = fmt.Errorf("the heap grew by more than %d MiB during the evaluation", MaxMemory>>20)
+	errBusy       = fmt.Errorf("%d evaluations of policies that need more than %s wait already", MaxSlowWaiting, slowCPU)
+)
 
 // slots bounds the evaluations in progress in this process. One policy uses at most half of them, so that
-// another policy never waits for it.
+// another policy never waits for it. All slow policies together use one: see [guard.acquire].
 var slots = make(chan struct{}, 2*max(2, runtime.GOMAXPROCS(0)))
+
+var (
+	slowSlot    = make(chan struct{}, 1)
+	slowWaiting atomic.Int32
+)
 
 // guard bounds the evaluations of one policy.
 type guard struct {
 	running  atomic.Int32
 	exceeded atomic.Int32 // times within
+	average  atomic.Int64 // CPU time, in nanoseconds
 	out      atomic.Bool
 }
 
@@ -74,8 +95,42 @@ func (g *guard) count(exceeds bool) {
 	}
 }
 
-// acquire waits for a slot of the policy and one of the process.
-func (g *guard) acquire(ctx context.Context) error {
+// measure adds an evaluation to the average.
+func (g *guard) measure(cpu time.Duration) {
+	before := g.average.Load()
+	g.average.Add((int64(cpu) - before) / averaged) // concurrent evaluations make it inexact
+}
+
+// acquire waits for a slot of the policy and one of the process. Slow policies take turns in one slot, so that
+// they cannot delay others, and a caller does not wait in a long queue.
+func (g *guard) acquire(ctx context.Context) (release func(), err error) {
+	releaseSlow := func() {}
+	if g.average.Load() > int64(slowCPU) {
+		if releaseSlow, err = acquireSlow(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := g.acquireFast(ctx); err != nil {
+		releaseSlow()
+		return nil, err
+	}
+	return func() { <-slots; releaseSlow() }, nil
+}
+
+func acquireSlow(ctx context.Context) (release func(), err error) {
+	defer slowWaiting.Add(-1)
+	if slowWaiting.Add(1) > MaxSlowWaiting {
+		return nil, errBusy
+	}
+	select {
+	case slowSlot <- struct{}{}:
+		return func() { <-slowSlot }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting to evaluate: %w", ctx.Err())
+	}
+}
+
+func (g *guard) acquireFast(ctx context.Context) error {
 	for g.running.Add(1) > maxRunning {
 		g.running.Add(-1)
 		select {
@@ -130,32 +185,41 @@ func newWorker() *worker {
 }
 
 // run runs a query, and abandons it if it does not end soon after a limit. An abandoned query keeps the
-// slot of its policy until it ends.
-func (g *guard) run(ctx context.Context, query func(topdown.Cancel) (rego.ResultSet, error)) (rego.ResultSet, error) {
+// slot of its policy until it ends. budget is the CPU time that the request has left.
+func (g *guard) run(ctx context.Context, budget *budget, query func(topdown.Cancel) (rego.ResultSet, error)) (rego.ResultSet, error) {
 	if g.out.Load() {
 		return nil, ErrTooExpensive
 	}
-	if err := g.acquire(ctx); err != nil {
+	if budget.left() <= 0 {
+		return nil, errRequestCPU
+	}
+	release, err := g.acquire(ctx)
+	if err != nil {
 		return nil, err
 	}
-	defer func() { <-slots }()
+	defer release()
 	limited, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	e := &evaluation{started: time.Now(), cpu: cpuTime()}
+	e := &evaluation{started: time.Now()}
 	ended, w := topdown.NewCancel(), <-idle
 	w.queries <- func() (answer, bool) {
 		defer g.running.Add(-1)
-		results, err := query(ended)
+		runtime.LockOSThread() // its CPU time is that of the query
+		defer runtime.UnlockOSThread()
+		e.meter.Store(newMeter())
+		results, err := recovered(query, ended)
+		g.measure(e.used())
+		budget.spend(e.used())
 		return answer{results, err}, e.end()
 	}
-	a, limit := e.wait(limited, w.answers)
+	a, limit := e.wait(limited, budget, w.answers)
 	if limit == nil {
 		idle <- w
 		g.count(false)
 		return a.results, a.err
 	}
 	ended.Cancel()
-	if ctx.Err() == nil && e.blamed(limit) {
+	if errors.Is(limit, errCPU) {
 		g.count(true)
 	}
 	select {
@@ -163,6 +227,7 @@ func (g *guard) run(ctx context.Context, query func(topdown.Cancel) (rego.Result
 		idle <- w
 	case <-time.After(grace):
 		if e.abandon() {
+			budget.spend(MaxRequestCPU)
 			idle <- newWorker()
 		} else { // it has just ended
 			<-w.answers
@@ -172,11 +237,36 @@ func (g *guard) run(ctx context.Context, query func(topdown.Cancel) (rego.Result
 	return nil, limit
 }
 
+// recovered runs a query, and returns an error if it panics.
+func recovered(query func(topdown.Cancel) (rego.ResultSet, error), ended topdown.Cancel) (results rego.ResultSet, err error) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			err = fmt.Errorf("the evaluation panicked: %v", problem)
+		}
+	}()
+	return query(ended)
+}
+
+// budget is the CPU time that the evaluations for one request have used.
+type budget struct{ used atomic.Int64 }
+
+func (b *budget) left() time.Duration { return MaxRequestCPU - time.Duration(b.used.Load()) }
+
+func (b *budget) spend(cpu time.Duration) { b.used.Add(int64(cpu)) }
+
 // evaluation is an evaluation in progress.
 type evaluation struct {
 	started time.Time
-	cpu     time.Duration // of this process when it started
-	decided atomic.Bool   // that the query ended before it was abandoned, or the reverse
+	meter   atomic.Pointer[meter] // nil until the query starts
+	decided atomic.Bool           // that the query ended before it was abandoned, or the reverse
+}
+
+// used returns the CPU time of the query.
+func (e *evaluation) used() time.Duration {
+	if m := e.meter.Load(); m != nil {
+		return m.used()
+	}
+	return 0
 }
 
 // end reports whether the query was abandoned before it ended.
@@ -198,50 +288,36 @@ func (e *evaluation) abandon() bool {
 	return false
 }
 
-// watched are the evaluations that did not end within watchInterval. abandoned are those that did not end
-// after they were canceled.
-var watched, abandoned sync.Map
+// abandoned are the evaluations that did not end after they were canceled.
+var abandoned sync.Map
 
-// wait waits for an answer, or for the end of the context or of the memory.
-func (e *evaluation) wait(ctx context.Context, done <-chan answer) (a answer, limit error) {
+// wait waits for an answer, or until the evaluation reaches a limit.
+func (e *evaluation) wait(ctx context.Context, budget *budget, done <-chan answer) (a answer, limit error) {
 	tick := time.NewTimer(watchInterval)
 	defer tick.Stop()
-	baseline := uint64(0)
+	heap := uint64(0)
 	for {
 		select {
 		case a = <-done:
-			watched.Delete(e)
 			return a, nil
 		case <-ctx.Done():
 			return a, ctx.Err()
 		case <-tick.C:
 			now := heapObjects()
-			if baseline == 0 {
-				watched.Store(e, struct{}{})
-				baseline = now
+			if heap == 0 {
+				heap = now
 			}
-			if now > baseline+MaxMemory {
+			switch used := e.used(); {
+			case used > MaxCPU:
+				return a, errCPU
+			case used > budget.left():
+				return a, errRequestCPU
+			case now > heap+MaxMemory:
 				return a, errMemory
 			}
 			tick.Reset(watchInterval)
 		}
 	}
-}
-
-// blamed reports whether the evaluation is the cause of exceeding a limit: it is the oldest one when the
-// heap has grown, and this process got CPU time when the evaluation timed out.
-func (e *evaluation) blamed(limit error) bool {
-	defer watched.Delete(e)
-	if !errors.Is(limit, errMemory) {
-		return cpuTime()-e.cpu > leastCPU
-	}
-	oldest := true
-	watched.Range(func(other, _ any) bool {
-		o, ok := other.(*evaluation)
-		oldest = oldest && (!ok || !o.started.Before(e.started))
-		return oldest
-	})
-	return oldest
 }
 
 // CheckAbandoned returns an error if an evaluation ignores its cancellation for longer than MaxAbandoned.

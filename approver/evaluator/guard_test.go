@@ -67,7 +67,7 @@ func TestExpensivePolicyIsTakenOut(t *testing.T) {
 				if r, err := p.Evaluate(t.Context(), inputOf("web")); evaluations == 0 && (err != nil || !r.Allowed) {
 					t.Errorf("a request that is not expensive: %+v, %v", r, err)
 				}
-				if _, err := p.Evaluate(t.Context(), inputOf("bomb")); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errMemory) {
+				if _, err := p.Evaluate(t.Context(), inputOf("bomb")); !errors.Is(err, errCPU) && !errors.Is(err, errMemory) {
 					t.Errorf("got %v", err)
 				}
 			}
@@ -100,7 +100,7 @@ func TestAbandoned(t *testing.T) {
 		callers.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*Timeout)
 			defer cancel()
-			if _, err := g.run(ctx, stuck); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := g.run(ctx, &budget{}, stuck); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -151,5 +151,126 @@ func TestExceededCount(t *testing.T) {
 	}
 	if !g.out.Load() {
 		t.Error("not taken out")
+	}
+}
+
+// TestStarvationIsNotBlamed: an evaluation that gets no CPU time before its timeout does not count against
+// its policy, although other work of the process uses all CPUs.
+func TestStarvationIsNotBlamed(t *testing.T) {
+	var others sync.WaitGroup
+	stop := make(chan struct{})
+	for range runtime.GOMAXPROCS(0) {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	g := &guard{}
+	_, err := g.run(t.Context(), &budget{}, func(topdown.Cancel) (rego.ResultSet, error) {
+		time.Sleep(Timeout + grace/2)
+		return rego.ResultSet{}, nil
+	})
+	close(stop)
+	others.Wait()
+	if !errors.Is(err, context.DeadlineExceeded) || g.exceeded.Load() != 0 {
+		t.Errorf("error %v, %d evaluations count", err, g.exceeded.Load()/within)
+	}
+}
+
+// TestSlowPoliciesTakeTurns: slow policies use one slot, a further caller fails, and other policies evaluate
+// meanwhile.
+func TestSlowPoliciesTakeTurns(t *testing.T) {
+	fast, err := Compile(t.Context(), policyWith("true"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := make(chan struct{})
+	wait := func(topdown.Cancel) (rego.ResultSet, error) { <-release; return nil, nil } //nolint:nilnil // not read
+	var callers sync.WaitGroup
+	for range 1 + MaxSlowWaiting {
+		slow := &guard{} // of another policy each
+		slow.average.Store(int64(2 * slowCPU))
+		callers.Go(func() {
+			if _, err := slow.run(t.Context(), &budget{}, wait); err != nil {
+				t.Errorf("within the bound: %v", err)
+			}
+		})
+	}
+	for len(slowSlot) < 1 || slowWaiting.Load() < MaxSlowWaiting {
+		time.Sleep(time.Millisecond)
+	}
+	further := &guard{}
+	further.average.Store(int64(2 * slowCPU))
+	if _, err := further.run(t.Context(), &budget{}, wait); !errors.Is(err, errBusy) {
+		t.Errorf("beyond the bound: %v", err)
+	}
+	if r, err := fast.Evaluate(t.Context(), inputOf("web")); err != nil || !r.Allowed {
+		t.Errorf("another policy: %+v, %v", r, err)
+	}
+	if len(slots) != 1 {
+		t.Errorf("slow policies use %d slots", len(slots))
+	}
+	close(release)
+	callers.Wait()
+	if len(slowSlot) != 0 || slowWaiting.Load() != 0 || len(slots) != 0 {
+		t.Errorf("%d slots of slow policies and %d of the process are in use, %d wait", len(slowSlot), len(slots), slowWaiting.Load())
+	}
+}
+
+// TestAverage: one evaluation of MaxCPU makes a policy slow, and a few cheap ones make it fast again.
+func TestAverage(t *testing.T) {
+	g := &guard{}
+	g.measure(MaxCPU)
+	if g.average.Load() <= int64(slowCPU) {
+		t.Errorf("the average is %s after one evaluation of %s", time.Duration(g.average.Load()), MaxCPU)
+	}
+	for range averaged {
+		g.measure(time.Millisecond)
+	}
+	if g.average.Load() > int64(slowCPU) {
+		t.Errorf("the average is %s after %d cheap evaluations", time.Duration(g.average.Load()), averaged)
+	}
+}
+
+// TestRequestBudget: all evaluations for one request share MaxRequestCPU, also those of different policies.
+func TestRequestBudget(t *testing.T) {
+	honest, err := Compile(t.Context(), policyWith("true"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bomb := inputOf("bomb")
+	for range int(MaxRequestCPU / MaxCPU) {
+		expensive, err := Compile(t.Context(), policyWith(endless))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := expensive.Evaluate(t.Context(), bomb); !errors.Is(err, errCPU) && !errors.Is(err, errRequestCPU) {
+			t.Errorf("an expensive policy: %v", err)
+		}
+	}
+	if _, err := honest.Evaluate(t.Context(), bomb); !errors.Is(err, errRequestCPU) {
+		t.Errorf("the request has %s left: %v", bomb.budget.left(), err)
+	}
+	if r, err := honest.Evaluate(t.Context(), inputOf("web")); err != nil || !r.Allowed {
+		t.Errorf("another request: %+v, %v", r, err)
+	}
+	if honest.guard.exceeded.Load() != 0 {
+		t.Error("the budget of a request counts against a policy")
+	}
+}
+
+// TestPanic: a query that panics is an error, and the worker runs the next one.
+func TestPanic(t *testing.T) {
+	g := &guard{}
+	for range 2 * cap(slots) {
+		_, err := g.run(t.Context(), &budget{}, func(topdown.Cancel) (rego.ResultSet, error) { panic("a defect of OPA") })
+		if err == nil || g.running.Load() != 0 {
+			t.Errorf("error %v, %d running", err, g.running.Load())
+		}
 	}
 }

@@ -18,8 +18,9 @@ import (
 )
 
 // Input is the facts as policies see them. All policies that evaluate a request, and its audit record,
-// share one. It is immutable. [NewInput] returns one.
+// share one, and its budget of CPU time. The facts are immutable. [NewInput] returns one.
 type Input struct {
+	budget budget
 	raw    []byte
 	err    error          // of encoding
 	fields [][2]*ast.Term // none if the facts are too large

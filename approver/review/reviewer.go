@@ -169,22 +169,23 @@ func (r *Reviewer) decide(ctx context.Context, matching []policy.Policy, f *fact
 	return review, nil
 }
 
-// evaluatePolicies adds the answers of the policies of a review. An error of a shadow policy is one of
-// its answers.
+// evaluatePolicies adds the answers of the policies of a review. Shadow policies come last: they share
+// the CPU time of the request, and an error of one of them is one of its answers.
 func (r *Reviewer) evaluatePolicies(ctx context.Context, review *Review) error {
 	for i := range review.policies {
 		p := &review.policies[i]
-		if p.Active == nil {
+		if p.Shadow() || p.Active == nil {
 			continue
 		}
 		e := r.evaluatePolicy(ctx, p, review.input)
-		switch {
-		case p.Shadow():
-			review.Shadow = append(review.Shadow, e)
-		case e.Err != nil:
+		if e.Err != nil {
 			return fmt.Errorf("evaluating policy %s: %w", e.Policy, e.Err)
-		default:
-			review.Evaluations = append(review.Evaluations, e)
+		}
+		review.Evaluations = append(review.Evaluations, e)
+	}
+	for i := range review.policies {
+		if p := &review.policies[i]; p.Shadow() && p.Active != nil {
+			review.Shadow = append(review.Shadow, r.evaluatePolicy(ctx, p, review.input))
 		}
 	}
 	return nil

@@ -353,3 +353,27 @@ func (f changedFacts) Recent(context.Context, *certificatesv1.CertificateSigning
 func (f changedFacts) Live(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, now time.Time) (facts.Gathered, error) {
 	return f.Recent(ctx, csr, request, now)
 }
+
+// TestReviewSlowShadowPolicies: policies in mode Audit that need much CPU time neither stop nor delay a
+// decision for long.
+func TestReviewSlowShadowPolicies(t *testing.T) {
+	const slow = regoHeader + "subject_controls_key := true\n\nsubject_is_authorized := true\n\nviolations contains v if {\n\tsome v in [1]\n\tsome a in numbers.range(1, 10000)\n\tsome b in numbers.range(1, 10000)\n\ta + b == -1\n}\n"
+	policies := []policy.Policy{loaded(t, "web", allowing, v1alpha1.ModeEnforce)}
+	const shadows = 8
+	for i := range shadows {
+		policies = append(policies, loaded(t, string(rune('a'+i)), slow, v1alpha1.ModeAudit))
+	}
+	set := &policy.Set{}
+	set.Replace(policies)
+	got, err := newReviewer(t, set).Review(t.Context(), podRequest(t), since)
+	if err != nil || got.Outcome != Approve {
+		t.Fatalf("got %v, %v", got.Decision, err)
+	}
+	answers := map[string]int{}
+	for i := range got.Shadow {
+		answers[got.Shadow[i].Answer()]++
+	}
+	if answers["error"] != shadows {
+		t.Errorf("answers of shadow policies: %v", answers)
+	}
+}
