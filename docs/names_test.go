@@ -97,3 +97,67 @@ func TestMetricsExist(t *testing.T) {
 		}
 	}
 }
+
+// TestThreatModelTests checks that the tests exist that threat-model.md names, in the packages that it names.
+func TestThreatModelTests(t *testing.T) {
+	page, err := os.ReadFile("threat-model.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rego strings.Builder
+	for _, pattern := range []string{"*_test.rego", filepath.Join("*", "*_test.rego")} {
+		files, err := filepath.Glob(filepath.Join("..", "policies", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rego.WriteString(strings.Join(files, "\n"))
+	}
+	rows := 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(strings.TrimSpace(line), "|")
+		if len(cells) != 6 || strings.Contains(line, "---") || strings.Contains(line, "| test |") {
+			continue
+		}
+		rows++
+		named := cells[4]
+		for _, group := range regexp.MustCompile("((?:`Test[A-Za-z_0-9]+`(?:, )?)+) \\(([a-z0-9/]+)\\)").FindAllStringSubmatch(named, -1) {
+			for _, test := range regexp.MustCompile("Test[A-Za-z_0-9]+").FindAllString(group[1], -1) {
+				if !declaresTest(t, group[2], test) {
+					t.Errorf("package %s has no test %s", group[2], test)
+				}
+			}
+			named = strings.Replace(named, group[0], "", 1)
+		}
+		for _, file := range regexp.MustCompile("`([a-z_]+_test\\.rego)`").FindAllStringSubmatch(named, -1) {
+			if !strings.Contains(rego.String(), "/"+file[1]) {
+				t.Errorf("policies has no file %s", file[1])
+			}
+			named = strings.Replace(named, file[0], "", 1)
+		}
+		if rest := strings.Trim(named, " ,"); rest != "" || cells[4] == named {
+			t.Errorf("the row %q names no test, or %q in addition", cells[2], rest)
+		}
+	}
+	if rows < 40 {
+		t.Errorf("threat-model.md has %d rows", rows)
+	}
+}
+
+// declaresTest reports whether a file of tests in a package declares a function.
+func declaresTest(t *testing.T, pkg, name string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("..", filepath.FromSlash(pkg), "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(source), "\nfunc "+name+"(") {
+			return true
+		}
+	}
+	return false
+}
