@@ -142,7 +142,7 @@ func (r *requestReconciler) fail(ctx context.Context, csr *certificatesv1.Certif
 }
 
 // isStale reports whether the Signer was changed or deleted after it was loaded. A cache that is behind the loaded Signer
-// is no change.
+// does not count as a change.
 func isStale(ctx context.Context, signers client.Reader, loaded *readySigner) (bool, error) {
 	var now v1alpha1.Signer
 	if err := signers.Get(ctx, client.ObjectKey{Name: loaded.signer.Name}, &now); err != nil {

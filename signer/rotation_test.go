@@ -385,7 +385,7 @@ func TestSignerReconciler_noExpiry(t *testing.T) {
 	}
 }
 
-// TestValidate_propagation: a propagation period whose sum with another one overflows is no short one.
+// TestValidate_propagation: a propagation period whose sum with another one overflows is not short.
 func TestValidate_propagation(t *testing.T) {
 	for _, test := range []struct {
 		name        string

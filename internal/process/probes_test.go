@@ -179,7 +179,7 @@ func TestAwaitAPIServer_ends(t *testing.T) {
 		fmt.Fprint(w, "{}")
 	}))
 	defer discovery.Close()
-	soon, stop := context.WithTimeout(t.Context(), time.Second)
+	brief, stop := context.WithTimeout(t.Context(), time.Second)
 	defer stop()
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -190,7 +190,7 @@ func TestAwaitAPIServer_ends(t *testing.T) {
 		{"wrong CA", untrusted.URL, "its certificate is not trusted: check server and certificate-authority of --kubeconfig", t.Context()},
 		{"wrong credentials", unauthorized.URL, "it rejects the credentials: check the user of --kubeconfig", t.Context()},
 		{"readyz is forbidden", discovery.URL, "", t.Context()},
-		{"everything is forbidden, until the process ends", forbidden.URL, "", soon},
+		{"everything is forbidden, until the process ends", forbidden.URL, "", brief},
 		{"the process ends", "http://127.0.0.1:1", "", canceled},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -198,7 +198,7 @@ func TestAwaitAPIServer_ends(t *testing.T) {
 			if (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
 				t.Errorf("got %v, want %q", err, tc.err)
 			}
-			if tc.ctx == soon && soon.Err() == nil {
+			if tc.ctx == brief && brief.Err() == nil {
 				t.Error("returned before the process ended")
 			}
 		})

@@ -102,16 +102,16 @@ func TestList_pages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			kept := 0
+			reduced := 0
 			set, _ := newSet(func(o *Options[*corev1.ConfigMap, string]) {
 				o.Source = ByName(c, &corev1.ConfigMapList{}, "a")
 				keep := o.Keep
-				o.Keep = func(object *corev1.ConfigMap) *string { kept++; return keep(object) }
+				o.Keep = func(object *corev1.ConfigMap) *string { reduced++; return keep(object) }
 			})
 			lists := 0
 			p.reduced = func() {
-				if want := lists * pageSize; lists > 0 && kept != want {
-					t.Errorf("page %d: %d objects are reduced, want %d", lists, kept, want)
+				if want := lists * pageSize; lists > 0 && reduced != want {
+					t.Errorf("page %d: %d objects are reduced, want %d", lists, reduced, want)
 				}
 				lists++
 			}

@@ -35,7 +35,7 @@ const (
 
 	parallel = 8 // namespaces written at the same time
 	// maxPublication limits a publication in time: the Signer is not reconciled meanwhile, so a change of its spec waits.
-	// What is not written by then is incomplete, and written by the next publication. Writing the ConfigMaps, and removing
+	// A publication is incomplete if ConfigMaps remain, and the next one writes these. Writing the ConfigMaps, and removing
 	// some, takes at most half of it, so that objects that do not answer do not prevent the removal of others.
 	maxPublication = 20 * time.Second
 

@@ -939,9 +939,9 @@ func TestPublish_refusalsAreRemembered(t *testing.T) {
 		}
 		return nil
 	})
-	again, requests := publication(bundle)
-	if again.Err == nil || again.Err.Error() != first.Err.Error() || !again.Complete || !again.Refused || again.Message != first.Message || requests != 0 {
-		t.Errorf("%d requests without any change, %+v, first %+v", requests, again, first)
+	second, requests := publication(bundle)
+	if second.Err == nil || second.Err.Error() != first.Err.Error() || !second.Complete || !second.Refused || second.Message != first.Message || requests != 0 {
+		t.Errorf("%d requests without any change, %+v, first %+v", requests, second, first)
 	}
 	if _, requests := publication(bundle + bundle); requests < 8*count {
 		t.Errorf("%d requests for another bundle", requests)

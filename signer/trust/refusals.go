@@ -28,23 +28,23 @@ const (
 // refusal is the last refusal of a namespace.
 type refusal struct {
 	at      time.Time
-	what    attempt
+	write   write
 	failure failure
 }
 
-// attempt is the content that was written, over a version of the object.
-type attempt struct {
+// write is the content that was written, over a version of the object.
+type write struct {
 	action       action
 	key, version string
 	content      digest
 }
 
-func attemptOf(s step) attempt {
-	a := attempt{action: s.action, key: s.target.key, content: s.target.digest}
+func writeOf(s step) write {
+	w := write{action: s.action, key: s.target.key, content: s.target.digest}
 	if s.have != nil {
-		a.version = string(s.have.uid) + " " + s.have.resourceVersion
+		w.version = string(s.have.uid) + " " + s.have.resourceVersion
 	}
-	return a
+	return w
 }
 
 // nameOf identifies the ConfigMaps of a Signer and a name.
@@ -65,7 +65,7 @@ func (p *Publisher) writeEach(ctx context.Context, t target, writes []step) []fa
 	var failures []failure
 	var tried []step
 	for _, s := range writes {
-		if r, refused := last[s.target.namespace]; refused && r.what == attemptOf(s) {
+		if r, refused := last[s.target.namespace]; refused && r.write == writeOf(s) {
 			next[s.target.namespace] = r
 			if now.Before(r.at.Add(refusalRetry)) {
 				failures = append(failures, r.failure)
@@ -99,5 +99,5 @@ func (p *Publisher) writeEach(ctx context.Context, t target, writes []step) []fa
 
 func newRefusal(now time.Time, s step, f failure) refusal {
 	f.err = errors.New(text.Shorten(f.err.Error(), maxRefusal))
-	return refusal{now, attemptOf(s), f}
+	return refusal{now, writeOf(s), f}
 }

@@ -103,7 +103,7 @@ func TestFiles_hanging(t *testing.T) {
 	}
 	changed := make(chan string, 10)
 	f := NewFiles(root, func(_ context.Context, directory string) { changed <- directory })
-	f.reading["bad"] = true // for ever
+	f.reading["bad"] = true // permanently
 	ctx, stop := context.WithCancel(t.Context())
 	stopped := make(chan error)
 	go func() { stopped <- f.Start(ctx) }()
