@@ -14,6 +14,10 @@ const (
 	// TotalCPU is the maximum CPU time for starting, compiling and testing, in seconds. A shipped policy
 	// needs 1.
 	TotalCPU = 10
+	// KillCPU is the CPU time after which the kernel ends the process, in seconds. A process that reaches a limit above
+	// receives a signal and reports it. The kernel counts ticks for both, the CPU time in the status of the process can be
+	// seconds less.
+	KillCPU = TotalCPU + 1
 	// Memory is the maximum of heap and stacks, in bytes.
 	Memory = 128 << 20
 )

@@ -13,7 +13,7 @@ import (
 
 const executable = "/proc/self/exe"
 
-// ExceedsCPU is the signal for a process that used the CPU time for compiling.
+// ExceedsCPU is the signal for a process that used the CPU time for compiling, or for compiling and testing.
 const ExceedsCPU = syscall.SIGXCPU
 
 // Executable returns the path of this binary.
@@ -27,7 +27,7 @@ func init() {
 		// Private writable mappings: the heap and the stacks, not the address space that Go reserves.
 		set(syscall.RLIMIT_DATA, Memory, Memory),
 		set(syscall.RLIMIT_STACK, 1<<20, 1<<20),
-		set(syscall.RLIMIT_CPU, CompileCPU, TotalCPU),
+		set(syscall.RLIMIT_CPU, CompileCPU, KillCPU),
 		set(syscall.RLIMIT_CORE, 0, 0),
 		set(syscall.RLIMIT_FSIZE, 0, 0),
 		syscall.Setpriority(syscall.PRIO_PROCESS, 0, lowest),                 // reviews come first
@@ -47,4 +47,4 @@ func set(resource int, soft, hard uint64) error {
 }
 
 // EndCompile raises the limit of CPU time to the one for compiling and testing.
-func EndCompile() error { return set(syscall.RLIMIT_CPU, TotalCPU, TotalCPU) }
+func EndCompile() error { return set(syscall.RLIMIT_CPU, TotalCPU, KillCPU) }
