@@ -15,16 +15,16 @@ const (
 	// Example: "allowed by pod-serving (revision 3f1c0a9d5b7e)"
 	ReasonPolicyAllowed = "PolicyAllowed"
 	// ReasonSubjectDoesNotControlKey means that requirement 1 is violated, whatever else is.
-	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): pod-gone: Pod my-namespace/my-pod, which made the request, is gone"
+	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): pod-gone: Pod my-pod, which made the request, does not exist any more: make a new request from the Pod that runs now"
 	ReasonSubjectDoesNotControlKey = "SubjectDoesNotControlKey"
 	// ReasonSubjectNotAuthorized means that requirement 2 is violated, and requirement 1 is not.
-	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): dns-name-not-owned: Service my-namespace/web selects app=web; Pod my-pod has app=api"
+	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): dns-name-not-owned: DNS name \"web.my-namespace.svc\" does not belong to Pod my-namespace/my-pod (Service my-namespace/web selects app=web; Pod my-pod has app=api): ask for names of the Pod, or of Services that select it"
 	ReasonSubjectNotAuthorized = "SubjectNotAuthorized"
 	// ReasonHoldExpired means that the violations are retryable, and were not resolved within holdFor.
-	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): ip-address-unknown: nothing has address 10.0.34.2 yet; held for 30s"
+	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): ip-address-unknown: address 10.0.34.2 does not belong to Pod my-namespace/my-pod yet: the Pod has no address so far; held for 30s"
 	ReasonHoldExpired = "HoldExpired"
 	// ReasonHeld means that the violations are retryable. The request is requeued until holdFor has passed.
-	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): ip-address-unknown: nothing has address 10.0.34.2 yet"
+	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): ip-address-unknown: address 10.0.34.2 does not belong to Pod my-namespace/my-pod yet: the Pod has no address so far"
 	ReasonHeld = "Held"
 	// ReasonFactsTooLarge means that the facts about the request are above the bounds of package facts. No
 	// policy evaluates them. The request is held until the shortest holdFor of the policies has passed,
