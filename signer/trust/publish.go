@@ -416,24 +416,27 @@ func (p *Publisher) each(ctx context.Context, steps []step, do func(context.Cont
 	var group errgroup.Group
 	group.SetLimit(parallel)
 	var failed atomic.Int32
+	request := func(s step) *failure {
+		switch {
+		case failed.Load() >= maxErrors:
+			return &failure{s.target.namespace, causeFailed, errNotTried}
+		case ctx.Err() != nil:
+			return &failure{s.target.namespace, causeFailed, errTooLate}
+		}
+		f := do(ctx, s)
+		if f != nil && f.cause == causeFailed {
+			failed.Add(1)
+		}
+		return f
+	}
 	for _, i := range rand.Perm(len(steps)) { //nolint:gosec // the order can be predicted
 		s := steps[i]
 		if s.action == actionKeep || s.action == actionBlocked { // without a request: most of 10,000 namespaces
 			results[i] = do(ctx, s)
 			continue
 		}
-		if failed.Load() >= maxErrors {
-			results[i] = &failure{s.target.namespace, causeFailed, errNotTried}
-			continue
-		}
 		group.Go(func() error {
-			if ctx.Err() != nil {
-				results[i] = &failure{s.target.namespace, causeFailed, errTooLate}
-				return nil
-			}
-			if results[i] = do(ctx, s); results[i] != nil && results[i].cause == causeFailed {
-				failed.Add(1)
-			}
+			results[i] = request(s)
 			return nil
 		})
 	}
