@@ -59,8 +59,11 @@ type policyReconciler struct {
 // the others.
 func (r *policyReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	var list v1alpha1.ApprovalPolicyList
-	if err := r.client.List(ctx, &list); err != nil {
+	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return reconcile.Result{}, fmt.Errorf("listing policies: %w", err)
+	}
+	for i := range list.Items { // only statuses are changed
+		list.Items[i].Status = *list.Items[i].Status.DeepCopy()
 	}
 	slices.SortFunc(list.Items, func(a, b v1alpha1.ApprovalPolicy) int { return cmp.Compare(a.Name, b.Name) })
 

@@ -56,6 +56,15 @@ func newLoading(t *testing.T, objects ...client.Object) *loading {
 				}
 				return c.Get(ctx, key, object, options...)
 			},
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+				err := c.List(ctx, list, options...)
+				if policies, ok := list.(*v1alpha1.ApprovalPolicyList); ok { // as they are in the cache
+					for i := range policies.Items {
+						policy.Strip(&policies.Items[i])
+					}
+				}
+				return err
+			},
 		}).Build()
 	elected := make(chan struct{})
 	close(elected)
@@ -256,6 +265,23 @@ func TestPolicyConditions(t *testing.T) {
 
 // TestPolicyErrorsAreIndependent: a policy with a problem, or whose ConfigMap cannot be
 // read, does not affect the others.
+// TestPolicyTooLarge: a source beyond a limit is a problem of its policy, and writing the status removes
+// nothing from the policy.
+func TestPolicyTooLarge(t *testing.T) {
+	p := policyOf("p", modules(allowing, "mine_test.rego", strings.Repeat("#", evaluator.MaxSource)))
+	p.Labels = map[string]string{"team": "blue"}
+	l := newLoading(t, p)
+	_, conditions := l.loads(t, "p")
+	want := []string{"Compiled False InvalidRego", "TestsPassed Unknown NotCompiled", "Ready False NotLoaded"}
+	if diff := cmp.Diff(want, conditions); diff != "" {
+		t.Error(diff)
+	}
+	after := l.get(t, "p")
+	if !cmp.Equal(p.Spec, after.Spec) || !cmp.Equal(p.Labels, after.Labels) {
+		t.Errorf("the policy has changed: labels %v, %d modules", after.Labels, len(after.Spec.Rego.Modules))
+	}
+}
+
 func TestPolicyErrorsAreIndependent(t *testing.T) {
 	function := policyOf("function", modules(allowing+"\napplies(x) if x\n"))
 	unread := &v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: "unread", UID: "unread"}, Spec: v1alpha1.ApprovalPolicySpec{

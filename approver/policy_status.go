@@ -52,22 +52,28 @@ func (w *statusWriter) write(ctx context.Context, load *policyLoad) error {
 	default:
 		return w.writeReplica(ctx, object, revision)
 	}
-	before := object.DeepCopy()
+	before := object.Status.DeepCopy()
 	w.setStatus(load)
 	object.Status.Revision = revision
 	if err := w.setReplicas(ctx, object, revision); err != nil {
 		return err
 	}
-	if equality.Semantic.DeepEqual(before.Status, object.Status) {
+	if equality.Semantic.DeepEqual(*before, object.Status) {
 		return nil
 	}
-	if err := w.client.Status().Update(ctx, object); err != nil {
+	// The API server ignores everything but the status. object itself is shared with the cache, which has only
+	// a part of the policy.
+	update := &v1alpha1.ApprovalPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: object.Name, UID: object.UID, ResourceVersion: object.ResourceVersion},
+		Status:     object.Status,
+	}
+	if err := w.client.Status().Update(ctx, update); err != nil {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
 		return fmt.Errorf("writing the status of policy %s: %w", object.Name, err)
 	}
-	w.emit(object, before.Status.Conditions)
+	w.emit(object, before.Conditions)
 	return nil
 }
 

@@ -118,6 +118,12 @@ func (a *Approver) Setup(ctx context.Context, mgr manager.Manager) error {
 // [SetupReviewer].
 func CacheOptions(namespace string, policies *policy.Set) cache.Options {
 	byObject := facts.CacheByObject(policies.Matches)
+	byObject[&v1alpha1.ApprovalPolicy{}] = cache.ByObject{Transform: func(object any) (any, error) {
+		if p, ok := object.(*v1alpha1.ApprovalPolicy); ok { // a tombstone is not changed
+			policy.Strip(p)
+		}
+		return object, nil
+	}}
 	byObject[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: map[string]cache.Config{namespace: {}}}
 	return cache.Options{ByObject: byObject}
 }

@@ -52,8 +52,9 @@ type ApprovalPolicySpec struct {
 
 	// parameters is an object that the policy reads as input.parameters. Defaults
 	// to the empty object. If the source has a file parameters.schema.json,
-	// parameters must match that schema.
+	// parameters must match that schema. At most 1024 properties.
 	// +optional
+	// +kubebuilder:validation:MaxProperties=1024
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	Parameters *apiextensionsv1.JSON `json:"parameters,omitempty"`
@@ -120,8 +121,9 @@ type Candidate struct {
 	Rego RegoSource `json:"rego"`
 
 	// parameters is an object that the candidate reads as input.parameters.
-	// Defaults to spec.parameters.
+	// Defaults to spec.parameters. At most 1024 properties.
 	// +optional
+	// +kubebuilder:validation:MaxProperties=1024
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	Parameters *apiextensionsv1.JSON `json:"parameters,omitempty"`
@@ -173,10 +175,12 @@ type RegoSource struct {
 	ConfigMapRef *LocalObjectReference `json:"configMapRef,omitempty"`
 
 	// modules maps file names to file contents, from 1 to 32 files, with the same
-	// names as the keys of a ConfigMap in configMapRef.
+	// names as the keys of a ConfigMap in configMapRef. A file has at most 262144
+	// characters, and its name at most 253.
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(name, size(name) <= 253 && size(self[name]) <= 262144)",message="a file must have at most 262144 characters, and its name at most 253"
 	Modules map[string]string `json:"modules,omitempty"`
 
 	// builtin is the name of a policy that is compiled into the approver:

@@ -28,6 +28,10 @@ const (
 	// compiled policy stays in memory: 2 MiB, and up to 200 bytes for each byte of its source.
 	MaxRules = 64 << 10
 
+	// TooLarge is the name of the only file of a source that was removed because it exceeds a limit. The
+	// file says which.
+	TooLarge = "too large"
+
 	maxRetained        = 2 << 20
 	maxRetainedPerByte = 200
 	maxAllocated       = 96 << 20 // while compiling
@@ -69,7 +73,10 @@ func (s Source) sizes() (rules, all int) {
 // CheckSize returns an error if the source exceeds a limit.
 func (s Source) CheckSize() Errors {
 	rules, all := s.sizes()
+	tooLarge, removed := s.Modules[TooLarge]
 	switch {
+	case removed:
+		return Errors{{Message: tooLarge}}
 	case len(s.Modules) > MaxModules:
 		return Errors{{Message: fmt.Sprintf("the source has %d files, the maximum is %d", len(s.Modules), MaxModules)}}
 	case all > MaxSource:
