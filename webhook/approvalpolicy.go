@@ -38,7 +38,8 @@ var fixes = map[string]string{
 type policyHandler struct {
 	decoder admission.Decoder
 	loader  policy.Loader // reads ConfigMaps live
-	cached  client.Reader // for Namespaces and Signers
+	cached  client.Reader // for ApprovalPolicies and Signers
+	live    client.Reader // for Namespaces, whose labels are not cached
 	access  access
 	// approver is the user that approves requests by the policy.
 	approver authenticationv1.UserInfo
@@ -50,8 +51,8 @@ func (h *policyHandler) Handle(ctx context.Context, req admission.Request) admis
 	if err := h.decoder.Decode(req, &object); err != nil {
 		return failure(fmt.Errorf("decoding the policy: %w", err))
 	}
+	var old v1alpha1.ApprovalPolicy
 	if req.Operation == admissionv1.Update {
-		var old v1alpha1.ApprovalPolicy
 		if err := h.decoder.DecodeRaw(req.OldObject, &old); err != nil {
 			return failure(fmt.Errorf("decoding the old policy: %w", err))
 		}
@@ -59,6 +60,11 @@ func (h *policyHandler) Handle(ctx context.Context, req admission.Request) admis
 		if object.DeletionTimestamp != nil || equality.Semantic.DeepEqual(old.Spec, object.Spec) {
 			return admission.Allowed("")
 		}
+	}
+	if cause, err := h.tooLarge(ctx, &old, &object); err != nil {
+		return failure(err)
+	} else if cause != nil {
+		return invalid(&object, []metav1.StatusCause{*cause})
 	}
 	causes, warnings, err := h.load(ctx, &object)
 	switch {
@@ -68,6 +74,31 @@ func (h *policyHandler) Handle(ctx context.Context, req admission.Request) admis
 		return invalid(&object, causes).WithWarnings(warnings...)
 	}
 	return admission.Allowed("").WithWarnings(limitWarnings(append(warnings, h.warnings(ctx, &object)...))...)
+}
+
+// tooLarge returns a problem if the caches could not hold all policies. A policy that does not grow is
+// admitted.
+func (h *policyHandler) tooLarge(ctx context.Context, old, object *v1alpha1.ApprovalPolicy) (*metav1.StatusCause, error) {
+	size := policy.CachedSize(object)
+	if size <= policy.CachedSize(old) {
+		return nil, nil
+	}
+	var list v1alpha1.ApprovalPolicyList
+	if err := h.cached.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing policies: %w", err)
+	}
+	for i := range list.Items {
+		if list.Items[i].Name != object.Name {
+			size += policy.CachedSize(&list.Items[i])
+		}
+	}
+	if size <= policy.MaxCached {
+		return nil, nil
+	}
+	return &metav1.StatusCause{
+		Type: metav1.CauseTypeFieldValueInvalid, Field: "spec",
+		Message: fmt.Sprintf("all ApprovalPolicies together have %d bytes with this one, the maximum is %d: delete policies or move modules to ConfigMaps", size, policy.MaxCached),
+	}, nil
 }
 
 // load loads the source of the policy and of its candidate, and returns their problems. The error is
@@ -203,8 +234,9 @@ func (h *policyHandler) selectsNamespaces(ctx context.Context, labelSelector *me
 	if err != nil {
 		return false, err
 	}
-	var namespaces corev1.NamespaceList
-	if err := h.cached.List(ctx, &namespaces, client.MatchingLabelsSelector{Selector: selector}); err != nil {
+	namespaces := metav1.PartialObjectMetadataList{}
+	namespaces.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NamespaceList"))
+	if err := h.live.List(ctx, &namespaces, client.MatchingLabelsSelector{Selector: selector}, client.Limit(1)); err != nil {
 		return false, err
 	}
 	return len(namespaces.Items) > 0, nil

@@ -6,6 +6,8 @@ package webhook
 import (
 	"context"
 	"errors"
+	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -14,6 +16,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"countersign.dev/countersign/api/v1alpha1"
+	"countersign.dev/countersign/approver"
 	"countersign.dev/countersign/approver/policy"
 	"countersign.dev/countersign/policies"
 )
@@ -84,7 +88,7 @@ func shop(t *testing.T, granted grants, away string) *policyHandler {
 			return c.Get(ctx, key, object, options...)
 		},
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
-			if away == "all" {
+			if _, policies := list.(*v1alpha1.ApprovalPolicyList); away == "all" && !policies {
 				return errors.New("connection refused")
 			}
 			return c.List(ctx, list, options...)
@@ -92,7 +96,81 @@ func shop(t *testing.T, granted grants, away string) *policyHandler {
 	}).Build()
 	return &policyHandler{
 		decoder: admission.NewDecoder(scheme), loader: policy.Loader{Reader: c, Namespace: "countersign-system"},
-		cached: c, access: granted.access(nil), approver: userOf("system:serviceaccount:countersign-system:countersign-approver"),
+		cached: cachedReader(t, c), live: c, access: granted.access(nil), approver: userOf("system:serviceaccount:countersign-system:countersign-approver"),
+	}
+}
+
+// cachedReader reads objects as the cache has them.
+func cachedReader(t *testing.T, c client.WithWatch) client.Reader {
+	t.Helper()
+	byObject := approver.CacheOptions("countersign-system", &policy.Set{}).ByObject
+	return interceptor.NewClient(c, interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+			o := (&client.ListOptions{}).ApplyOptions(options)
+			if o.LabelSelector != nil && !o.LabelSelector.Empty() {
+				return nil // no cached object has labels
+			}
+			if err := c.List(ctx, list, options...); err != nil {
+				return err
+			}
+			return meta.EachListItem(list, func(object runtime.Object) error {
+				for kind, by := range byObject {
+					if reflect.TypeOf(kind) == reflect.TypeOf(object) && by.Transform != nil {
+						if _, err := by.Transform(object); err != nil {
+							return err
+						}
+					}
+				}
+				return nil
+			})
+		},
+	})
+}
+
+// TestApprovalPolicyTooLargeTogether: the policies that the caches hold are bounded together.
+func TestApprovalPolicyTooLargeTogether(t *testing.T) {
+	h := shop(t, grants{}, "")
+	c, ok := h.live.(client.Client)
+	if !ok {
+		t.Fatal("not a client")
+	}
+	filler := func(name string, size int) *v1alpha1.ApprovalPolicy {
+		p := &v1alpha1.ApprovalPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		p.Spec.Match.SignerNames = []string{"example.com/serving"}
+		p.Spec.Mode = v1alpha1.ModeDisabled
+		p.Spec.Rego = source("mine.rego", allowing, "mine_test.rego", strings.Repeat("#", size))
+		return p
+	}
+	const size = 250 << 10
+	total := policy.CachedSize(filler("last", 0))
+	for i := 0; ; i++ {
+		p := filler(fmt.Sprint("filler-", i), size)
+		if left := policy.MaxCached - total; left < policy.CachedSize(p) { // fill up to the byte
+			p = filler(p.Name, left-policy.CachedSize(filler("", 0)))
+			if err := c.Create(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		total += policy.CachedSize(p)
+		if err := c.Create(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		name        string
+		old, object *v1alpha1.ApprovalPolicy
+		want        bool
+	}{
+		{"at the limit", &v1alpha1.ApprovalPolicy{}, filler("last", 0), true},
+		{"a byte more", &v1alpha1.ApprovalPolicy{}, filler("last", 1), false},
+		{"a policy that shrinks beyond the limit", filler("last", 100), filler("last", 99), true},
+		{"a policy that grows beyond the limit", filler("last", 99), filler("last", 100), false},
+	} {
+		cause, err := h.tooLarge(t.Context(), tc.old, tc.object)
+		if err != nil || (cause == nil) != tc.want {
+			t.Errorf("%s: %+v %v", tc.name, cause, err)
+		}
 	}
 }
 

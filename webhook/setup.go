@@ -189,7 +189,7 @@ func (s *Server) handler(mgr manager.Manager, reviewer reviewer) (http.Handler, 
 	}{
 		{PathApprovalPolicy, "approvalpolicy", &policyHandler{
 			decoder: decoder, loader: policy.Loader{Reader: mgr.GetAPIReader(), Namespace: s.options.Namespace},
-			cached: mgr.GetClient(), access: accessReview, approver: userOf(s.options.ApproverUsername),
+			cached: mgr.GetClient(), live: mgr.GetAPIReader(), access: accessReview, approver: userOf(s.options.ApproverUsername),
 		}},
 		{PathRequest, "certificatesigningrequest", &requestHandler{decoder: decoder, reviewer: reviewer, onDenial: s.options.OnDenial, now: time.Now}},
 		{PathApproval, "approval", &approvalHandler{
