@@ -199,12 +199,12 @@ func TestGuideSelectsAndPatches(t *testing.T) {
 	if len(policies) != 2 {
 		t.Fatalf("got %+v, want two policies", policies)
 	}
-	serving, kubelets := policies["pod-serving"].Spec, policies["kubelet-serving"].Spec
+	serving, spiffe := policies["pod-serving"].Spec, policies["spiffe"].Spec
 	switch {
 	case strings.Join(serving.Match.SignerNames, " ") != "example.org/serving",
 		!strings.Contains(string(serving.Parameters.Raw), `"maxExpirationSeconds":3600`),
 		!regexp.MustCompile("^pod-serving-rego-[a-z0-9]{10}$").MatchString(serving.Rego.ConfigMapRef.Name),
-		kubelets.Mode != v1alpha1.ModeAudit:
+		spiffe.Mode != v1alpha1.ModeAudit:
 		t.Errorf("got %+v", policies)
 	}
 }
