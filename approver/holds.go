@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"countersign.dev/countersign/approver/facts"
+	"countersign.dev/countersign/approver/review"
 	"countersign.dev/countersign/internal/fairqueue"
 )
 
@@ -25,12 +26,34 @@ type holds struct {
 
 // hold is a request that stays pending.
 type hold struct {
-	uid     types.UID
-	item    fairqueue.Item
-	since   time.Time         // zero if the request is not held
-	message [sha256.Size]byte // its digest: a message can have kilobytes
-	awaits  []facts.Awaited
+	uid    types.UID
+	item   fairqueue.Item
+	since  time.Time // at which it was first held; zero if it is not held
+	clocks []clock
+	// reviewed is the time of the latest successful review, and late the number of successive late ones.
+	reviewed time.Time
+	late     int
+	message  [sha256.Size]byte // its digest: a message can have kilobytes
+	awaits   []facts.Awaited
 }
+
+// clock is the duration for which a policy has held a request.
+type clock struct {
+	policy  string // or review.FactsTooLarge
+	held    time.Duration
+	holding bool // since the latest review
+}
+
+const (
+	// maxInterval is the maximum time between two reviews that counts as time of a hold. A review after a
+	// longer time is late.
+	maxInterval = 2 * maxDelay
+	// maxLate is the maximum number of successive late reviews that deny no request. On an approver that is
+	// always late, holds end all the same.
+	maxLate = 8
+	// maxClocks is the maximum number of clocks of a request. Beyond it, the oldest starts again.
+	maxClocks = 64
+)
 
 // maxAwaits is the maximum number of objects whose changes requeue one request. A request that awaits
 // more is requeued after its delay.
@@ -40,32 +63,87 @@ func newHolds() *holds {
 	return &holds{requests: map[string]*hold{}, byAwaited: map[facts.Awaited]map[string]bool{}}
 }
 
-// since returns the time at which the hold of a request began, or now if it is not held.
-func (h *holds) since(name string, uid types.UID, now time.Time) time.Time {
+// clocks returns the time at which a request was first held, or now if it is not held, and for how
+// long policies have held it.
+func (h *holds) clocks(name string, uid types.UID, now time.Time) (since time.Time, clocks review.Clocks) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if held := h.requests[name]; held != nil && held.uid == uid && !held.since.IsZero() {
-		return held.since
+	held := h.requests[name]
+	if held == nil || held.uid != uid || held.since.IsZero() {
+		since = now
+	} else {
+		since = held.since
 	}
-	return now
+	if held == nil || held.uid != uid {
+		return since, review.Clocks{}
+	}
+	counted, late := held.count(now)
+	clocks = review.Clocks{Held: make(map[string]time.Duration, len(counted)), Late: late > 0 && late <= maxLate}
+	for _, c := range counted {
+		clocks.Held[c.policy] = c.held
+	}
+	return since, clocks
 }
 
-// put adds a request that stays pending, or updates it. It reports whether the request is new, or
-// its message has changed.
-func (h *holds) put(item fairqueue.Item, uid types.UID, since time.Time, message string, awaits []facts.Awaited) (changed bool) {
+// count returns the clocks at a review, and the number of successive late reviews.
+func (h *hold) count(now time.Time) (clocks []clock, late int) {
+	interval := max(now.Sub(h.reviewed), 0)
+	if interval > maxInterval {
+		interval, late = maxInterval, h.late+1
+	}
+	clocks = slices.Clone(h.clocks)
+	for i := range clocks {
+		if clocks[i].holding {
+			clocks[i].held += interval
+			clocks[i].holding = false
+		}
+	}
+	return clocks, late
+}
+
+// put adds a request that stays pending, or updates it after a review at a time. heldBy are the policies that
+// hold it. put reports whether the request is new, or its message has changed.
+func (h *holds) put(item fairqueue.Item, uid types.UID, now time.Time, heldBy []string, message string, awaits []facts.Awaited) (changed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	before, digest := h.requests[item.Name], sha256.Sum256([]byte(message))
+	before := h.requests[item.Name]
+	if before != nil && before.uid != uid {
+		before = nil
+	}
 	h.removeLocked(item.Name)
 	awaits = slices.Clone(awaits[:min(len(awaits), maxAwaits)])
-	h.requests[item.Name] = &hold{uid: uid, item: item, since: since, message: digest, awaits: awaits}
+	held := &hold{uid: uid, item: item, reviewed: now, message: sha256.Sum256([]byte(message)), awaits: awaits}
+	held.holdBy(heldBy, before)
+	h.requests[item.Name] = held
 	for _, key := range awaits {
 		if h.byAwaited[key] == nil {
 			h.byAwaited[key] = map[string]bool{}
 		}
 		h.byAwaited[key][item.Name] = true
 	}
-	return before == nil || before.uid != uid || before.message != digest
+	return before == nil || before.message != held.message
+}
+
+// holdBy continues the clocks of the hold before, which can be nil, and starts those of policies.
+func (h *hold) holdBy(policies []string, before *hold) {
+	if before != nil {
+		h.clocks, h.late = before.count(h.reviewed)
+	}
+	if len(policies) == 0 {
+		h.late = 0
+		return
+	}
+	if h.since = h.reviewed; before != nil && !before.since.IsZero() {
+		h.since = before.since
+	}
+	for _, name := range policies {
+		i := slices.IndexFunc(h.clocks, func(c clock) bool { return c.policy == name })
+		if i < 0 {
+			h.clocks = append(h.clocks[max(0, len(h.clocks)-maxClocks+1):], clock{policy: name})
+			i = len(h.clocks) - 1
+		}
+		h.clocks[i].holding = true
+	}
 }
 
 // remove removes a request. It does nothing if the request is not in holds.

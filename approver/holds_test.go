@@ -8,12 +8,37 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/types"
 
 	"countersign.dev/countersign/approver/facts"
+	"countersign.dev/countersign/approver/review"
 	"countersign.dev/countersign/internal/fairqueue"
 )
+
+// TestClocks: a policy holds a request for the sum of the times during which it holds it.
+func TestClocks(t *testing.T) {
+	h := newHolds()
+	for i, by := range [][]string{{"a"}, {"b"}, {"a", "b"}, nil, {review.FactsTooLarge}, {"b"}} {
+		h.put(fairqueue.Item{Name: "web"}, "u", since.Add(time.Duration(i)*time.Second), by, fmt.Sprint(i), nil)
+	}
+	_, got := h.clocks("web", "u", since.Add(6*time.Second))
+	want := review.Clocks{Held: map[string]time.Duration{"a": 2 * time.Second, "b": 3 * time.Second, review.FactsTooLarge: time.Second}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if _, other := h.clocks("web", "other", since); other.Held != nil {
+		t.Errorf("a request of the same name has %v", other)
+	}
+	for i := range 2 * maxClocks {
+		h.put(fairqueue.Item{Name: "web"}, "u", since, []string{fmt.Sprint(i)}, "", nil)
+	}
+	if got := len(h.requests["web"].clocks); got != maxClocks {
+		t.Errorf("%d clocks", got)
+	}
+}
 
 // TestHoldsAreBounded measures what a held request takes, whatever its message and names are.
 func TestHoldsAreBounded(t *testing.T) {
@@ -42,7 +67,7 @@ func TestHoldsAreBounded(t *testing.T) {
 				for j := range tc.awaits {
 					awaits = append(awaits, facts.Awaited{Kind: "Pod", Namespace: "my-namespace", Name: fmt.Sprintf("pod-%d-%d", i, j)})
 				}
-				if !h.put(item, types.UID(fmt.Sprintf("%036d", i)), since, strings.Repeat("x", tc.bytes)+fmt.Sprint(i), awaits) {
+				if !h.put(item, types.UID(fmt.Sprintf("%036d", i)), since, []string{"pod-serving"}, strings.Repeat("x", tc.bytes)+fmt.Sprint(i), awaits) {
 					t.Fatal("a new request is not reported")
 				}
 			}

@@ -33,6 +33,8 @@ import (
 const (
 	// conflictDelay is the delay after a conflict, in which the cache receives the other change.
 	conflictDelay = 100 * time.Millisecond
+	// maxDelay is the maximum delay before a held request is reconciled again.
+	maxDelay = 5 * time.Second
 	// pendingDelay is the delay before a request that stays pending without a hold is reconciled
 	// again. A change of the objects that it awaits usually requeues it earlier.
 	pendingDelay = time.Minute
@@ -71,8 +73,8 @@ func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) 
 		}
 	}
 	now := r.reviewer.Now()
-	since := r.holds.since(csr.Name, csr.UID, now)
-	reviewed, err := r.reviewer.Review(ctx, csr, since)
+	since, clocks := r.holds.clocks(csr.Name, csr.UID, now)
+	reviewed, err := r.reviewer.Review(ctx, csr, clocks)
 	if err != nil {
 		decisionErrors.Inc()
 		return reconcile.Result{}, err
@@ -81,16 +83,16 @@ func (r *requestReconciler) Reconcile(ctx context.Context, item fairqueue.Item) 
 	case review.Approve, review.Deny, review.Refuse:
 		return r.decide(ctx, csr, reviewed)
 	case review.Hold:
-		return reconcile.Result{RequeueAfter: retryAfter(since, now, reviewed.Until)}, r.hold(csr, item, since, reviewed)
+		return reconcile.Result{RequeueAfter: retryAfter(since, now, reviewed.Until)}, r.hold(csr, item, now, reviewed)
 	default:
-		return r.leavePending(csr, item, reviewed)
+		return r.leavePending(csr, item, now, reviewed)
 	}
 }
 
 // retryAfter returns the delay before a held request is reconciled again: half of the time that
-// it has been held, between 250 ms and 5 s, and at most until the end of the hold.
+// it has been held, between 250 ms and [maxDelay], and at most until the end of the hold.
 func retryAfter(since, now, until time.Time) time.Duration {
-	delay := min(max(now.Sub(since)/2, 250*time.Millisecond), 5*time.Second)
+	delay := min(max(now.Sub(since)/2, 250*time.Millisecond), maxDelay)
 	return max(min(delay, until.Sub(now)), time.Millisecond)
 }
 
@@ -163,8 +165,8 @@ func (r *requestReconciler) write(ctx context.Context, csr *certificatesv1.Certi
 }
 
 // hold records a hold and emits an Event, once for each message. It does not write to the request.
-func (r *requestReconciler) hold(csr *certificatesv1.CertificateSigningRequest, item fairqueue.Item, since time.Time, reviewed review.Review) error {
-	if !r.holds.put(item, csr.UID, since, reviewed.Message, reviewed.Facts.Awaits()) {
+func (r *requestReconciler) hold(csr *certificatesv1.CertificateSigningRequest, item fairqueue.Item, now time.Time, reviewed review.Review) error {
+	if !r.holds.put(item, csr.UID, now, reviewed.HeldBy(), reviewed.Message, reviewed.Facts.Awaits()) {
 		return nil
 	}
 	if err := r.log.AppendDecision(review.Record(csr, reviewed)); err != nil {
@@ -179,7 +181,7 @@ func (r *requestReconciler) hold(csr *certificatesv1.CertificateSigningRequest, 
 // leavePending writes nothing to a request without a decision: a policy is not loaded, every policy
 // abstains, or only shadow policies match. Loading a policy requeues the request. The answers of
 // shadow policies are recorded if no other policy matches.
-func (r *requestReconciler) leavePending(csr *certificatesv1.CertificateSigningRequest, item fairqueue.Item, reviewed review.Review) (reconcile.Result, error) {
+func (r *requestReconciler) leavePending(csr *certificatesv1.CertificateSigningRequest, item fairqueue.Item, now time.Time, reviewed review.Review) (reconcile.Result, error) {
 	if reviewed.Facts == nil {
 		return reconcile.Result{}, nil
 	}
@@ -188,7 +190,7 @@ func (r *requestReconciler) leavePending(csr *certificatesv1.CertificateSigningR
 		answers = append(answers, e.Policy, e.Revision, e.Answer(), e.Violations())
 	}
 	message := strings.Join(answers, "\n")
-	if r.holds.put(item, csr.UID, time.Time{}, message, reviewed.Facts.Awaits()) && !reviewed.Outcome.Matched() && message != "" {
+	if r.holds.put(item, csr.UID, now, nil, message, reviewed.Facts.Awaits()) && !reviewed.Outcome.Matched() && message != "" {
 		if err := r.log.AppendDecision(review.Record(csr, reviewed)); err != nil {
 			r.holds.remove(csr.Name)
 			return reconcile.Result{}, err

@@ -354,6 +354,11 @@ func TestHoldPeriod(t *testing.T) {
 	}{
 		{0, "", 1, 1},
 		{time.Second, "", 1, 1}, // said once
+		{10 * time.Second, "", 1, 1},
+		{20 * time.Second, "", 1, 1},
+		{30 * time.Second, "", 1, 1},
+		{40 * time.Second, "", 1, 1},
+		{50 * time.Second, "", 1, 1},
 		{59 * time.Second, "", 1, 1},
 	} {
 		result, err := w.reconcile(t, first.Add(step.at))
@@ -379,6 +384,70 @@ func TestHoldPeriod(t *testing.T) {
 	}
 }
 
+// TestHoldDuringOutage: at most maxInterval of an outage counts, and the first review after it denies no
+// request because its hold has expired.
+func TestHoldDuringOutage(t *testing.T) {
+	for _, tc := range []struct {
+		name            string
+		held            time.Duration // before the outage
+		outage          time.Duration
+		denied, denied2 bool // by the first and the second review after it
+	}{
+		{"a long outage", time.Second, time.Minute, false, false},
+		{"an outage near the end of the hold", 55 * time.Second, time.Hour, false, true},
+		{"an interval that is not late", 50 * time.Second, maxInterval, true, true},
+		{"an interval that is late", 50 * time.Second, maxInterval + 1, false, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t, holding) // holdFor is a minute
+			review := func(at time.Duration) bool {
+				t.Helper()
+				for len(w.recorder.Events) > 0 {
+					<-w.recorder.Events
+				}
+				if _, err := w.reconcile(t, since.Add(at)); err != nil {
+					t.Fatal(err)
+				}
+				return w.verdict(t) == "Denied HoldExpired"
+			}
+			for at := time.Duration(0); at < tc.held; at += 5 * time.Second {
+				review(at)
+			}
+			review(tc.held)
+			w.podErr = errors.New("connection refused")
+			for _, at := range []time.Duration{1, tc.outage / 2} {
+				if _, err := w.reconcile(t, since.Add(tc.held+at)); err == nil {
+					t.Fatal("want an error")
+				}
+			}
+			w.podErr = nil
+			if got := review(tc.held + tc.outage); got != tc.denied {
+				t.Errorf("the first review after the outage denies: %v", got)
+			}
+			if got := review(tc.held + tc.outage + 5*time.Second); got != tc.denied2 {
+				t.Errorf("the second review after the outage denies: %v", got)
+			}
+		})
+	}
+}
+
+// TestHoldsEnd: a hold ends even if every review is late.
+func TestHoldsEnd(t *testing.T) {
+	w := newWorld(t, holding) // holdFor is a minute
+	reviews := 0
+	for ; w.verdict(t) == "" && reviews < 100; reviews++ {
+		for len(w.recorder.Events) > 0 {
+			<-w.recorder.Events
+		}
+		if _, err := w.reconcile(t, since.Add(time.Duration(reviews)*time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if reviews != 1+maxLate+1 {
+		t.Errorf("denied by review %d", reviews)
+	}
+}
+
 // TestFactsTooLarge: a request about a Pod with too many labels is held, and then denied with a reason of its own.
 func TestFactsTooLarge(t *testing.T) {
 	w := newWorld(t, allowing)
@@ -398,6 +467,11 @@ func TestFactsTooLarge(t *testing.T) {
 		recorded []string
 	}{
 		{0, "", []string{"Held"}},
+		{10 * time.Second, "", []string{"Held"}},
+		{20 * time.Second, "", []string{"Held"}},
+		{30 * time.Second, "", []string{"Held"}},
+		{40 * time.Second, "", []string{"Held"}},
+		{50 * time.Second, "", []string{"Held"}},
 		{59 * time.Second, "", []string{"Held"}},
 		{time.Minute, "Denied FactsTooLarge", []string{"Held", "Denied", "written"}},
 	} {

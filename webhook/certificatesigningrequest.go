@@ -40,7 +40,7 @@ const (
 type reviewer interface {
 	Loaded() bool
 	Manages(signerName string) bool
-	Review(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, since time.Time) (review.Review, error)
+	Review(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, clocks review.Clocks) (review.Review, error)
 }
 
 // requestHandler reports the violations of a new CertificateSigningRequest to the requester. The
@@ -49,7 +49,6 @@ type requestHandler struct {
 	decoder  admission.Decoder
 	reviewer reviewer
 	onDenial OnDenial
-	now      func() time.Time
 }
 
 // Handle implements admission.Handler.
@@ -67,7 +66,7 @@ func (h *requestHandler) Handle(ctx context.Context, req admission.Request) admi
 
 	ctx, cancel := context.WithTimeout(ctx, requestDeadline)
 	defer cancel()
-	reviewed, err := h.reviewer.Review(ctx, &csr, h.now())
+	reviewed, err := h.reviewer.Review(ctx, &csr, review.Clocks{})
 	if err != nil {
 		log.FromContext(ctx).Info("a new request is admitted without a review", "signerName", csr.Spec.SignerName, "error", err.Error())
 		return admission.Allowed("")

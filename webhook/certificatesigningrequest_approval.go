@@ -50,7 +50,6 @@ type approvalHandler struct {
 	awaitCache func(context.Context, *certificatesv1.CertificateSigningRequest) error
 	access     access
 	log        *audit.Log
-	now        func() time.Time
 }
 
 // Handle implements admission.Handler.
@@ -128,7 +127,7 @@ func (h *approvalHandler) review(ctx context.Context, csr *certificatesv1.Certif
 	if err := h.awaitCache(ctx, csr); err != nil {
 		return review.Review{}, err
 	}
-	return h.reviewer.Review(ctx, csr, h.now())
+	return h.reviewer.Review(ctx, csr, review.Clocks{})
 }
 
 // finding is the effect of a review on a manual approval.

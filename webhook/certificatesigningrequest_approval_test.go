@@ -250,7 +250,7 @@ func TestApproval(t *testing.T) {
 			log := &disk{full: tc.full}
 			reviewer := &fakeReviewer{review: tc.reviewed, err: tc.err, unloaded: tc.unloaded}
 			h := &approvalHandler{
-				decoder: admission.NewDecoder(newScheme(t)), reviewer: reviewer, access: tc.grants.access(nil), log: audit.NewLog(log), now: func() time.Time { return noon },
+				decoder: admission.NewDecoder(newScheme(t)), reviewer: reviewer, access: tc.grants.access(nil), log: audit.NewLog(log),
 				awaitCache: func(context.Context, *certificatesv1.CertificateSigningRequest) error { return tc.cacheErr },
 			}
 			got := h.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
@@ -311,7 +311,7 @@ func TestApproval(t *testing.T) {
 func TestApprovalRecord(t *testing.T) {
 	log := &disk{}
 	h := &approvalHandler{
-		decoder: admission.NewDecoder(newScheme(t)), reviewer: &fakeReviewer{review: denied}, access: grants{}.access(nil), log: audit.NewLog(log), now: time.Now,
+		decoder: admission.NewDecoder(newScheme(t)), reviewer: &fakeReviewer{review: denied}, access: grants{}.access(nil), log: audit.NewLog(log),
 		awaitCache: func(context.Context, *certificatesv1.CertificateSigningRequest) error { return nil },
 	}
 	old := request("example.com/serving")

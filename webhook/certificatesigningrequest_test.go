@@ -30,7 +30,7 @@ type fakeReviewer struct {
 	review   review.Review
 	err      error
 	requests []*certificatesv1.CertificateSigningRequest
-	since    time.Time
+	clocks   review.Clocks
 }
 
 func (r *fakeReviewer) Loaded() bool { return !r.unloaded }
@@ -39,8 +39,8 @@ func (r *fakeReviewer) Manages(signerName string) bool {
 	return !r.unloaded && strings.HasPrefix(signerName, "example.com/")
 }
 
-func (r *fakeReviewer) Review(_ context.Context, csr *certificatesv1.CertificateSigningRequest, since time.Time) (review.Review, error) {
-	r.requests, r.since = append(r.requests, csr), since
+func (r *fakeReviewer) Review(_ context.Context, csr *certificatesv1.CertificateSigningRequest, clocks review.Clocks) (review.Review, error) {
+	r.requests, r.clocks = append(r.requests, csr), clocks
 	return r.review, r.err
 }
 
@@ -73,7 +73,7 @@ var (
 func reviewOf(evaluations ...review.Evaluation) review.Review {
 	return review.Review{
 		Facts:       &facts.Facts{PKCS10: facts.PKCS10{DNSNames: []string{"other-pod"}}},
-		Evaluations: evaluations, Decision: review.Decide(noon, noon, evaluations),
+		Evaluations: evaluations, Decision: review.Decide(review.Clocks{}, noon, evaluations),
 	}
 }
 
@@ -130,7 +130,7 @@ func TestNewRequest(t *testing.T) {
 				tc.onDenial = Warn
 			}
 			reviewer := &fakeReviewer{review: tc.review, err: tc.err}
-			h := &requestHandler{decoder: admission.NewDecoder(newScheme(t)), reviewer: reviewer, onDenial: tc.onDenial, now: func() time.Time { return noon }}
+			h := &requestHandler{decoder: admission.NewDecoder(newScheme(t)), reviewer: reviewer, onDenial: tc.onDenial}
 			got := h.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 				Operation: admissionv1.Create, Object: raw(t, request(tc.signer)), UserInfo: authenticationv1.UserInfo{Username: "system:serviceaccount:ns:sa"},
 			}})
@@ -138,8 +138,8 @@ func TestNewRequest(t *testing.T) {
 			if tc.untouched != (len(reviewer.requests) == 0) {
 				t.Errorf("%d reviews", len(reviewer.requests))
 			}
-			if !tc.untouched && !reviewer.since.Equal(noon) {
-				t.Errorf("since is %s", reviewer.since)
+			if reviewer.clocks.Held != nil || reviewer.clocks.Late {
+				t.Errorf("clocks are %+v", reviewer.clocks)
 			}
 		})
 	}
@@ -148,7 +148,7 @@ func TestNewRequest(t *testing.T) {
 // TestNewRequestIdentity checks that the identity comes from admission, not from the object.
 func TestNewRequestIdentity(t *testing.T) {
 	reviewer := &fakeReviewer{review: allowed}
-	h := &requestHandler{decoder: admission.NewDecoder(newScheme(t)), reviewer: reviewer, onDenial: Warn, now: time.Now}
+	h := &requestHandler{decoder: admission.NewDecoder(newScheme(t)), reviewer: reviewer, onDenial: Warn}
 	forged := request("example.com/serving")
 	forged.Spec.Extra = map[string]certificatesv1.ExtraValue{"authentication.kubernetes.io/pod-name": {"other-pod"}}
 	h.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{

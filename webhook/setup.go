@@ -191,9 +191,9 @@ func (s *Server) handler(mgr manager.Manager, reviewer reviewer) (http.Handler, 
 			decoder: decoder, loader: policy.Loader{Reader: mgr.GetAPIReader(), Namespace: s.options.Namespace},
 			cached: mgr.GetClient(), live: mgr.GetAPIReader(), access: accessReview, approver: userOf(s.options.ApproverUsername),
 		}},
-		{PathRequest, "certificatesigningrequest", &requestHandler{decoder: decoder, reviewer: reviewer, onDenial: s.options.OnDenial, now: time.Now}},
+		{PathRequest, "certificatesigningrequest", &requestHandler{decoder: decoder, reviewer: reviewer, onDenial: s.options.OnDenial}},
 		{PathApproval, "approval", &approvalHandler{
-			decoder: decoder, reviewer: reviewer, awaitCache: cacheContains(mgr.GetClient()), access: accessReview, log: s.options.Audit, now: time.Now,
+			decoder: decoder, reviewer: reviewer, awaitCache: cacheContains(mgr.GetClient()), access: accessReview, log: s.options.Audit,
 		}},
 	}
 	mux := http.NewServeMux()

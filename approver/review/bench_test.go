@@ -100,7 +100,7 @@ func BenchmarkPolicies(b *testing.B) {
 			r.Policies.Replace(loaded)
 			b.ReportAllocs()
 			for b.Loop() {
-				if review, err := r.decide(b.Context(), r.Policies.Matching(f.Request.SignerName), &f, since, since); err != nil || review.Outcome != Approve {
+				if review, err := r.decide(b.Context(), r.Policies.Matching(f.Request.SignerName), &f, Clocks{}, since); err != nil || review.Outcome != Approve {
 					b.Fatal(review.Decision, err)
 				}
 			}

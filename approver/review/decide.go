@@ -57,18 +57,44 @@ func (e *Evaluation) Violations() string {
 	return strings.Join(out, "; ")
 }
 
-// Decide combines the answers of all policies that decide a request. since is the time at which
-// the request was first held.
+// FactsTooLarge is the key of [Clocks] for requests that are held because their facts are too large. No policy has
+// this name.
+const FactsTooLarge = ""
+
+// lateHold is the minimum duration of a hold after a late review. The condition can pass in this time.
+const lateHold = 5 * time.Second
+
+// Clocks are the durations for which policies have held a request. The zero Clocks are of a request that was
+// not held.
+type Clocks struct {
+	// Held has the duration for each policy, and for [FactsTooLarge].
+	Held map[string]time.Duration
+	// Late reports that the request could not be reviewed for some time. A late review denies no request because
+	// its hold has expired: conditions cannot pass while the API server is unavailable.
+	Late bool
+}
+
+// left returns the rest of the hold of a policy. It is not positive if the hold has expired.
+func (c Clocks) left(policy string, holdFor time.Duration) time.Duration {
+	left := holdFor - c.Held[policy]
+	if c.Late && c.Held[policy] > 0 {
+		return max(left, lateHold)
+	}
+	return left
+}
+
+// Decide combines the answers of all policies that decide a request. clocks say how long they have
+// held it.
 //
 //   - Approve: at least one policy applies, and every policy that applies allows the request.
 //   - Deny: every policy was evaluated, and one has a violation that is not retryable, or
-//     holdFor has passed.
-//   - Hold: all violations are retryable, and holdFor has not passed.
+//     it has held the request for its holdFor.
+//   - Hold: all violations are retryable, and no policy has held the request for its holdFor.
 //   - NoOpinion: every policy abstains, or an evaluation failed.
-func Decide(since, now time.Time, evaluations []Evaluation) Decision {
+func Decide(clocks Clocks, now time.Time, evaluations []Evaluation) Decision {
 	var allowed, blocking []string
 	var violations []evaluator.Violation
-	var until time.Time
+	var left, holdFor time.Duration // of the hold that ends first
 	for _, e := range evaluations {
 		if e.Err != nil {
 			return Decision{}
@@ -79,11 +105,11 @@ func Decide(since, now time.Time, evaluations []Evaluation) Decision {
 		case e.Result.Allowed:
 			allowed = append(allowed, label)
 		default:
+			if l := clocks.left(e.Policy, e.HoldFor); len(blocking) == 0 || l < left {
+				left, holdFor = l, e.HoldFor
+			}
 			blocking = append(blocking, label+": "+e.Violations())
 			violations = append(violations, e.Result.Violations...)
-			if end := since.Add(e.HoldFor); until.IsZero() || end.Before(until) {
-				until = end
-			}
 		}
 	}
 	switch {
@@ -94,10 +120,10 @@ func Decide(since, now time.Time, evaluations []Evaluation) Decision {
 	}
 	message := "not allowed by " + strings.Join(blocking, "; and not by ")
 	switch {
-	case !final(violations) && now.Before(until):
-		return Decision{Outcome: Hold, Reason: ReasonHeld, Message: message, Until: until}
+	case !final(violations) && left > 0:
+		return Decision{Outcome: Hold, Reason: ReasonHeld, Message: message, Until: now.Add(left)}
 	case !final(violations):
-		return Decision{Outcome: Deny, Reason: ReasonHoldExpired, Message: message + fmt.Sprintf("; held for %s", until.Sub(since))}
+		return Decision{Outcome: Deny, Reason: ReasonHoldExpired, Message: message + fmt.Sprintf("; held for %s", holdFor)}
 	case violatesKeyControl(violations):
 		return Decision{Outcome: Deny, Reason: ReasonSubjectDoesNotControlKey, Message: message}
 	default:

@@ -59,8 +59,38 @@ func TestDecide(t *testing.T) {
 		{"one fails, one abstains", 0, []Evaluation{fails, abstains}, Decision{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, Decide(since, since.Add(tc.after), tc.evaluations)); diff != "" {
+			clocks := Clocks{Held: map[string]time.Duration{"a": tc.after, "b": tc.after}}
+			if diff := cmp.Diff(tc.want, Decide(clocks, since.Add(tc.after), tc.evaluations)); diff != "" {
 				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestDecide_clocks: each policy has a clock of its own.
+func TestDecide_clocks(t *testing.T) {
+	patient := answer("patient", ipUnknown)
+	patient.HoldFor = 5 * time.Minute
+	for _, tc := range []struct {
+		name        string
+		clocks      Clocks
+		evaluations []Evaluation
+		outcome     Outcome
+		left        time.Duration
+	}{
+		{"held by another policy", Clocks{Held: map[string]time.Duration{"patient": time.Minute}}, []Evaluation{answer("a", ipUnknown)}, Hold, 30 * time.Second},
+		{"facts were too large", Clocks{Held: map[string]time.Duration{FactsTooLarge: time.Minute}}, []Evaluation{answer("a", ipUnknown)}, Hold, 30 * time.Second},
+		{"both hold", Clocks{Held: map[string]time.Duration{"patient": 295 * time.Second, "a": time.Second}}, []Evaluation{answer("a", ipUnknown), patient}, Hold, 5 * time.Second},
+		{"one has expired", Clocks{Held: map[string]time.Duration{"patient": 5 * time.Minute}}, []Evaluation{answer("a", ipUnknown), patient}, Deny, 0},
+		{"one has expired and now allows", Clocks{Held: map[string]time.Duration{"a": time.Minute}}, []Evaluation{answer("a"), patient}, Hold, 5 * time.Minute},
+		{"expired, and late", Clocks{Held: map[string]time.Duration{"a": time.Minute}, Late: true}, []Evaluation{answer("a", ipUnknown)}, Hold, lateHold},
+		{"a final violation, and late", Clocks{Held: map[string]time.Duration{"a": time.Minute}, Late: true}, []Evaluation{answer("a", notOwned)}, Deny, 0},
+		{"holdFor is 0s, and late", Clocks{Late: true}, []Evaluation{{Policy: "a", Result: evaluator.Result{Violations: []evaluator.Violation{ipUnknown}}}}, Deny, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := Decide(tc.clocks, since, tc.evaluations)
+			if got.Outcome != tc.outcome || got.Outcome == Hold && got.Until.Sub(since) != tc.left {
+				t.Errorf("got %+v", got)
 			}
 		})
 	}

@@ -11,7 +11,8 @@ const (
 	NoOpinion Outcome = ""
 	// Approve is the outcome if at least one policy allows the request and no policy has a violation.
 	Approve Outcome = "Approve"
-	// Deny is the outcome if a policy has a violation that is not retryable, or if holdFor has passed.
+	// Deny is the outcome if a policy has a violation that is not retryable, or has held the
+	// request for its holdFor.
 	Deny Outcome = "Deny"
 	// Refuse is the outcome if no policy can allow the request: see [Refusal]. It is a denial that
 	// cannot be overridden.

@@ -20,10 +20,10 @@ const (
 	// ReasonSubjectNotAuthorized means that requirement 2 is violated, and requirement 1 is not.
 	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): dns-name-not-owned: DNS name \"web.my-namespace.svc\" does not belong to Pod my-namespace/my-pod (Service my-namespace/web selects app=web; Pod my-pod has app=api): ask for names of the Pod, or of Services that select it"
 	ReasonSubjectNotAuthorized = "SubjectNotAuthorized"
-	// ReasonHoldExpired means that the violations are retryable, and were not resolved within holdFor.
+	// ReasonHoldExpired means that the violations are retryable, and a policy has held the request for its holdFor.
 	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): ip-address-unknown: address 10.0.34.2 does not belong to Pod my-namespace/my-pod yet: the Pod has no address so far; held for 30s"
 	ReasonHoldExpired = "HoldExpired"
-	// ReasonHeld means that the violations are retryable. The request is requeued until holdFor has passed.
+	// ReasonHeld means that the violations are retryable. The request is requeued until a policy has held it for its holdFor.
 	// Example: "not allowed by pod-serving (revision 3f1c0a9d5b7e): ip-address-unknown: address 10.0.34.2 does not belong to Pod my-namespace/my-pod yet: the Pod has no address so far"
 	ReasonHeld = "Held"
 	// ReasonFactsTooLarge means that the facts about the request are above the bounds of package facts. No

@@ -42,16 +42,16 @@ func TestReasonExamples(t *testing.T) {
 		constant, reason string
 		decision         Decision
 	}{
-		{"ReasonPolicyAllowed", ReasonPolicyAllowed, Decide(since, since, answer())},
-		{"ReasonSubjectDoesNotControlKey", ReasonSubjectDoesNotControlKey, Decide(since, since, answer(evaluator.Violation{
+		{"ReasonPolicyAllowed", ReasonPolicyAllowed, Decide(Clocks{}, since, answer())},
+		{"ReasonSubjectDoesNotControlKey", ReasonSubjectDoesNotControlKey, Decide(Clocks{}, since, answer(evaluator.Violation{
 			Requirement: 1, ID: "pod-gone", Message: "Pod my-namespace/my-pod, which made the request, is gone",
 		}))},
-		{"ReasonSubjectNotAuthorized", ReasonSubjectNotAuthorized, Decide(since, since, answer(evaluator.Violation{
+		{"ReasonSubjectNotAuthorized", ReasonSubjectNotAuthorized, Decide(Clocks{}, since, answer(evaluator.Violation{
 			Requirement: 2, ID: "dns-name-not-owned", Message: "Service my-namespace/web selects app=web; Pod my-pod has app=api",
 		}))},
-		{"ReasonHoldExpired", ReasonHoldExpired, Decide(since, since.Add(30*time.Second), answer(unknown))},
-		{"ReasonHeld", ReasonHeld, Decide(since, since, answer(unknown))},
-		{"ReasonFactsTooLarge", ReasonFactsTooLarge, decideTooLarge(since, since.Add(30*time.Second), []policy.Policy{{HoldFor: time.Minute}, {HoldFor: 30 * time.Second}}, large.TooLarge(size))},
+		{"ReasonHoldExpired", ReasonHoldExpired, Decide(Clocks{Held: map[string]time.Duration{"pod-serving": 30 * time.Second}}, since, answer(unknown))},
+		{"ReasonHeld", ReasonHeld, Decide(Clocks{}, since, answer(unknown))},
+		{"ReasonFactsTooLarge", ReasonFactsTooLarge, decideTooLarge(Clocks{Held: map[string]time.Duration{FactsTooLarge: 30 * time.Second}}, since, []policy.Policy{{HoldFor: time.Minute}, {HoldFor: 30 * time.Second}}, large.TooLarge(size))},
 		{"ReasonTooManyNames", string(ReasonTooManyNames), Refusal(spec, many, nil)},
 		{"ReasonUsageMismatch", string(ReasonUsageMismatch), Refusal(spec, &pkcs10.Request{Usages: []certificatesv1.KeyUsage{"client auth"}}, nil)},
 	} {

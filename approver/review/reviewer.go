@@ -61,6 +61,23 @@ func (r *Review) Expired() bool {
 	return !r.readAt.IsZero() && time.Since(r.readAt) > facts.MaxDecisionAge
 }
 
+// HeldBy returns the keys of [Clocks] for what holds the request.
+func (r *Review) HeldBy() []string {
+	if r.Outcome != Hold {
+		return nil
+	}
+	if r.Reason == ReasonFactsTooLarge {
+		return []string{FactsTooLarge}
+	}
+	var out []string
+	for i := range r.Evaluations {
+		if e := &r.Evaluations[i]; e.Answer() == "hold" {
+			out = append(out, e.Policy)
+		}
+	}
+	return out
+}
+
 // maxGatherings is how often the facts of one request are gathered again, if they have expired before the
 // policies allow the request.
 const maxGatherings = 3
@@ -73,8 +90,8 @@ func (r *Reviewer) Loaded() bool { return r.Policies.Loaded() }
 func (r *Reviewer) Manages(signerName string) bool { return r.Policies.Matches(signerName) }
 
 // Review reviews a request. It uses recent facts first, and live facts if these do not allow the
-// request. since is the time at which the request was first held. An error is not a verdict: retry.
-func (r *Reviewer) Review(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, since time.Time) (Review, error) {
+// request. clocks say how long the request has been held. An error is not a verdict: retry.
+func (r *Reviewer) Review(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, clocks Clocks) (Review, error) {
 	policies := r.Policies.Matching(csr.Spec.SignerName)
 	if len(policies) == 0 {
 		return Review{Decision: Decision{Outcome: NotMatched}}, nil
@@ -87,7 +104,7 @@ func (r *Reviewer) Review(ctx context.Context, csr *certificatesv1.CertificateSi
 		return r.refuse(ctx, csr, request, refusal, policies)
 	}
 	for range maxGatherings {
-		review, err := r.evaluate(ctx, csr, request, since, policies)
+		review, err := r.evaluate(ctx, csr, request, clocks, policies)
 		if err != nil || review.Outcome != Approve || !review.Expired() {
 			return review, err
 		}
@@ -96,13 +113,13 @@ func (r *Reviewer) Review(ctx context.Context, csr *certificatesv1.CertificateSi
 }
 
 // evaluate gathers facts and decides by them.
-func (r *Reviewer) evaluate(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, since time.Time, policies []policy.Policy) (Review, error) {
+func (r *Reviewer) evaluate(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, request *pkcs10.Request, clocks Clocks, policies []policy.Policy) (Review, error) {
 	now := r.Now()
 	f, err := r.Gatherer.Recent(ctx, csr, request, now)
 	if err != nil {
 		return Review{}, fmt.Errorf("gathering facts: %w", err)
 	}
-	review, err := r.decide(ctx, policies, &f, since, now)
+	review, err := r.decide(ctx, policies, &f, clocks, now)
 	if err != nil || review.Outcome == Approve || review.Outcome == Hold {
 		return review, err
 	}
@@ -111,7 +128,7 @@ func (r *Reviewer) evaluate(ctx context.Context, csr *certificatesv1.Certificate
 	if f, err = r.Gatherer.Live(ctx, csr, request, now); err != nil {
 		return Review{}, fmt.Errorf("gathering facts: %w", err)
 	}
-	return r.decide(ctx, policies, &f, since, now)
+	return r.decide(ctx, policies, &f, clocks, now)
 }
 
 // refuse returns the review of a request that no policy can allow. It is refused if a policy in
@@ -141,7 +158,7 @@ func (r *Reviewer) refuse(ctx context.Context, csr *certificatesv1.CertificateSi
 }
 
 // decide evaluates the policies that select the subject of the facts, and combines their answers.
-func (r *Reviewer) decide(ctx context.Context, matching []policy.Policy, f *facts.Gathered, since, now time.Time) (Review, error) {
+func (r *Reviewer) decide(ctx context.Context, matching []policy.Policy, f *facts.Gathered, clocks Clocks, now time.Time) (Review, error) {
 	review := Review{Facts: &f.Facts, readAt: f.ReadAt, input: evaluator.NewInput(&f.Facts), policies: selecting(matching, &f.Cluster.Subject)}
 	enforcing := slices.DeleteFunc(slices.Clone(review.policies), func(p policy.Policy) bool { return p.Shadow() })
 	for _, p := range enforcing {
@@ -158,9 +175,9 @@ func (r *Reviewer) decide(ctx context.Context, matching []policy.Policy, f *fact
 	}
 	switch {
 	case len(enforcing) > 0 && tooLarge != "":
-		review.Decision = decideTooLarge(since, now, enforcing, tooLarge)
+		review.Decision = decideTooLarge(clocks, now, enforcing, tooLarge)
 	case len(enforcing) > 0:
-		review.Decision = Decide(since, now, review.Evaluations)
+		review.Decision = Decide(clocks, now, review.Evaluations)
 	case slices.ContainsFunc(matching, func(p policy.Policy) bool { return !p.Shadow() }):
 		review.Outcome = OtherNamespaces
 	default:
@@ -193,14 +210,13 @@ func (r *Reviewer) evaluatePolicies(ctx context.Context, review *Review) error {
 
 // decideTooLarge holds a request whose facts are too large until the shortest holdFor of the policies has
 // passed, and then denies it.
-func decideTooLarge(since, now time.Time, policies []policy.Policy, message string) Decision {
+func decideTooLarge(clocks Clocks, now time.Time, policies []policy.Policy, message string) Decision {
 	holdFor := policies[0].HoldFor
 	for _, p := range policies {
 		holdFor = min(holdFor, p.HoldFor)
 	}
-	until := since.Add(holdFor)
-	if now.Before(until) {
-		return Decision{Outcome: Hold, Reason: ReasonFactsTooLarge, Message: message, Until: until}
+	if left := clocks.left(FactsTooLarge, holdFor); left > 0 {
+		return Decision{Outcome: Hold, Reason: ReasonFactsTooLarge, Message: message, Until: now.Add(left)}
 	}
 	return Decision{Outcome: Deny, Reason: ReasonFactsTooLarge, Message: fmt.Sprintf("%s; held for %s", message, holdFor)}
 }

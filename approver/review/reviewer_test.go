@@ -147,7 +147,7 @@ func TestReviewOutcome(t *testing.T) {
 			}
 			policies := &policy.Set{}
 			policies.Replace(tc.policies)
-			got, err := newReviewer(t, policies, csr).Review(t.Context(), csr, since)
+			got, err := newReviewer(t, policies, csr).Review(t.Context(), csr, Clocks{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -218,7 +218,7 @@ func TestReviewFacts(t *testing.T) {
 			policies := &policy.Set{}
 			policies.Replace([]policy.Policy{loaded(t, "mine", tc.module, v1alpha1.ModeEnforce)})
 			reviewer := &Reviewer{Policies: policies, Gatherer: &tc.facts, Now: func() time.Time { return since }}
-			got, err := reviewer.Review(t.Context(), podRequest(t), since)
+			got, err := reviewer.Review(t.Context(), podRequest(t), Clocks{})
 			if !errors.Is(err, tc.wantErr) || got.Outcome != tc.want {
 				t.Errorf("outcome %q, error %v; want %q, %v", got.Outcome, err, tc.want, tc.wantErr)
 			}
@@ -269,7 +269,7 @@ func TestReviewAge(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				gatherer := &agingFacts{ages: tc.ages}
 				reviewer := &Reviewer{Policies: policies, Gatherer: gatherer, Now: func() time.Time { return since }}
-				got, err := reviewer.Review(t.Context(), podRequest(t), since)
+				got, err := reviewer.Review(t.Context(), podRequest(t), Clocks{})
 				if (err != nil) != tc.wantErr || got.Outcome != tc.want || gatherer.gathered != tc.gathered {
 					t.Errorf("outcome %q, error %v after %d gatherings; want %q after %d", got.Outcome, err, gatherer.gathered, tc.want, tc.gathered)
 				}
@@ -323,7 +323,7 @@ func TestReviewTooLarge(t *testing.T) {
 			policies := &policy.Set{}
 			policies.Replace(tc.policies)
 			reviewer := &Reviewer{Policies: policies, Gatherer: changedFacts{tc.change}, Now: func() time.Time { return since.Add(tc.after) }}
-			got, err := reviewer.Review(t.Context(), podRequest(t), since)
+			got, err := reviewer.Review(t.Context(), podRequest(t), Clocks{Held: map[string]time.Duration{FactsTooLarge: tc.after}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -365,7 +365,7 @@ func TestReviewSlowShadowPolicies(t *testing.T) {
 	}
 	set := &policy.Set{}
 	set.Replace(policies)
-	got, err := newReviewer(t, set).Review(t.Context(), podRequest(t), since)
+	got, err := newReviewer(t, set).Review(t.Context(), podRequest(t), Clocks{})
 	if err != nil || got.Outcome != Approve {
 		t.Fatalf("got %v, %v", got.Decision, err)
 	}
