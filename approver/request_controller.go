@@ -118,7 +118,7 @@ func (r *requestReconciler) decide(ctx context.Context, csr *certificatesv1.Cert
 	}
 	verdict := reviewed.Outcome.Verdict()
 	message := text.Shorten(reviewed.Message, 8<<10) + "; decision " + record.ID
-	err := r.write(ctx, csr, certificatesv1.CertificateSigningRequestCondition{
+	err := r.write(ctx, csr, reviewed.WriteBy(), certificatesv1.CertificateSigningRequestCondition{
 		Type:           certificatesv1.RequestConditionType(verdict),
 		Status:         corev1.ConditionTrue,
 		Reason:         reviewed.Reason,
@@ -151,8 +151,13 @@ func (r *requestReconciler) decide(ctx context.Context, csr *certificatesv1.Cert
 
 // write adds a condition to a request. It patches: the cached request has no labels and annotations,
 // and an update would remove them. A merge patch replaces the list of conditions, which the
-// resourceVersion makes safe.
-func (r *requestReconciler) write(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, condition certificatesv1.CertificateSigningRequestCondition) error {
+// resourceVersion makes safe. After a deadline that is not zero, the write ends with an error, and its outcome is unknown.
+func (r *requestReconciler) write(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, deadline time.Time, condition certificatesv1.CertificateSigningRequestCondition) error {
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": csr.UID, "resourceVersion": csr.ResourceVersion},
 		"status":   map[string]any{"conditions": append(slices.Clip(csr.Status.Conditions), condition)},

@@ -65,6 +65,7 @@ type world struct {
 	writes     int           // to /approval, including failed ones
 	writeErr   error         // of a write to /approval
 	podErr     error         // of every read of a Pod
+	hangs      bool          // a write to /approval that has a deadline ends at its deadline
 	slow       time.Duration // of a write to the disk
 	now        time.Time
 }
@@ -127,6 +128,10 @@ func newWorld(t *testing.T, module string) *world {
 			}
 			if !strings.Contains(w.disk.String(), `"decision":`) {
 				t.Error("the verdict was written before it was recorded")
+			}
+			if _, ok := ctx.Deadline(); ok && w.hangs {
+				<-ctx.Done()
+				return ctx.Err()
 			}
 			if w.writeErr != nil {
 				return w.writeErr
@@ -324,6 +329,39 @@ func TestSlowRecord(t *testing.T) {
 				_, err := w.reconcile(t, since)
 				if (err != nil) != (tc.verdict == "") || w.verdict(t) != tc.verdict {
 					t.Errorf("%q, %v", w.verdict(t), err)
+				}
+				got := w.recorded(t)
+				for i := range got {
+					got[i], _, _ = strings.Cut(got[i], ":")
+				}
+				if diff := cmp.Diff(tc.recorded, got); diff != "" {
+					t.Errorf("audit log (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// TestApprovalDeadline: the write of an approval ends soon after its facts have expired, with an unknown outcome. That
+// of a denial has no deadline.
+func TestApprovalDeadline(t *testing.T) {
+	for _, tc := range []struct {
+		name, module string
+		took         time.Duration
+		verdict      string
+		recorded     []string
+	}{
+		{"an approval", allowing, facts.MaxDecisionAge + 2*time.Second, "", []string{"Approved", "unknown"}},
+		{"a denial", denying, 0, "Denied SubjectNotAuthorized", []string{"Denied", "written"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t, tc.module)
+			w.hangs = true
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				_, err := w.reconcile(t, since)
+				if (err != nil) != (tc.verdict == "") || w.verdict(t) != tc.verdict || time.Since(start) != tc.took {
+					t.Errorf("%q, %v after %s", w.verdict(t), err, time.Since(start))
 				}
 				got := w.recorded(t)
 				for i := range got {

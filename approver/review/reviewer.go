@@ -61,6 +61,22 @@ func (r *Review) Expired() bool {
 	return !r.readAt.IsZero() && time.Since(r.readAt) > facts.MaxDecisionAge
 }
 
+// writeTime is the time that the write of an approval has, beyond [facts.MaxDecisionAge].
+const writeTime = 2 * time.Second
+
+// WriteBy returns the deadline of the write of an approval, or the zero time for other outcomes: no approval may take
+// effect long after its facts were read.
+func (r *Review) WriteBy() time.Time {
+	switch {
+	case r.Outcome != Approve:
+		return time.Time{}
+	case r.readAt.IsZero():
+		return time.Now().Add(writeTime)
+	default:
+		return r.readAt.Add(facts.MaxDecisionAge + writeTime)
+	}
+}
+
 // HeldBy returns the keys of [Clocks] for what holds the request.
 func (r *Review) HeldBy() []string {
 	if r.Outcome != Hold {
