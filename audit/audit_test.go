@@ -97,6 +97,9 @@ func TestLog_bounds(t *testing.T) {
 		Requester: audit.Requester{Username: "jane", Groups: many(64, 64), Extra: extras(8, 64)}, Facts: facts(128 << 10), FactsSHA256: "abc",
 		Policies: []audit.Policy{{Name: "a", Violations: many(64, 512)}},
 	}
+	shadow := func(n int, violations any, err string) []audit.Policy {
+		return slices.Repeat([]audit.Policy{{Name: "shadow", Audit: true, Violations: violations, Error: err}}, n)
+	}
 	for _, tc := range []struct {
 		name   string
 		change func(*audit.Decision)
@@ -112,6 +115,10 @@ func TestLog_bounds(t *testing.T) {
 		{"a message whose JSON is longer", func(d *audit.Decision) { d.Message = strings.Repeat("\x00", 16<<10) }, []string{"facts"}},
 		{"large facts", func(d *audit.Decision) { d.Facts = facts(1 << 20) }, []string{"facts"}},
 		{"many violations", func(d *audit.Decision) { d.Policies[0].Violations = many(10000, 512) }, []string{"facts", "policies.violations"}},
+		{"long violations of shadow policies", func(d *audit.Decision) { d.Policies = append(d.Policies, shadow(9, many(60, 512), "")...) }, []string{"policies.violations"}},
+		{"many errors of shadow policies", func(d *audit.Decision) {
+			d.Policies = append(d.Policies, shadow(200, nil, strings.Repeat("x", 1<<10))...)
+		}, []string{"policies.violations", "policies"}},
 		{"a long error", func(d *audit.Decision) { d.Policies[0].Error = strings.Repeat("x", 1<<20) }, []string{"policies.error"}},
 		{"many names", func(d *audit.Decision) { d.Request.DNSNames = many(5000, 253) }, []string{"facts", "policies.violations", "request"}},
 		{"many names in the certificate", func(d *audit.Decision) { d.Certificate = &audit.Certificate{URIs: many(5000, 253)} }, []string{"facts", "policies.violations", "request", "certificate"}},

@@ -32,23 +32,28 @@ var errTooLarge = errors.New("the record is too large")
 func (d Decision) encode() ([]byte, error) {
 	d.Truncated = slices.Clone(d.Truncated)
 	d.shorten()
+	all := func(Policy) bool { return true }
 	steps := []struct {
 		field string
-		drop  func()
+		drop  func() bool // reports whether the record had it
 	}{
-		{"facts", func() { d.Facts = nil }}, // the digest remains
-		{"policies.violations", d.dropViolations},
-		{"request", func() { d.Request.DNSNames, d.Request.IPs = nil, nil }},
-		{"certificate", func() { d.Certificate = d.Certificate.withoutNames() }},
-		{"policies", func() { d.Policies = nil }},
+		// Shadow policies decide nothing, and their authors must not remove what the decision is based on.
+		{"policies.violations", func() bool { return d.dropViolations(isShadow) }},
+		{"policies", func() bool { return d.dropPolicies(isShadow) }},
+		{"facts", func() bool { d.Facts = nil; return true }}, // the digest remains
+		{"policies.violations", func() bool { return d.dropViolations(all) }},
+		{"request", func() bool { d.Request.DNSNames, d.Request.IPs = nil, nil; return true }},
+		{"certificate", func() bool { d.Certificate = d.Certificate.withoutNames(); return true }},
+		{"policies", func() bool { return d.dropPolicies(all) }},
 	}
 	for _, step := range steps {
 		raw, err := encode(d)
 		if err != nil || len(raw) <= MaxRecord {
 			return raw, err
 		}
-		step.drop()
-		d.truncated(step.field)
+		if step.drop() {
+			d.truncated(step.field)
+		}
 	}
 	raw, err := encode(d)
 	if err == nil && len(raw) > MaxRecord {
@@ -88,10 +93,23 @@ func (d *Decision) truncated(field string) {
 	}
 }
 
-func (d *Decision) dropViolations() {
+func isShadow(p Policy) bool { return p.Audit }
+
+// dropViolations removes the violations of some policies. It reports whether there were any of these policies.
+func (d *Decision) dropViolations(of func(Policy) bool) (dropped bool) {
 	for i := range d.Policies {
-		d.Policies[i].Violations = nil
+		if of(d.Policies[i]) {
+			d.Policies[i].Violations, dropped = nil, true
+		}
 	}
+	return dropped
+}
+
+// dropPolicies removes some policies. It reports whether there were any of these policies.
+func (d *Decision) dropPolicies(which func(Policy) bool) bool {
+	before := len(d.Policies)
+	d.Policies = slices.DeleteFunc(d.Policies, which)
+	return len(d.Policies) < before
 }
 
 // shorten keeps the first groups, and the first extras in the order of their keys. It reports whether it

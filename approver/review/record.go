@@ -14,7 +14,8 @@ import (
 	"countersign.dev/countersign/audit"
 )
 
-// Maximum number of violations of a policy in a record, and of bytes of their texts.
+// Maximum number of violations of a policy in a record, and of bytes of their texts. All shadow policies
+// together have as much.
 const (
 	maxViolations     = 256
 	maxViolationBytes = 32 << 10
@@ -45,8 +46,12 @@ func Record(csr *certificatesv1.CertificateSigningRequest, review Review) audit.
 }
 
 func addPolicies(record *audit.Decision, evaluations []Evaluation, shadow bool) {
+	left := share{maxViolations, maxViolationBytes}
 	for _, e := range evaluations {
-		violations := firstViolations(e.Result.Violations)
+		if !shadow {
+			left = share{maxViolations, maxViolationBytes}
+		}
+		violations := left.take(e.Result.Violations)
 		if len(violations) < len(e.Result.Violations) && !slices.Contains(record.Truncated, "policies.violations") {
 			record.Truncated = append(record.Truncated, "policies.violations")
 		}
@@ -58,14 +63,18 @@ func addPolicies(record *audit.Decision, evaluations []Evaluation, shadow bool) 
 	}
 }
 
-// firstViolations returns the violations that fit a record.
-func firstViolations(violations []evaluator.Violation) []evaluator.Violation {
-	size := 0
+// share is the number of violations that a record can still have, and of bytes of their texts.
+type share struct{ violations, bytes int }
+
+// take returns the first violations, as many as fit the share.
+func (s *share) take(violations []evaluator.Violation) []evaluator.Violation {
 	for i := range violations {
 		v := &violations[i]
-		if size += len(v.ID) + len(v.Message) + len(v.Value); i == maxViolations || size > maxViolationBytes {
+		size := len(v.ID) + len(v.Message) + len(v.Value)
+		if s.violations == 0 || size > s.bytes {
 			return violations[:i]
 		}
+		s.violations, s.bytes = s.violations-1, s.bytes-size
 	}
 	return violations
 }

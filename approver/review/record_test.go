@@ -12,6 +12,23 @@ import (
 	"countersign.dev/countersign/approver/evaluator"
 )
 
+// TestRecordBoundsShadow: all shadow policies share the violations of one policy.
+func TestRecordBoundsShadow(t *testing.T) {
+	long := evaluator.Result{Violations: []evaluator.Violation{{Requirement: 2, ID: "no", Message: strings.Repeat("x", 20<<10)}}}
+	r := Review{Evaluations: []Evaluation{{Policy: "a", Result: long}, {Policy: "b", Result: long}}}
+	for range 9 {
+		r.Shadow = append(r.Shadow, Evaluation{Policy: "shadow", Result: long})
+	}
+	got := map[bool]int{}
+	for _, p := range Record(podRequest(t), r).Policies {
+		violations, _ := p.Violations.([]evaluator.Violation)
+		got[p.Audit] += len(violations)
+	}
+	if got[false] != 2 || got[true] != 1 {
+		t.Errorf("%d violations of policies that decide, %d of shadow policies", got[false], got[true])
+	}
+}
+
 // TestRecordBoundsViolations: the message of a violation can contain whatever the requester has asked for.
 func TestRecordBoundsViolations(t *testing.T) {
 	many := func(n, length int) []evaluator.Violation {
