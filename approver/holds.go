@@ -33,7 +33,10 @@ type hold struct {
 	// reviewed is the time of the latest successful review, and late the number of successive late ones.
 	reviewed time.Time
 	late     int
-	message  [sha256.Size]byte // its digest: a message can have kilobytes
+	// message is the digest of the message on record: a message can have kilobytes.
+	message  [sha256.Size]byte
+	recorded time.Time
+	records  uint
 	awaits   []facts.Awaited
 }
 
@@ -51,6 +54,9 @@ const (
 	// maxLate is the maximum number of successive late reviews that deny no request. On an approver that is
 	// always late, holds end all the same.
 	maxLate = 8
+	// recordDelay is the minimum time between the first two records of a request that stays pending. It doubles
+	// with each record: there are at most 5 in the first 30 s, and 17 in a day.
+	recordDelay = time.Second
 	// maxClocks is the maximum number of clocks of a request. Beyond it, the oldest starts again.
 	maxClocks = 64
 )
@@ -102,8 +108,9 @@ func (h *hold) count(now time.Time) (clocks []clock, late int) {
 }
 
 // put adds a request that stays pending, or updates it after a review at a time. heldBy are the policies that
-// hold it. put reports whether the request is new, or its message has changed.
-func (h *holds) put(item fairqueue.Item, uid types.UID, now time.Time, heldBy []string, message string, awaits []facts.Awaited) (changed bool) {
+// hold it. message is empty if there is
+// nothing to record. put reports whether to record it: if it is not the one on record, and that is old enough.
+func (h *holds) put(item fairqueue.Item, uid types.UID, now time.Time, heldBy []string, message string, awaits []facts.Awaited) (record bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.requests[item.Name]
@@ -112,8 +119,9 @@ func (h *holds) put(item fairqueue.Item, uid types.UID, now time.Time, heldBy []
 	}
 	h.removeLocked(item.Name)
 	awaits = slices.Clone(awaits[:min(len(awaits), maxAwaits)])
-	held := &hold{uid: uid, item: item, reviewed: now, message: sha256.Sum256([]byte(message)), awaits: awaits}
+	held := &hold{uid: uid, item: item, reviewed: now, awaits: awaits}
 	held.holdBy(heldBy, before)
+	record = held.record(message, before)
 	h.requests[item.Name] = held
 	for _, key := range awaits {
 		if h.byAwaited[key] == nil {
@@ -121,7 +129,24 @@ func (h *holds) put(item fairqueue.Item, uid types.UID, now time.Time, heldBy []
 		}
 		h.byAwaited[key][item.Name] = true
 	}
-	return before == nil || before.message != held.message
+	return record
+}
+
+// record reports whether to record a message. before is the hold before, which can be nil.
+func (h *hold) record(message string, before *hold) bool {
+	if before != nil {
+		h.message, h.recorded, h.records = before.message, before.recorded, before.records
+	}
+	if message == "" {
+		return false
+	}
+	digest := sha256.Sum256([]byte(message))
+	if h.records > 0 && (digest == h.message || h.reviewed.Sub(h.recorded) < recordDelay<<min(h.records-1, 30)) {
+		return false
+	}
+	h.message, h.recorded = digest, h.reviewed
+	h.records++
+	return true
 }
 
 // holdBy continues the clocks of the hold before, which can be nil, and starts those of policies.

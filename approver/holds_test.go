@@ -40,6 +40,39 @@ func TestClocks(t *testing.T) {
 	}
 }
 
+// TestRecordsOfAHold: messages that change all the time make few records, and the latest is on record in the end.
+func TestRecordsOfAHold(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		period time.Duration
+		want   int
+	}{
+		{"at one time", 0, 1},
+		{"a hold of 30 s", 30 * time.Second, 5},
+		{"a day", 24 * time.Hour, 17},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h, records := newHolds(), 0
+			put := func(at time.Duration, message string) bool {
+				return h.put(fairqueue.Item{Name: "web"}, "u", since.Add(at), []string{"a"}, message, nil)
+			}
+			for at := time.Duration(0); at <= tc.period; at += time.Second {
+				for _, message := range []string{"a", "b", fmt.Sprint(at), ""} {
+					if put(at, message) {
+						records++
+					}
+				}
+			}
+			if records != tc.want {
+				t.Errorf("%d records, want %d", records, tc.want)
+			}
+			if !put(tc.period+48*time.Hour, "latest") || put(tc.period+480*time.Hour, "latest") {
+				t.Error("the latest message is not recorded once")
+			}
+		})
+	}
+}
+
 // TestHoldsAreBounded measures what a held request takes, whatever its message and names are.
 func TestHoldsAreBounded(t *testing.T) {
 	heap := func() uint64 {

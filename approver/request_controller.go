@@ -169,7 +169,8 @@ func (r *requestReconciler) write(ctx context.Context, csr *certificatesv1.Certi
 	return r.client.SubResource("approval").Patch(ctx, answer, client.RawPatch(types.MergePatchType, patch))
 }
 
-// hold records a hold and emits an Event, once for each message. It does not write to the request.
+// hold records a hold and emits an Event if its message has changed, and not more often than [recordDelay] says. It does
+// not write to the request.
 func (r *requestReconciler) hold(csr *certificatesv1.CertificateSigningRequest, item fairqueue.Item, now time.Time, reviewed review.Review) error {
 	if !r.holds.put(item, csr.UID, now, reviewed.HeldBy(), reviewed.Message, reviewed.Facts.Awaits()) {
 		return nil
@@ -191,11 +192,12 @@ func (r *requestReconciler) leavePending(csr *certificatesv1.CertificateSigningR
 		return reconcile.Result{}, nil
 	}
 	var answers []string
-	for _, e := range reviewed.Shadow {
-		answers = append(answers, e.Policy, e.Revision, e.Answer(), e.Violations())
+	if !reviewed.Outcome.Matched() {
+		for _, e := range reviewed.Shadow {
+			answers = append(answers, e.Policy, e.Revision, e.Answer(), e.Violations())
+		}
 	}
-	message := strings.Join(answers, "\n")
-	if r.holds.put(item, csr.UID, now, nil, message, reviewed.Facts.Awaits()) && !reviewed.Outcome.Matched() && message != "" {
+	if r.holds.put(item, csr.UID, now, nil, strings.Join(answers, "\n"), reviewed.Facts.Awaits()) {
 		if err := r.log.AppendDecision(review.Record(csr, reviewed)); err != nil {
 			r.holds.remove(csr.Name)
 			return reconcile.Result{}, err

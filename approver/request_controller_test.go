@@ -486,6 +486,27 @@ func TestHoldsEnd(t *testing.T) {
 	}
 }
 
+// TestHoldRecords: changes of a Pod that change the message of a hold make one record and one Event at a time.
+func TestHoldRecords(t *testing.T) {
+	w := newWorld(t, regoHeader+"subject_controls_key := true\n\nsubject_is_authorized := false\n\nviolations contains {\"requirement\": 2, \"id\": \"soon\", \"message\": input.cluster.subject.pod.labels.app, \"retryable\": true} if true\n")
+	for i := range 20 {
+		var pod corev1.Pod
+		if err := w.reconciler.client.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "my-pod"}, &pod); err != nil {
+			t.Fatal(err)
+		}
+		pod.Labels["app"] = fmt.Sprint(i)
+		if err := w.reconciler.client.Update(t.Context(), &pod); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.reconcile(t, since.Add(time.Duration(i)*recordDelay/10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"Held", "Held"}, w.recorded(t)); diff != "" || len(w.recorder.Events) != 2 {
+		t.Errorf("%d Events, audit log (-want +got):\n%s", len(w.recorder.Events), diff)
+	}
+}
+
 // TestFactsTooLarge: a request about a Pod with too many labels is held, and then denied with a reason of its own.
 func TestFactsTooLarge(t *testing.T) {
 	w := newWorld(t, allowing)
