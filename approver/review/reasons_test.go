@@ -28,7 +28,7 @@ func TestReasonExamples(t *testing.T) {
 			Result: evaluator.Result{Allowed: len(violations) == 0, Violations: violations},
 		}}
 	}
-	unknown := evaluator.Violation{Requirement: 2, ID: "ip-address-unknown", Message: "nothing has address 10.0.34.2 yet", Retryable: true}
+	unknown := evaluator.Violation{Requirement: 2, ID: "ip-address-unknown", Message: "address 10.0.34.2 does not belong to Pod my-namespace/my-pod yet: the Pod has no address so far", Retryable: true}
 	spec := &certificatesv1.CertificateSigningRequestSpec{Usages: []certificatesv1.KeyUsage{"server auth"}}
 	many := &pkcs10.Request{}
 	for i := range MaxNames + 1 {
@@ -44,10 +44,10 @@ func TestReasonExamples(t *testing.T) {
 	}{
 		{"ReasonPolicyAllowed", ReasonPolicyAllowed, Decide(Clocks{}, since, answer())},
 		{"ReasonSubjectDoesNotControlKey", ReasonSubjectDoesNotControlKey, Decide(Clocks{}, since, answer(evaluator.Violation{
-			Requirement: 1, ID: "pod-gone", Message: "Pod my-namespace/my-pod, which made the request, is gone",
+			Requirement: 1, ID: "pod-gone", Message: "Pod my-pod, which made the request, does not exist any more: make a new request from the Pod that runs now",
 		}))},
 		{"ReasonSubjectNotAuthorized", ReasonSubjectNotAuthorized, Decide(Clocks{}, since, answer(evaluator.Violation{
-			Requirement: 2, ID: "dns-name-not-owned", Message: "Service my-namespace/web selects app=web; Pod my-pod has app=api",
+			Requirement: 2, ID: "dns-name-not-owned", Message: `DNS name "web.my-namespace.svc" does not belong to Pod my-namespace/my-pod (Service my-namespace/web selects app=web; Pod my-pod has app=api): ask for names of the Pod, or of Services that select it`,
 		}))},
 		{"ReasonHoldExpired", ReasonHoldExpired, Decide(Clocks{Held: map[string]time.Duration{"pod-serving": 30 * time.Second}}, since, answer(unknown))},
 		{"ReasonHeld", ReasonHeld, Decide(Clocks{}, since, answer(unknown))},
