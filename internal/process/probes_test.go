@@ -85,7 +85,7 @@ func TestReport(t *testing.T) {
 		{9 * time.Second, "starting"},
 		{time.Second, "starting"}, // reported
 		{5 * time.Second, "starting"},
-		{time.Second, "caches"},     // too soon
+		{time.Second, "caches"},     // too early
 		{4 * time.Second, "caches"}, // reported
 		{time.Minute, "caches"},
 		{0, ""},
