@@ -115,7 +115,7 @@ var capabilities = sync.OnceValue(func() *ast.Capabilities {
 func limit(name string, check func([]*ast.Term) error) {
 	call := topdown.GetBuiltin(name)
 	if call == nil {
-		return // OPA rewrites calls of it
+		return // OPA rewrites its calls
 	}
 	topdown.RegisterBuiltinFunc(name, func(at topdown.BuiltinContext, args []*ast.Term, iter func(*ast.Term) error) error {
 		left := MaxValue
@@ -139,7 +139,7 @@ func limit(name string, check func([]*ast.Term) error) {
 	})
 }
 
-// exceeds returns the error of a call. Halt prevents that a test treats it as undefined.
+// exceeds returns the error of a call. Without Halt, a test would treat the error as undefined.
 func exceeds(name string, at topdown.BuiltinContext, err error) error {
 	return topdown.Halt{Err: &topdown.Error{Code: topdown.BuiltinErr, Location: at.Location, Message: name + ": " + err.Error()}}
 }
@@ -169,7 +169,7 @@ func size(value ast.Value, left int) (int, error) {
 	return left, err
 }
 
-// sizeOfSet is a function of its own, since its closure moves its variables to the heap.
+// sizeOfSet is a separate function, because its closure moves its variables to the heap.
 func sizeOfSet(set ast.Set, left int) (int, error) {
 	var err error
 	set.Until(func(t *ast.Term) bool {

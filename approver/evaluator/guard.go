@@ -28,8 +28,8 @@ const (
 	// MaxMemory is the growth of the heap, in bytes, at which an evaluation is canceled. The heap is that of the
 	// process, so the evaluation is not necessarily the cause.
 	MaxMemory = 64 << 20
-	// MaxExceeded is how often a policy can exceed MaxCPU before it is taken out. Ten evaluations within the
-	// limit make up for one.
+	// MaxExceeded is the number of evaluations above MaxCPU that disable a policy. Ten evaluations within the
+	// limit reduce the count by one.
 	MaxExceeded = 3
 	// MaxAbandoned is the age at which an evaluation that ignores its cancellation fails CheckAbandoned.
 	MaxAbandoned = time.Minute
@@ -38,21 +38,20 @@ const (
 
 	watchInterval = 5 * time.Millisecond // between two checks; most evaluations end before the first
 	grace         = 50 * time.Millisecond
-	within        = 10                    // evaluations that make up for one that exceeds MaxCPU
-	slowCPU       = 10 * time.Millisecond // on average, above which a policy is slow
+	within        = 10                    // evaluations that reduce the count of MaxExceeded by one
+	slowCPU       = 10 * time.Millisecond // average above which a policy is slow
 	averaged      = 8                     // evaluations in the average
 )
 
-// ErrTooExpensive is the error of a policy that was taken out. It does not evaluate until its source
-// changes.
+// ErrTooExpensive is the error of a disabled policy. It is not evaluated until its spec changes.
 var ErrTooExpensive = fmt.Errorf("evaluations exceeded %s of CPU time %d times", MaxCPU, MaxExceeded)
 
-// Errors of an evaluation that did not end. They are not answers: retry.
+// Errors of a canceled evaluation. The caller retries: an error is not a verdict.
 var (
 	errCPU        = fmt.Errorf("the evaluation used more than %s of CPU time", MaxCPU)
 	errRequestCPU = fmt.Errorf("the evaluations for the request used more than %s of CPU time", MaxRequestCPU)
 	errMemory     = fmt.Errorf("the heap grew by more than %d MiB during the evaluation", MaxMemory>>20)
-	errBusy       = fmt.Errorf("%d evaluations of policies that need more than %s wait already", MaxSlowWaiting, slowCPU)
+	errBusy       = fmt.Errorf("%d evaluations of policies that need more than %s are already queued", MaxSlowWaiting, slowCPU)
 )
 
 // slots bounds the evaluations in progress in this process. One policy uses at most half of them, so that
@@ -75,10 +74,10 @@ type guard struct {
 // maxRunning is the maximum number of evaluations of one policy.
 var maxRunning = int32(cap(slots) / 2)
 
-// TooExpensive reports whether the policy was taken out.
+// TooExpensive reports whether the policy is disabled.
 func (p *Policy) TooExpensive() bool { return p.guard != nil && p.guard.out.Load() }
 
-// count counts an evaluation, and takes the policy out if too many exceeded a limit.
+// count counts an evaluation, and disables the policy if too many exceeded MaxCPU.
 func (g *guard) count(exceeds bool) {
 	for {
 		before := g.exceeded.Load()
@@ -101,8 +100,8 @@ func (g *guard) measure(cpu time.Duration) {
 	g.average.Add((int64(cpu) - before) / averaged) // concurrent evaluations make it inexact
 }
 
-// acquire waits for a slot of the policy and one of the process. Slow policies take turns in one slot, so that
-// they cannot delay others, and a caller does not wait in a long queue.
+// acquire waits for a slot of the policy and one of the process. Slow policies share one slot with a short
+// queue, so that they cannot delay other policies.
 func (g *guard) acquire(ctx context.Context) (release func(), err error) {
 	releaseSlow := func() {}
 	if g.average.Load() > int64(slowCPU) {
@@ -184,7 +183,7 @@ func newWorker() *worker {
 	return w
 }
 
-// run runs a query, and abandons it if it does not end soon after a limit. An abandoned query keeps the
+// run runs a query, and abandons it if it does not end soon after it is canceled. An abandoned query keeps the
 // slot of its policy until it ends. budget is the CPU time that the request has left.
 func (g *guard) run(ctx context.Context, budget *budget, query func(topdown.Cancel) (rego.ResultSet, error)) (rego.ResultSet, error) {
 	if g.out.Load() {
@@ -269,7 +268,7 @@ func (e *evaluation) used() time.Duration {
 	return 0
 }
 
-// end reports whether the query was abandoned before it ended.
+// end marks the query as ended, and reports whether it was abandoned before.
 func (e *evaluation) end() bool {
 	if e.decided.CompareAndSwap(false, true) {
 		return false
@@ -278,7 +277,7 @@ func (e *evaluation) end() bool {
 	return true
 }
 
-// abandon reports whether the query is abandoned: it has not ended.
+// abandon marks the query as abandoned, and reports false if it has ended.
 func (e *evaluation) abandon() bool {
 	abandoned.Store(e, struct{}{})
 	if e.decided.CompareAndSwap(false, true) {

@@ -25,7 +25,7 @@ const (
 	maxRead  = MaxSize
 )
 
-// errExcess means that a request needs more than maxReads or maxRead. The object is then unknown, and
+// errExcess means that a request exceeds maxReads or maxRead. The object is then unknown, and
 // [Gathered.Excess] is set.
 var errExcess = errors.New("the request needs too many reads")
 
@@ -36,7 +36,7 @@ type liveReader struct {
 	objects map[liveKey]client.Object // nil for an object that does not exist
 	reads   int
 	size    int
-	// oldest is when the oldest read started that the facts are based on.
+	// oldest is the time at which the oldest read behind the facts started.
 	oldest time.Time
 	excess string // see Gathered
 }
@@ -91,7 +91,7 @@ func (r *liveReader) GetFull(ctx context.Context, key types.NamespacedName, obje
 	return r.Get(ctx, key, object)
 }
 
-// List is not shared.
+// List implements client.Reader. It always reads.
 func (r *liveReader) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
 	if err := r.count(); err != nil {
 		return err
@@ -147,7 +147,7 @@ func copyInto(object, known client.Object, name string) error {
 	return apierrors.NewNotFound(schema.GroupResource{Resource: reflect.TypeOf(object).Elem().Name()}, name)
 }
 
-// foundPod returns the fields that a Pod is found by.
+// foundPod returns the fields by which a Pod is found.
 func foundPod(pod *corev1.Pod) *corev1.Pod {
 	out := &corev1.Pod{}
 	out.Namespace, out.Name, out.UID = pod.Namespace, pod.Name, pod.UID
@@ -157,7 +157,7 @@ func foundPod(pod *corev1.Pod) *corev1.Pod {
 	return out
 }
 
-// foundNode returns the fields that a Node is found by.
+// foundNode returns the fields by which a Node is found.
 func foundNode(node *corev1.Node) *corev1.Node {
 	out := &corev1.Node{}
 	out.Name, out.UID, out.Status.Addresses = node.Name, node.UID, node.Status.Addresses

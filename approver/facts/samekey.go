@@ -22,14 +22,14 @@ import (
 	"countersign.dev/countersign/internal/certreq"
 )
 
-// maxSameKey bounds how many requests with the same key are examined. For each, the API server is
-// asked at most twice, and at most twice for the request itself and an earlier one of its requester.
+// maxSameKey is the maximum number of requests with the same key that are examined. Each costs at most two
+// reads, as do the request itself and an earlier one of its requester.
 const maxSameKey = 8
 
 type signingRequest = certificatesv1.CertificateSigningRequest
 
-// sameKey returns requests by other requesters that used the key before this request, and those for
-// which that is unknown. Later requests do not count, however many there are.
+// sameKey returns requests by other requesters that used the key before this request, and those whose
+// order is unknown. Later requests do not count, however many there are.
 //
 // Facts from caches can only lead to live facts: every request counts as earlier that is not certainly
 // later. With live facts, a request counts if its self-signature proves that its creator had the key,
@@ -101,7 +101,7 @@ func notAfter(own *signingRequest, others []signingRequest) []signingRequest {
 }
 
 // liveOrder returns the order of another request and this one. A request that was deleted, or does not
-// prove the possession of the key, does not count: it is later.
+// prove possession of the key, counts as later.
 func (r resolver) liveOrder(ctx context.Context, cached, this *signingRequest, digest string) (order, error) {
 	other, err := r.withKey(ctx, cached, digest)
 	if err != nil {
@@ -154,8 +154,8 @@ const (
 )
 
 // isLater reports whether a request from the cache was certainly created after this. Creation times are in seconds.
-// Within a second, the resource version of an undecided request is that of its creation: requests
-// change before only by users that are allowed to update them.
+// Within a second, the resource version of an undecided request is that of its creation: changing a request
+// before its decision requires the verb "update".
 func isLater(other, this *signingRequest) bool {
 	if at := revision(this); at == 0 || revision(other) <= at {
 		return false
@@ -171,8 +171,8 @@ func isLater(other, this *signingRequest) bool {
 
 // order reports whether a live request was created before this. Resource versions are revisions of the
 // store. At the revision at which this was created, an earlier request exists, and a later one does
-// not, whatever has changed since. Creation times decide only while the store no longer has that
-// revision: it keeps them for at least 5 minutes.
+// not, whatever changed since. Creation times decide only if the store no longer has that revision: it
+// keeps revisions for at least 5 minutes.
 func (r resolver) order(ctx context.Context, other, this *signingRequest) (order, error) {
 	before := other.CreationTimestamp.Time.Before(this.CreationTimestamp.Time)
 	at := revision(this)

@@ -8,7 +8,7 @@ import (
 	"fmt"
 )
 
-// TooLarge says why policies cannot evaluate the facts, and how to resolve it. It is empty if they can.
+// TooLarge returns why the facts are too large to evaluate, and how to resolve it, or "" if they are not.
 // size is the size of the facts in bytes of JSON.
 func (g *Gathered) TooLarge(size int) string {
 	switch {

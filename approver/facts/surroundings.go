@@ -19,8 +19,8 @@ import (
 
 const (
 	// maxListed is the maximum size of the Services of a namespace that are listed, in bytes of the store. It is
-	// enough for about 2,000 Services. In a larger namespace, only the Services are read that the cache
-	// selects for a request.
+	// enough for about 2,000 Services. In a larger namespace, only the Services that the cache selects for a
+	// request are read.
 	maxListed = 1 << 20
 	// maxSurroundings is the maximum number of namespaces whose surroundings are cached, and maxSurroundingsSize
 	// the maximum size of these, in bytes of protobuf. Requests in further namespaces read their own.
@@ -117,9 +117,8 @@ func (r resolver) surroundingsOf(ctx context.Context, namespace string) (surroun
 	return around, err
 }
 
-// recentSurroundings returns surroundings that are younger than [MaxAge]. All requests that come in
-// this time share one read. After half of it the next request starts another read and does not wait
-// for it.
+// recentSurroundings returns surroundings that are younger than [MaxAge]. All requests within this time
+// share one read. After half of it, the next request starts another read and does not wait for it.
 func (g *Gatherer) recentSurroundings(ctx context.Context, namespace string) (surroundings, error) {
 	for ctx.Err() == nil {
 		cached, ok, epoch := g.surroundings.get(namespace)
@@ -132,7 +131,7 @@ func (g *Gatherer) recentSurroundings(ctx context.Context, namespace string) (su
 			return cached, nil
 		}
 		around, err := await(ctx, read)
-		// A request that joined a read late, or waited for long, can get surroundings that are too old.
+		// The surroundings are too old if the request joined a read late or the read was slow.
 		if err != nil || time.Since(around.readAt) < MaxAge {
 			return around, err
 		}

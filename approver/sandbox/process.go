@@ -24,7 +24,7 @@ const (
 // cpuExceeded is the error of a process that used its CPU time.
 const cpuExceeded = "CPU time limit exceeded"
 
-// message is a message of the process: that the source compiled, or the result.
+// message is what the process writes: that the source compiled, or the result.
 type message struct {
 	Compiled bool                   `json:"compiled,omitempty"`
 	Result   *evaluator.CheckResult `json:"result,omitempty"`

@@ -29,16 +29,16 @@ const (
 	wallTimeout = 10 * time.Minute // for a container with 2 % of a CPU
 )
 
-// ErrBusy is the error for a caller that cannot wait, because MaxWaiting others do.
-var ErrBusy = fmt.Errorf("%d other sources wait to be compiled and tested: try again", MaxWaiting)
+// ErrBusy is returned if the queue is full.
+var ErrBusy = fmt.Errorf("%d sources are already queued to be compiled and tested: retry later", MaxWaiting)
 
 var (
 	turn  = make(chan struct{}, 1)
 	queue = make(chan struct{}, MaxWaiting+1)
 )
 
-// Check compiles and tests a source. A source that exceeds a limit, or ends the process in another way,
-// has a problem. The error is not about the source.
+// Check compiles and tests a source. If the source exceeds a limit or ends the process in another way, the
+// result contains the problem. The error has another cause than the source.
 func Check(ctx context.Context, source evaluator.Source) (evaluator.CheckResult, error) {
 	if err := source.CheckSize(); err != nil {
 		return evaluator.CheckResult{Errors: err}, nil
@@ -98,10 +98,11 @@ func run(ctx context.Context, source evaluator.Source) (evaluator.CheckResult, e
 	return evaluator.CheckResult{Errors: errs}, nil
 }
 
-// memoryErrors are the errors of Go and of glibc in a process that gets no more memory.
+// memoryErrors are the errors of Go and of glibc in a process at its memory limit.
 var memoryErrors = []string{"out of memory", "cannot allocate memory", "pthread_create failed", "SIGSEGV"}
 
-// problemOf returns the problem of a source that ended the process, and false if something else did.
+// problemOf returns the problem of a source that ended the process. It returns false if the process ended
+// for another reason.
 func problemOf(sys any, cpu time.Duration, stderr string, compiled bool) (string, bool) {
 	status, ok := sys.(syscall.WaitStatus)
 	if !ok {

@@ -29,8 +29,8 @@ func reachBackoff() wait.Backoff {
 }
 
 // awaitAPIServer returns nil when the API server is ready or ctx ends, or an error that no retry fixes.
-// Meanwhile the readiness check "apiserver" fails. Setting up controllers needs the API server: it finds out
-// which kinds exist.
+// Meanwhile the readiness check "apiserver" fails. Setting up controllers requires the API server for
+// discovery.
 func awaitAPIServer(ctx context.Context, cfg *rest.Config, p *probes, log logr.Logger) error {
 	short := rest.CopyConfig(cfg)
 	short.Timeout = callTimeout
@@ -65,8 +65,8 @@ func awaitAPIServer(ctx context.Context, cfg *rest.Config, p *probes, log logr.L
 	}
 }
 
-// callAPIServer returns nil if the API server is ready: while it starts, it answers, and forbids most calls
-// and does not know custom resources. If its /readyz is forbidden, discovery must work.
+// callAPIServer returns nil if the API server is ready. While it starts, it answers but forbids most calls
+// and does not serve custom resources. If /readyz is forbidden, discovery must succeed.
 func callAPIServer(ctx context.Context, clientset kubernetes.Interface) error {
 	err := clientset.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 	if apierrors.IsForbidden(err) {

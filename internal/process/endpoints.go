@@ -33,8 +33,8 @@ var (
 	}
 )
 
-// serveHTTP serves on an address until ctx ends. The address "0" disables it. The error is about the address, which the
-// flag has set.
+// serveHTTP serves on an address until ctx ends. The address "0" disables it. The error names the flag that set the
+// address.
 func serveHTTP(ctx context.Context, flag, address string, handler http.Handler, bounds httpserver.Bounds, log logr.Logger) error {
 	if address == "0" {
 		return nil
@@ -57,7 +57,7 @@ const (
 	scrapeTimeout = 5 * time.Second // includes the wait
 )
 
-// metricsHandler serves /metrics. The server of controller-runtime has no limit of connections and no timeout of writes.
+// metricsHandler serves /metrics. The server of controller-runtime limits neither connections nor the time of writes.
 func metricsHandler(gatherer prometheus.Gatherer) http.Handler {
 	metrics := promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError})
 	slots := make(chan struct{}, maxScrapes)

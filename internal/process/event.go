@@ -31,9 +31,9 @@ const (
 	maxEvent = 1024
 )
 
-// podEvents returns a function that creates an Event about the Pod of the process, or nil if the process
-// does not know its Pod. An Event that cannot be created is logged: probes call the function again when the
-// reasons change.
+// podEvents returns a function that creates an Event about the Pod of the process, or nil if the
+// environment does not name the Pod. Errors are logged: probes call the function again when the reasons
+// change.
 func podEvents(ctx context.Context, cfg *rest.Config, c Config, log logr.Logger) (func(string), error) {
 	pod := corev1.ObjectReference{
 		APIVersion: "v1", Kind: "Pod", Namespace: c.Namespace, Name: os.Getenv(podNameEnv), UID: types.UID(os.Getenv(podUIDEnv)),

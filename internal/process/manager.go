@@ -30,7 +30,7 @@ const shutdownTimeout = 20 * time.Second
 // Lease over when it has not changed for leaseDuration, so a killed leader is replaced within
 // leaseDuration + 2 * 2.2 * retryPeriod = 7.2 s.
 //
-// The leader exits when it could not renew the Lease for renewDeadline. The difference to leaseDuration covers
+// The leader exits if it cannot renew the Lease for renewDeadline. The difference to leaseDuration covers
 // clocks that run at different speeds. A request for the Lease times out after half of renewDeadline.
 //
 // The cost is two PUTs a second by the leader, and 1.25 GETs a second on average by each standby.

@@ -29,8 +29,8 @@ const (
 )
 
 // probes serves /healthz and /readyz. The kubelet restarts a process whose /healthz fails. The body has a line for each
-// check, with the reason if it fails: the probes of controller-runtime withhold it. Reasons contain no secrets. Changes
-// of the reasons that a process is not ready are logged.
+// check, with the reason if it fails, which the probes of controller-runtime omit. Reasons contain no secrets. Changes
+// of the reasons are logged.
 type probes struct {
 	log logr.Logger
 	// report is called with the reasons if the process is not ready for longer than reportInterval. Nil means
@@ -50,8 +50,8 @@ type reported struct {
 	at      time.Time
 }
 
-// due reports whether the reasons differ from the last ones, which are older than reportInterval, and
-// remembers them.
+// due reports whether the reasons differ from the last ones and those are older than reportInterval. It
+// stores them in this case.
 func (r *reported) due(reasons string, now time.Time) bool {
 	if reasons == r.reasons || r.reasons != "" && now.Sub(r.at) < reportInterval {
 		return false

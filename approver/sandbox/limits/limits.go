@@ -3,8 +3,9 @@
 
 // Package limits sets the limits of the process of package sandbox, and starts the process again.
 //
-// It imports little, so that Go initializes it before the packages that the process needs: the limits
-// hold for these too. glibc reads the size of thread stacks, which count as memory, only at the start.
+// It imports little, so that Go initializes it first and the limits apply to the initialization of other
+// packages. It starts the process again because glibc reads the size of thread stacks, which count as
+// memory, only at the start.
 package limits
 
 // Limits of the process.
