@@ -50,7 +50,7 @@ func (s Source) TotalSize() int {
 }
 
 // checksVersion changes with the checks of this package that are not in OPA.
-const checksVersion = 1
+const checksVersion = 2
 
 // Version returns the version of everything that compiles and tests a source: OPA, the schema of the
 // input and the checks of this package.

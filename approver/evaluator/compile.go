@@ -85,6 +85,9 @@ func Compile(ctx context.Context, s Source) (*Policy, error) {
 	if problems := ruleProblems(c, s.Package, pkg); problems != nil {
 		return nil, problems
 	}
+	if problems := stackProblems(c); problems != nil {
+		return nil, problems
+	}
 	prepared, err := rego.New(
 		rego.Compiler(c),
 		rego.Query(query(pkg, len(c.GetRulesExact(pkg.Append(ast.StringTerm("applies")))) > 0)),

@@ -6,6 +6,7 @@ package evaluator_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -421,5 +422,68 @@ func TestEvaluateTooLargeInput(t *testing.T) {
 	f.Request.Name = strings.Repeat("x", evaluator.MaxInput)
 	if got, err := compile(t, source(allow)).Evaluate(t.Context(), evaluator.NewInput(&f)); err == nil || !strings.Contains(err.Error(), "the maximum is 1048576") {
 		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// filler returns a part of a body with n expressions.
+func filler(n int) string { return strings.Repeat("\tinput.now\n", n) }
+
+// TestStack: the rules and functions that an evaluation is in at a time are bounded together.
+func TestStack(t *testing.T) {
+	chain := func(rules, last int) evaluator.Source {
+		text := allow + "\nr0 if {\n" + filler(last) + "}\n"
+		for i := range rules - 1 {
+			text += fmt.Sprintf("\nr%d if {\n%s\tr%d\n}\n", i+1, filler(255), i)
+		}
+		return source(text)
+	}
+	calls := func(n int) evaluator.Source {
+		text := allow + "\nr if {\n" + filler(1)
+		for i := range n {
+			text += fmt.Sprintf("\tf(%d)\n", i)
+		}
+		return source(text + "}\n\nf(x) if {\n\tx > 0\n" + filler(99) + "}\n")
+	}
+	for _, tc := range []struct {
+		name   string
+		source evaluator.Source
+		want   bool
+	}{
+		{"a chain of rules at the limit", chain(4, 256), true},
+		{"a chain of rules, one more", chain(5, 1), false},
+		{"calls at the limit", calls(10), true}, // 11 + 10*100
+		{"calls, one more", calls(11), false},
+	} {
+		if _, err := evaluator.Compile(t.Context(), tc.source); (err == nil) != tc.want {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+	}
+}
+
+// TestExpressionsOfRule: each expression deepens the stack of an evaluation, so their number is bounded.
+func TestExpressionsOfRule(t *testing.T) {
+	rule := func(lines int, line string) evaluator.Source {
+		return source(allow + "\nviolations contains v if {\n\tinput.request.name == \"bomb\"\n" + strings.Repeat("\t"+line+"\n", lines) +
+			"\tv := {\"requirement\": 2, \"id\": \"x\", \"message\": \"x\"}\n}\n")
+	}
+	for _, tc := range []struct {
+		name   string
+		source evaluator.Source
+		want   string
+	}{
+		{"at the limit", rule(254, "input.now"), ""},
+		{"one more", rule(255, "input.now"), "mine.rego:11:1: the rule has 257 expressions, the maximum is 256: split it into several rules"},
+		{"nested", rule(128, "[1 | input.now; input.now][0] == 1"), "mine.rego:11:1: the rule has 386 expressions, the maximum is 256: split it into several rules"},
+		{"several in a line", rule(100, "every x in [1] { x == 1; input.now }"), "mine.rego:11:1: the rule has 302 expressions, the maximum is 256: split it into several rules"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := ""
+			if _, err := evaluator.Compile(t.Context(), tc.source); err != nil {
+				got = err.Error()
+			}
+			if got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
 	}
 }

@@ -14,6 +14,20 @@ import (
 // violationFields are the fields of a violation. The first three are required.
 var violationFields = []string{"requirement", "id", "message", "value", "retryable"}
 
+// maxExpressions is the maximum number of expressions of a rule with all its comprehensions, conditions of
+// `every` and `else` branches. OPA needs up to 4 KiB of stack for each, and the runtime keeps the stack.
+const maxExpressions = 256
+
+// expressions returns the number of expressions of a rule, at all depths.
+func expressions(r *ast.Rule) int {
+	n := 0
+	ast.WalkExprs(r, func(*ast.Expr) bool {
+		n++
+		return false
+	})
+	return n
+}
+
 // lint checks the rules for policies that OPA does not check.
 func lint(file string, module *ast.Module) Errors {
 	var problems Errors
@@ -33,6 +47,9 @@ func lint(file string, module *ast.Module) Errors {
 		return false
 	})
 	ast.WalkRules(module, func(r *ast.Rule) bool {
+		if n := expressions(r); n > maxExpressions {
+			add(r.Location, "the rule has %d expressions, the maximum is %d: split it into several rules", n, maxExpressions)
+		}
 		if r.Default && r.Head.Value != nil && r.Head.Value.Equal(ast.BooleanTerm(true)) {
 			add(r.Location, "a default of true allows every case that the policy does not handle: leave the rule undefined unless its conditions hold")
 		}
