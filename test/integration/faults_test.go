@@ -286,6 +286,9 @@ func TestPrivileges(t *testing.T) {
 		return authorizationv1.ResourceAttributes{Group: group, Resource: "certificatesigningrequests", Subresource: subresource, Verb: verb, Name: "x"}
 	}
 	request := func(subresource string) authorizationv1.ResourceAttributes { return write("update", subresource) }
+	configuration := func(verb, name string) authorizationv1.ResourceAttributes {
+		return authorizationv1.ResourceAttributes{Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Verb: verb, Name: name}
+	}
 	core := func(verb, resource, namespace, name string) authorizationv1.ResourceAttributes {
 		return authorizationv1.ResourceAttributes{Resource: resource, Verb: verb, Namespace: namespace, Name: name}
 	}
@@ -310,8 +313,11 @@ func TestPrivileges(t *testing.T) {
 		{"webhook", request("status"), false},
 		{"webhook", core("get", "secrets", harness.SystemNamespace, "webhook-ca"), false},
 		{"webhook", core("get", "configmaps", "kube-system", "any"), false},
-		{"webhook", authorizationv1.ResourceAttributes{Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Verb: "patch", Name: "countersign"}, true},
-		{"webhook", authorizationv1.ResourceAttributes{Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Verb: "patch", Name: "other"}, false},
+		{"webhook", configuration("patch", "countersign"), false},
+		{"approver", configuration("patch", "countersign"), false},
+		{"signer", configuration("patch", "countersign"), true},
+		{"signer", configuration("update", "countersign"), false},
+		{"signer", configuration("patch", "other"), false},
 		{"webhook", authorizationv1.ResourceAttributes{Group: "countersign.dev", Resource: "approvalpolicies", Verb: "update", Name: "pod-serving"}, false},
 		{"approver", core("get", "secrets", harness.SystemNamespace, "serving-ca"), false},
 		{"approver", core("create", "configmaps", tutorial.Namespace, "example-serving-ca"), false},
