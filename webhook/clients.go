@@ -12,7 +12,7 @@ import (
 	"slices"
 )
 
-// ClientAuthentication says which clients can send requests.
+// ClientAuthentication is the setting for which clients can send requests.
 type ClientAuthentication string
 
 // The values of a [ClientAuthentication].

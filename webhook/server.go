@@ -29,7 +29,7 @@ type bounds struct {
 }
 
 // defaultBounds: an admission review has the object twice, and etcd stores objects of at most 1.5 MiB. At most
-// 128 requests are processed at a time, and 8 of the largest. The answer can take longer than the timeouts in
+// 128 requests are processed at a time, or 8 of the largest. The limit for the answer exceeds the timeouts in
 // the webhook configuration.
 var defaultBounds = bounds{
 	Bounds: httpserver.Bounds{
@@ -79,12 +79,12 @@ func (s *server) check(*http.Request) error {
 }
 
 // limit bounds the body of each request, and the bodies of all requests that are processed at a time. A
-// request that waits for too long gets the status 503, and the API server applies the failurePolicy.
+// request that waits longer than queueTimeout gets the status 503, and the API server applies the failurePolicy.
 func (b bounds) limit(handler http.Handler) http.Handler {
 	free := semaphore.NewWeighted(b.bodies)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		weight := r.ContentLength
-		if weight < 0 { // not known
+		if weight < 0 { // unknown
 			weight = b.body
 		}
 		if weight > b.body {

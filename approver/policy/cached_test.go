@@ -83,9 +83,9 @@ func TestStrip(t *testing.T) {
 			if object.Name != "p" || object.UID != "u" || object.ResourceVersion != "7" || object.Generation != 3 {
 				t.Errorf("the identity has changed: %+v", object.ObjectMeta)
 			}
-			again := object.DeepCopy()
-			if Strip(again); !cmp.Equal(object, again) {
-				t.Error("stripping twice changes the policy:", cmp.Diff(object, again))
+			second := object.DeepCopy()
+			if Strip(second); !cmp.Equal(object, second) {
+				t.Error("stripping twice changes the policy:", cmp.Diff(object, second))
 			}
 			source, err := Loader{}.Source(t.Context(), object)
 			if err != nil {

@@ -5,7 +5,7 @@
 //
 // It removes each condition of each rule in turn, each element of a set, each definition of a rule,
 // and inverts retryable and requirement of each violation. A change of a policy must fail the tests
-// of that policy; a change of the library the tests of a policy that imports it, or of the library.
+// of that policy. A change of the library must fail its tests, or those of a policy that imports it.
 // survivors.txt lists the changes that no test detects, each with a reason. The command fails if
 // another change survives, or if a listed one does not.
 //

@@ -21,7 +21,7 @@ type mutant struct {
 //
 //   - one condition is removed, in the body of a rule, a comprehension or an every
 //   - one element of a set or an array is removed, except in the arguments of sprintf and concat
-//   - retryable of a violation is inverted, or its requirement is the other one
+//   - retryable or requirement of a violation is inverted
 //   - one of several definitions of a rule is removed, or the rule
 func mutants(file string, module *ast.Module) []mutant {
 	var out []mutant

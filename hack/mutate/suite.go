@@ -174,7 +174,7 @@ func compile(modules map[string]*ast.Module, files []string, file string, change
 }
 
 // evaluate returns the value of a test: true, or an object with the cases that pass. It is empty if the
-// test fails. A test whose evaluation fails has another value than without the change.
+// test fails. A test whose evaluation returns an error has a different value than without the change.
 func evaluate(ctx context.Context, c *ast.Compiler, query string) (string, error) {
 	results, err := rego.New(rego.Compiler(c), rego.Query("x := "+query)).Eval(ctx)
 	if err != nil || len(results) == 0 {

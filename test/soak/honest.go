@@ -18,7 +18,7 @@ import (
 	"countersign.dev/countersign/test/tutorial"
 )
 
-// honest is the requester that has to be served, and what it got.
+// honest is the requester that must be served, and its results.
 type honest struct {
 	podClient
 	mu      sync.Mutex
@@ -152,7 +152,7 @@ func request(name, signer string, pkcs10 []byte) *certificatesv1.CertificateSign
 	}
 }
 
-// quantile returns the q-quantile of durations, 0 of none.
+// quantile returns the q-quantile of durations, or 0 if there are none.
 func quantile(durations []time.Duration, q float64) time.Duration {
 	if len(durations) == 0 {
 		return 0

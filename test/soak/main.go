@@ -2,15 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command soak attacks Countersign with the rights of three users for ten minutes, and checks that it
-// goes on serving an honest request every second.
+// continues to serve an honest request every second.
 //
 // It starts etcd and kube-apiserver, and installs approver, signer and webhook as deploy/ ships them.
 // Each process gets the environment and the memory limit of its container in
 // deploy/base/<name>/deployment.yaml. The limit is that of a cgroup of its own (v1 or v2). Where no
 // cgroup can be created, it is RLIMIT_DATA, set with prlimit, and the table says so.
 //
-// The users run their attacks side by side, each user one attack at a time, in turn, for the time
-// -slot. The objects of an attack stay in the cluster, within bounds.
+// The users run their attacks concurrently. Each user runs one attack at a time, for the duration -slot. The objects of an attack stay in the cluster, within bounds.
 //
 //   - The namespace editor has the rights of the role "edit" in one namespace: Services, Pods and tokens
 //     of ServiceAccounts. The soak plays the kubelet, which gives some of the Pods addresses.
@@ -20,7 +19,7 @@
 //     would be full otherwise.
 //   - The policy author can create, read and update ApprovalPolicies. Its policies match the signers of its own
 //     domain only. A policy can only narrow what is allowed, so an author can stop the requests for any signer
-//     with a policy that denies all of them. That is its right and no attack.
+//     with a policy that denies all of them. That is its right, not an attack.
 //
 // The honest requester is a Pod in another namespace. It creates one request a second for the shipped
 // policy pod-serving with a token that is bound to it. Each must be issued within the time -within.
