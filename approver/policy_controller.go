@@ -31,7 +31,7 @@ const retryLoad = 5 * time.Second
 //
 // A policy is in the set, and holds the requests that it matches, before its source is loaded. A source
 // is loaded at once if it was tested before. Other sources are compiled and tested in the background, one
-// at a time and the smallest first. Each of them is followed by another reconciliation.
+// at a time: the one that waits longest, and the smallest of those. A source that changes waits anew. Each of them is followed by another reconciliation.
 type policyReconciler struct {
 	client   client.Client
 	policies *policy.Set
@@ -51,6 +51,8 @@ type policyReconciler struct {
 	mu       sync.Mutex
 	results  map[string]policy.LoadResult // of every source that a policy names, by policy.Source.Key
 	failures map[string]int               // of sources whose load failed with an error, by key
+	waiting  map[string]int               // since which round a source is pending, by key
+	rounds   int
 	loading  bool
 }
 
@@ -98,7 +100,8 @@ type pendingSource struct {
 	minCoverage int32
 }
 
-// loadNext starts to load a source if none is being loaded: the smallest of those with the fewest errors.
+// loadNext starts to load a source if none is being loaded: of those with the fewest errors, the one that
+// waits longest, so that nobody delays the others by changing a source. The smallest decides a tie.
 func (r *policyReconciler) loadNext(ctx context.Context, pending []pendingSource) {
 	r.mu.Lock()
 	if r.loading || len(pending) == 0 {
@@ -106,7 +109,8 @@ func (r *policyReconciler) loadNext(ctx context.Context, pending []pendingSource
 		return
 	}
 	next := slices.MinFunc(pending, func(a, b pendingSource) int {
-		return cmp.Or(cmp.Compare(r.failures[a.Key(a.minCoverage)], r.failures[b.Key(b.minCoverage)]), cmp.Compare(a.TotalSize(), b.TotalSize()))
+		keyA, keyB := a.Key(a.minCoverage), b.Key(b.minCoverage)
+		return cmp.Or(cmp.Compare(r.failures[keyA], r.failures[keyB]), cmp.Compare(r.waiting[keyA], r.waiting[keyB]), cmp.Compare(a.TotalSize(), b.TotalSize()))
 	})
 	r.loading = true
 	r.mu.Unlock()
@@ -194,7 +198,16 @@ func (r *policyReconciler) loadAll(ctx context.Context, objects []v1alpha1.Appro
 			round.results[key] = result
 		}
 	}
-	r.lastGood, r.results, r.failures = lastGood, round.results, round.failures
+	r.rounds++
+	waiting := map[string]int{}
+	for key := range round.failures { // of every pending source
+		since, ok := r.waiting[key]
+		if !ok {
+			since = r.rounds
+		}
+		waiting[key] = since
+	}
+	r.lastGood, r.results, r.failures, r.waiting = lastGood, round.results, round.failures, waiting
 	return loads, round.pending
 }
 

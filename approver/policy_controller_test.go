@@ -325,7 +325,7 @@ func TestPolicyErrorsAreIndependent(t *testing.T) {
 }
 
 // TestPolicyHoldsBeforeItIsLoaded: a policy holds the requests that it matches as soon as it is known, also
-// while another source is being tested. The smallest source is loaded first, and each policy decides as
+// while another source is being tested. The smallest of the sources that wait longest is loaded first, and each policy decides as
 // soon as its own source is loaded.
 func TestPolicyHoldsBeforeItIsLoaded(t *testing.T) {
 	large := policyOf("large", modules(allowing+strings.Repeat("# filler\n", 1000), "mine_test.rego", passing))
@@ -365,7 +365,7 @@ func TestPolicyHoldsBeforeItIsLoaded(t *testing.T) {
 	load()
 	decides("the first is loaded", "large=false medium=true small=false")
 	load()
-	decides("the small one overtakes", "large=false medium=true small=true")
+	decides("the later one does not overtake", "large=true medium=true small=false")
 	load()
 	decides("all are loaded", "large=true medium=true small=true")
 }
@@ -624,5 +624,26 @@ func TestRequeueOnlyOnChange(t *testing.T) {
 		if l.loads(t, "p"); taken != step.taken {
 			t.Errorf("after step %d: %d times, want %d", i, taken, step.taken)
 		}
+	}
+}
+
+// TestLoadsInTurn: a policy is loaded although the author of a smaller one changes that again and again.
+func TestLoadsInTurn(t *testing.T) {
+	honest := policyOf("honest", modules(allowing+strings.Repeat("# filler\n", 100)))
+	honest.UID = "honest"
+	l := newLoading(t, honest, policyOf("p", modules(allowing)))
+	var load func()
+	l.start = func(f func()) { load = f }
+	for i := range 3 {
+		if _, err := l.Reconcile(t.Context(), reconcile.Request{}); err != nil {
+			t.Fatal(err)
+		}
+		l.change(t, func(spec *v1alpha1.ApprovalPolicySpec) {
+			spec.Rego.Modules = modules(allowing + fmt.Sprintf("# %d\n", i))
+		})
+		load()
+	}
+	if got := l.decides("example.com/honest"); len(got) != 1 || got[0] == "" {
+		t.Errorf("the honest policy is not loaded: %q", got)
 	}
 }
