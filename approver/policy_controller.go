@@ -31,7 +31,8 @@ const retryLoad = 5 * time.Second
 //
 // A policy is in the set, and holds the requests that it matches, before its source is loaded. A source
 // is loaded at once if it was tested before. Other sources are compiled and tested in the background, one
-// at a time: the one that waits longest, and the smallest of those. A source that changes waits anew. Each of them is followed by another reconciliation.
+// at a time: the one that waits longest, and the smallest of those. A change of a source ends its wait, and starts a new
+// one. Each load is followed by another reconciliation.
 type policyReconciler struct {
 	client   client.Client
 	policies *policy.Set
@@ -51,7 +52,7 @@ type policyReconciler struct {
 	mu       sync.Mutex
 	results  map[string]policy.LoadResult // of every source that a policy names, by policy.Source.Key
 	failures map[string]int               // of sources whose load failed with an error, by key
-	waiting  map[string]int               // since which round a source is pending, by key
+	since    map[string]int               // the round in which a source became pending, by key
 	rounds   int
 	loading  bool
 }
@@ -101,7 +102,7 @@ type pendingSource struct {
 }
 
 // loadNext starts to load a source if none is being loaded: of those with the fewest errors, the one that
-// waits longest, so that nobody delays the others by changing a source. The smallest decides a tie.
+// waits longest, so that changes of one source do not delay the others. The smallest decides a tie.
 func (r *policyReconciler) loadNext(ctx context.Context, pending []pendingSource) {
 	r.mu.Lock()
 	if r.loading || len(pending) == 0 {
@@ -110,7 +111,7 @@ func (r *policyReconciler) loadNext(ctx context.Context, pending []pendingSource
 	}
 	next := slices.MinFunc(pending, func(a, b pendingSource) int {
 		keyA, keyB := a.Key(a.minCoverage), b.Key(b.minCoverage)
-		return cmp.Or(cmp.Compare(r.failures[keyA], r.failures[keyB]), cmp.Compare(r.waiting[keyA], r.waiting[keyB]), cmp.Compare(a.TotalSize(), b.TotalSize()))
+		return cmp.Or(cmp.Compare(r.failures[keyA], r.failures[keyB]), cmp.Compare(r.since[keyA], r.since[keyB]), cmp.Compare(a.TotalSize(), b.TotalSize()))
 	})
 	r.loading = true
 	r.mu.Unlock()
@@ -199,15 +200,15 @@ func (r *policyReconciler) loadAll(ctx context.Context, objects []v1alpha1.Appro
 		}
 	}
 	r.rounds++
-	waiting := map[string]int{}
+	pendingSince := map[string]int{}
 	for key := range round.failures { // of every pending source
-		since, ok := r.waiting[key]
+		since, ok := r.since[key]
 		if !ok {
 			since = r.rounds
 		}
-		waiting[key] = since
+		pendingSince[key] = since
 	}
-	r.lastGood, r.results, r.failures, r.waiting = lastGood, round.results, round.failures, waiting
+	r.lastGood, r.results, r.failures, r.since = lastGood, round.results, round.failures, pendingSince
 	return loads, round.pending
 }
 
