@@ -28,39 +28,54 @@ func expressions(r *ast.Rule) int {
 	return n
 }
 
+// linter collects the problems of a module.
+type linter struct {
+	file     string
+	problems Errors
+}
+
+func (l *linter) add(at *ast.Location, format string, args ...any) {
+	l.problems = append(l.problems, Error{File: l.file, Row: at.Row, Col: at.Col, Message: fmt.Sprintf(format, args...)})
+}
+
 // lint checks the rules for policies that OPA does not check.
 func lint(file string, module *ast.Module) Errors {
-	var problems Errors
-	add := func(at *ast.Location, format string, args ...any) {
-		problems = append(problems, Error{File: file, Row: at.Row, Col: at.Col, Message: fmt.Sprintf(format, args...)})
-	}
+	l := &linter{file: file}
 	if !slices.ContainsFunc(module.Imports, func(i *ast.Import) bool { return ast.RegoV2CompatibleRef.Equal(i.Path.Value) }) {
-		add(module.Package.Location, "add `import rego.v2` below the package: without it, `not` over an undefined reference does not hold")
+		l.add(module.Package.Location, "add `import rego.v2` below the package: without it, `not` over an undefined reference does not hold")
 	}
 	ast.WalkExprs(module, func(e *ast.Expr) bool {
-		for _, with := range e.With {
-			add(with.Location, "`with` replaces the facts that a policy evaluates: it is allowed in _test.rego files only")
-		}
-		if e.IsCall() && e.Operator().Equal(ast.NotEqual.Ref()) {
-			add(e.Location, "`!=` is undefined if an operand is missing, such as a field of input, so the condition does not hold: write `not … == …`")
-		}
+		l.expression(e)
 		return false
 	})
 	ast.WalkRules(module, func(r *ast.Rule) bool {
-		if n := expressions(r); n > maxExpressions {
-			add(r.Location, "the rule has %d expressions, the maximum is %d: split it into several rules", n, maxExpressions)
-		}
-		if r.Default && r.Head.Value != nil && r.Head.Value.Equal(ast.BooleanTerm(true)) {
-			add(r.Location, "a default of true allows every case that the policy does not handle: leave the rule undefined unless its conditions hold")
-		}
-		if r.Head.Key != nil && len(r.Head.Reference) > 0 && strings.TrimPrefix(r.Head.Reference[0].String(), "data.") == "violations" {
-			for _, problem := range violationProblems(r) {
-				add(r.Head.Key.Location, "%s", problem)
-			}
-		}
+		l.rule(r)
 		return false
 	})
-	return problems
+	return l.problems
+}
+
+func (l *linter) expression(e *ast.Expr) {
+	for _, with := range e.With {
+		l.add(with.Location, "`with` replaces the facts that a policy evaluates: it is allowed in _test.rego files only")
+	}
+	if e.IsCall() && e.Operator().Equal(ast.NotEqual.Ref()) {
+		l.add(e.Location, "`!=` is undefined if an operand is missing, such as a field of input, so the condition does not hold: write `not … == …`")
+	}
+}
+
+func (l *linter) rule(r *ast.Rule) {
+	if n := expressions(r); n > maxExpressions {
+		l.add(r.Location, "the rule has %d expressions, the maximum is %d: split it into several rules", n, maxExpressions)
+	}
+	if r.Default && r.Head.Value != nil && r.Head.Value.Equal(ast.BooleanTerm(true)) {
+		l.add(r.Location, "a default of true allows every case that the policy does not handle: leave the rule undefined unless its conditions hold")
+	}
+	if r.Head.Key != nil && len(r.Head.Reference) > 0 && strings.TrimPrefix(r.Head.Reference[0].String(), "data.") == "violations" {
+		for _, problem := range violationProblems(r) {
+			l.add(r.Head.Key.Location, "%s", problem)
+		}
+	}
 }
 
 // violationProblems checks the object that a rule adds to violations: the one in its head, or the

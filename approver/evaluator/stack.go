@@ -67,7 +67,7 @@ func (s *stacks) count(rule *ast.Rule) int {
 
 // countAll returns the maximum of the rules that ref reads, and whether one is a function.
 func (s *stacks) countAll(ref ast.Ref, reader *ast.Rule) (most int, function bool) {
-	for _, rule := range s.compiler.GetRulesDynamic(ref) {
+	for _, rule := range s.compiler.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true}) {
 		if rule != reader {
 			most, function = max(most, s.count(rule)), function || len(rule.Head.Args) > 0
 		}

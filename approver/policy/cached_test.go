@@ -68,7 +68,7 @@ func TestStrip(t *testing.T) {
 			object := &v1alpha1.ApprovalPolicy{
 				ObjectMeta: metav1.ObjectMeta{
 					Name: "p", UID: "u", ResourceVersion: "7", Generation: 3, Labels: labels, Annotations: labels,
-					ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: &metav1.FieldsV1{Raw: []byte(strings.Repeat("x", 1<<20))}}},
+					ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: metav1.NewFieldsV1(strings.Repeat("x", 1<<20))}},
 				},
 				Spec: tc.spec,
 			}

@@ -109,7 +109,7 @@ func readSecret(namespace, name string, state watchset.State[Secret]) (Secret, *
 			namespace, name), nil
 	case !state.Synced && state.Err != nil:
 		problem := ca.Problemf(v1alpha1.ReasonSecretNotFound, "reading Secret %s/%s: %v", namespace, name, state.Err)
-		problem.Transient = true // the watch retries
+		problem.Transient = true      // the watch retries
 		return Secret{}, problem, nil //nolint:nilerr // the problem has the error
 	case !state.Synced:
 		return Secret{}, nil, ErrPending
