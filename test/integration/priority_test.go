@@ -38,16 +38,16 @@ func TestPriority(t *testing.T) {
 			t.Errorf("FlowSchema %s: Dangling is %q", name, dangling)
 		}
 	}
-	const lease, requests = "/apis/coordination.k8s.io/v1/namespaces/" + harness.SystemNamespace + "/leases/x", "/apis/certificates.k8s.io/v1/certificatesigningrequests?limit=1"
+	const lease, request = "/apis/coordination.k8s.io/v1/namespaces/" + harness.SystemNamespace + "/leases/x", "/apis/certificates.k8s.io/v1/certificatesigningrequests/x"
 	for _, tc := range []struct{ namespace, account, path, flowSchema, level string }{
 		{harness.SystemNamespace, "countersign-approver", lease, "countersign-leader-election", "leader-election"},
 		{harness.SystemNamespace, "countersign-signer", lease, "countersign-leader-election", "leader-election"},
-		{harness.SystemNamespace, "countersign-approver", requests, "countersign", "workload-high"},
-		{harness.SystemNamespace, "countersign-signer", requests, "countersign", "workload-high"},
-		{harness.SystemNamespace, "countersign-webhook", requests, "countersign", "workload-high"},
+		{harness.SystemNamespace, "countersign-approver", request, "countersign", "workload-high"},
+		{harness.SystemNamespace, "countersign-signer", request, "countersign", "workload-high"},
+		{harness.SystemNamespace, "countersign-webhook", request, "countersign", "workload-high"},
 		{harness.SystemNamespace, "countersign-webhook", "/version", "countersign", "workload-high"},
 		{"default", "default", lease, "service-accounts", "workload-low"},
-		{"default", "default", requests, "service-accounts", "workload-low"},
+		{"default", "default", request, "service-accounts", "workload-low"},
 	} {
 		t.Run(tc.account+tc.path, func(t *testing.T) {
 			token, err := world.ServiceAccountToken(t.Context(), tc.namespace, tc.account)
