@@ -90,11 +90,12 @@ type ApprovalPolicySpec struct {
 
 	// holdFor is the total time for which this policy holds a request whose
 	// violations are all retryable, such as a Pod that has no address yet. The
-	// request is denied afterwards. Defaults to 30s. Must be between 0s and 24h; 0s
-	// denies immediately. Each policy counts its own time, from when the leader
-	// first holds the request because of it. Time during which the request could
-	// not be evaluated is not counted: at most 10s count between two evaluations,
-	// and the first evaluation after more than 10s does not end the hold.
+	// request is denied afterwards. Defaults to 30s. Must be between 0s and 24h;
+	// 0s denies immediately. Each policy counts its own time, from when the
+	// leader first holds the request because of it. Time during which the request
+	// could not be evaluated is not counted: at most 10s count between two
+	// evaluations, and the first evaluation after more than 10s does not end the
+	// hold.
 	// +optional
 	// +kubebuilder:default="30s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="spec.holdFor must be between 0s and 24h. The cluster deletes pending requests after 24 hours"
