@@ -108,8 +108,8 @@ func (h *hold) count(now time.Time) (clocks []clock, late int) {
 }
 
 // put adds a request that stays pending, or updates it after a review at a time. heldBy are the policies that
-// hold it. message is empty if there is
-// nothing to record. put reports whether to record it: if it is not the one on record, and that is old enough.
+// hold it. message is empty if there is nothing to record. put reports whether to record the message: it is not
+// the one on record, and that one is old enough.
 func (h *holds) put(item fairqueue.Item, uid types.UID, now time.Time, heldBy []string, message string, awaits []facts.Awaited) (record bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
